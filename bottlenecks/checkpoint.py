@@ -1,0 +1,242 @@
+"""One file a rate, and the ladder of all rates of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bottlenecks.coder import SymbolTables
+from bottlenecks.errors import UsageError
+from bottlenecks.units import DEFAULT_UNIT, BottleneckUnit, make_unit
+from bottlenecks.weights import read_safetensors, write_safetensors
+
+FORMAT_VERSION = 1
+TABLES = ("frequencies", "lengths", "offsets")
+
+
+class CheckpointError(UsageError):
+    """A rate checkpoint that is damaged, of another version, or not for this network."""
+
+
+@dataclass(frozen=True)
+class RateInfo:
+    """What a rate checkpoint says of itself, JSON-able throughout.
+
+    Attributes:
+        model: name of the backbone.
+        backbone: the `BackboneSpec` that builds it again; a weights file under the same root is given relative to
+            the folder of the rate.
+        backbone_fingerprint: of the very tensors that the unit was trained around.
+        preprocessing: picture to input, as `Preprocessing.to_dict`.
+        class_names: of the backbone's outputs, [] where unknown.
+        split: the split point.
+        image_shape: (3, H, W) of the network's input in training.
+        feature_shape: (C, H, W) at the cut.
+        unit_name: `factorized`, or the name of the variant.
+        unit: `architecture` and the constructor's arguments.
+        lmbda: the `lambda` of the loss.
+        data: the data it was trained on.
+        training: all settings that bear on the outcome.
+        training_hash: of those.
+        metrics: on the held-back part of the training pictures.
+        format_version: of this file.
+    """
+
+    model: str
+    backbone: Mapping[str, Any]
+    backbone_fingerprint: str
+    preprocessing: Mapping[str, Any]
+    class_names: list[str]
+    split: str
+    image_shape: list[int]
+    feature_shape: list[int]
+    unit_name: str
+    unit: Mapping[str, Any]
+    lmbda: float
+    data: str
+    training: Mapping[str, Any]
+    training_hash: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Give the metadata of the file; `lmbda` goes by its public name there."""
+        fields = asdict(self)
+        fields["lambda"] = fields.pop("lmbda")
+        return fields
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], path: Path) -> RateInfo:
+        """Read the metadata of a file.
+
+        Raises:
+            CheckpointError: it is of another version, or no rate checkpoint at all.
+        """
+        version = metadata.get("format_version")
+        if version is None:
+            raise CheckpointError(f"{path}: no rate checkpoint (it states no format version)")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
+                "train the rate anew, or use the program that wrote it"
+            )
+        try:
+            return cls(**{"lmbda" if key == "lambda" else key: value for key, value in metadata.items()})
+        except TypeError as error:
+            raise CheckpointError(f"{path}: damaged metadata ({error}); train the rate anew") from None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One operating point: a unit that is ready for bytes, and what is known of it."""
+
+    unit: BottleneckUnit
+    info: RateInfo
+
+
+def rate_folder(checkpoints: Path, model: str, split: str, data: str, unit: str = DEFAULT_UNIT) -> Path:
+    """Name the folder of a ladder; any other than the default unit has one inside it."""
+    folder = checkpoints / model / split / data
+    return folder if unit == DEFAULT_UNIT else folder / f"unit={unit}"
+
+
+def rate_path(folder: Path, lmbda: float) -> Path:
+    """Name the file of a rate."""
+    return folder / f"lambda={float(lmbda)!r}.safetensors"
+
+
+def save_rate(path: Path, rate: Rate) -> None:
+    """Write a rate, all or nothing."""
+    tables = rate.unit.coder.tables
+    tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.state_dict().items()}
+    tensors |= {f"tables.{name}": torch.as_tensor(getattr(tables, name)) for name in TABLES}
+    write_safetensors(path, tensors, rate.info.to_metadata())
+
+
+def read_info(path: Path) -> RateInfo:
+    """Read what a rate checkpoint says of itself."""
+    return RateInfo.from_metadata(_read(path)[1], path)
+
+
+def load_rate(path: Path) -> Rate:
+    """Read a rate: the unit in eval mode with its weights and tables.
+
+    Raises:
+        CheckpointError: damaged, of another version, or inconsistent.
+    """
+    tensors, metadata = _read(path)
+    info = RateInfo.from_metadata(metadata, path)
+    try:
+        unit = make_unit(info.unit["architecture"], info.unit["config"])
+        unit.load_state_dict(_with_prefix(tensors, "unit."))
+        tables = _with_prefix(tensors, "tables.")
+        unit.finalise(SymbolTables(**{name: tables[name].numpy() for name in TABLES}))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: weights and description do not fit each other ({reason})") from None
+    return Rate(unit.eval(), info)
+
+
+class Ladder(Mapping[float, Rate]):
+    """All rates of one split, by lambda, from coarse to fine.
+
+    Args:
+        rates: of one backbone, split and preprocessing.
+
+    Raises:
+        CheckpointError: they do not belong together.
+    """
+
+    def __init__(self, rates: Mapping[float, Rate]) -> None:
+        self._rates = {lmbda: rates[lmbda] for lmbda in sorted(rates)}
+        first = self.info
+        for lmbda, rate in self._rates.items():
+            for name in ("backbone_fingerprint", "split", "preprocessing"):
+                own, other = getattr(rate.info, name), getattr(first, name)
+                if own != other:
+                    raise CheckpointError(
+                        f"lambda={lmbda!r} has {name} {own}, lambda={first.lmbda!r} has {other}; "
+                        "they are no ladder: train them on one backbone, or move one of them away"
+                    )
+        self._by_fingerprint = {rate.unit.coder.tables.fingerprint: rate for rate in self._rates.values()}
+        if len(self._by_fingerprint) != len(self._rates):
+            raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Ladder:
+        """Read every `lambda=*.safetensors` of a folder.
+
+        Raises:
+            CheckpointError: there is none, or one that cannot be used.
+        """
+        return cls({rate.info.lmbda: rate for rate in map(load_rate, find_rates(Path(folder)))})
+
+    @property
+    def info(self) -> RateInfo:
+        """What the coarsest rate says, and with it all that the rates share."""
+        return next(iter(self._rates.values())).info
+
+    def of(self, fingerprint: bytes) -> Rate | None:
+        """Find the rate whose tables have this fingerprint."""
+        return self._by_fingerprint.get(fingerprint)
+
+    def check_backbone(self, fingerprint: str, what: str) -> None:
+        """Refuse a backbone other than the one that the units were trained around.
+
+        Raises:
+            CheckpointError: with both fingerprints.
+        """
+        expected = self.info.backbone_fingerprint
+        if fingerprint != expected:
+            raise CheckpointError(
+                f"the rates at split={self.info.split} were trained around {self.info.model} {expected}, but "
+                f"{what} is {fingerprint}; give the weights they were trained with (model.weights=FILE), or train anew"
+            )
+
+    def __getitem__(self, lmbda: float) -> Rate:
+        """Give the rate of a lambda.
+
+        Raises:
+            CheckpointError: there is none; the message lists those there are.
+        """
+        if lmbda not in self._rates:
+            there = ", ".join(f"{value!r}" for value in self._rates)
+            raise CheckpointError(f"lambda={lmbda!r}: no such rate; there are {there}")
+        return self._rates[lmbda]
+
+    def __contains__(self, lmbda: object) -> bool:
+        return lmbda in self._rates
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._rates)
+
+    def __len__(self) -> int:
+        return len(self._rates)
+
+
+def find_rates(folder: Path) -> list[Path]:
+    """List the files of a ladder.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    paths = sorted(folder.glob("lambda=*.safetensors"))
+    if not paths:
+        raise CheckpointError(f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py")
+    return paths
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        return read_safetensors(path)
+    except UsageError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

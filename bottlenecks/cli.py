@@ -1,0 +1,82 @@
+"""The shell around every Hydra command: one line for a user's mistake, a traceback for ours."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from bottlenecks.errors import UsageError
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+# Warnings of our dependencies about themselves, with the report to follow. Nothing here concerns the user's run.
+QUIET = (
+    "`torch.jit.script` is deprecated",  # torch_geometric, which compressai imports: pyg-team/pytorch_geometric
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # pytorch-lightning: Lightning-AI/pytorch-lightning
+)
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Make a Hydra command of a function.
+
+    A `UsageError`, and what Hydra and OmegaConf have to say about an argument, ends the program with status 2 and
+    one line on stderr. Anything else is a bug and keeps its traceback.
+
+    Args:
+        config_name: stem of a file in `configs/`.
+
+    Returns:
+        A decorator that turns `function(cfg)` into `main()`.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(function)
+
+        @functools.wraps(function)
+        def main() -> Any:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's own printer
+            return run(command)
+
+        return main
+
+    return decorate
+
+
+def run(command: Callable[[], Any]) -> Any:
+    """Run a command; a user's mistake is printed as one line and ends the program with status 2."""
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        return command()
+    except UsageError as error:
+        fail(str(error))
+    except MissingConfigException as error:
+        fail(_describe_missing(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(" ".join(str(error).split()))
+
+
+def fail(message: str) -> NoReturn:
+    """Print `message` as one line on stderr and end the program with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _describe_missing(error: MissingConfigException) -> str:
+    if not error.options or not error.missing_cfg_file:
+        return " ".join(str(error).split())
+    group, _, name = error.missing_cfg_file.rpartition("/")
+    message = f"{group}={name}: no such {group}; there are {', '.join(error.options)}"
+    if group == "model":
+        message += f"; any other network: model=torchvision model.name={name}, or model=timm model.name={name}"
+    return message

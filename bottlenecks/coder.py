@@ -1,0 +1,299 @@
+"""Symbols to bytes and back, from integer probability tables alone; docs/bitstream.md specifies it."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from constriction import stream
+
+TOTAL = 2**16  # every row of a table sums to this
+INT32 = np.iinfo(np.int32)
+
+IntArray = npt.NDArray[np.integer[Any]]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_CHUNK_BITS = 16
+_NUM_CODE_LENGTHS = 33  # an int32 lies less than 2**32 outside of its row, so its code is below 2**33
+
+
+@dataclass(frozen=True, eq=False)
+class SymbolTables:
+    """Integer probability tables of a latent, one row a channel.
+
+    The last used entry of a row is the escape: it stands for every value that the row does not list. The
+    arrays are kept as read-only int32 copies.
+
+    Attributes:
+        frequencies: counts of shape (K, L), zero padded to the right; each row sums to 2**16.
+        lengths: used entries of each row, escape included, of shape (K,).
+        offsets: symbol of the first entry of each row, of shape (K,).
+
+    Raises:
+        ValueError: if a shape, dtype or count breaks these rules; the message names the rule.
+    """
+
+    frequencies: IntArray
+    lengths: IntArray
+    offsets: IntArray
+
+    def __post_init__(self) -> None:
+        self._check_layout()
+        self._check_counts()
+        for name in ("frequencies", "lengths", "offsets"):
+            array = np.array(getattr(self, name), dtype=np.int32, order="C")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def from_cdfs(cls, quantized_cdf: IntArray, cdf_length: IntArray, offset: IntArray) -> "SymbolTables":
+        """Convert the tables of a CompressAI entropy model after its `update()`.
+
+        Args:
+            quantized_cdf: `_quantized_cdf` of shape (K, L + 1): cumulative counts from 0 to 2**16, padded.
+            cdf_length: `_cdf_length` of shape (K,): used entries of each row of `quantized_cdf`.
+            offset: `_offset` of shape (K,).
+
+        Raises:
+            ValueError: if what they describe is no valid table.
+        """
+        _check_integers("quantized_cdf", quantized_cdf, num_dims=2)
+        _check_integers("cdf_length", cdf_length, num_dims=1)
+        frequencies = np.diff(quantized_cdf.astype(np.int64), axis=1)
+        lengths = cdf_length.astype(np.int64) - 1
+        if len(lengths) == len(frequencies):
+            frequencies[np.arange(frequencies.shape[1]) >= lengths[:, None]] = 0
+        return cls(frequencies, lengths, offset)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of latent channels K."""
+        return len(self.lengths)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of offsets, lengths and used counts; the width of the padding does not matter."""
+        parts = [np.array([self.num_channels], dtype="<i4").tobytes()]
+        for row, length, offset in zip(self.frequencies, self.lengths, self.offsets, strict=True):
+            parts.append(np.array([offset, length, *row[:length]], dtype="<i4").tobytes())
+        return hashlib.sha256(b"".join(parts)).digest()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """First two bytes of the digest: what a frame carries to name its tables."""
+        return self.digest[:2]
+
+    def _check_layout(self) -> None:
+        _check_integers("frequencies", self.frequencies, num_dims=2)
+        num_channels, width = self.frequencies.shape
+        if num_channels < 1 or not 2 <= width <= TOTAL:
+            raise ValueError(
+                f"frequencies must have K >= 1 rows of 2 to {TOTAL} entries, got {self.frequencies.shape}"
+            )
+        for name, array in (("lengths", self.lengths), ("offsets", self.offsets)):
+            _check_integers(name, array, num_dims=1)
+            if len(array) != num_channels:
+                raise ValueError(f"{name} must have one entry for each row: {num_channels}, got {len(array)}")
+        _refuse_rows((self.lengths < 2) | (self.lengths > width), f"lengths must lie in 2..{width}")
+
+    def _check_counts(self) -> None:
+        used = np.arange(self.frequencies.shape[1]) < self.lengths[:, None]
+        counts, offsets = self.frequencies, self.offsets
+        _refuse_rows((used & ((counts < 1) | (counts > TOTAL))).any(1), f"used counts must lie in 1..{TOTAL}")
+        _refuse_rows((~used & (counts != 0)).any(1), "the padding must be zero")
+        _refuse_rows(counts.sum(1, dtype=np.int64) != TOTAL, f"the counts of a row must sum to {TOTAL}")
+        last_offsets = INT32.max + 2 - self.lengths.astype(np.int64)
+        _refuse_rows((offsets < INT32.min) | (offsets > last_offsets), "the symbols of a row must be int32")
+
+
+class Coder:
+    """Codes latents by their tables with constriction's range coder.
+
+    Nothing changes after construction: threads may share one.
+
+    Args:
+        tables: one row a latent channel.
+    """
+
+    def __init__(self, tables: SymbolTables):
+        self.tables = tables
+        self._models = tuple(
+            stream.model.Categorical(row[:length] / TOTAL, perfect=False)
+            for row, length in zip(tables.frequencies, tables.lengths, strict=True)
+        )
+
+    def __reduce__(self) -> tuple[type["Coder"], tuple[SymbolTables]]:
+        return Coder, (self.tables,)  # constriction's models can be neither copied nor pickled
+
+    def encode(self, symbols: IntArray) -> bytes:
+        """Code a latent in as few bytes as still decode.
+
+        Args:
+            symbols: int32 values, in any integer dtype, of shape (K, *positions).
+
+        Returns:
+            The payload; empty where the zeros that a decoder appends say it all.
+
+        Raises:
+            ValueError: if the dtype, the shape or a value does not fit.
+        """
+        rows = _as_rows(symbols, self.tables)
+        indices, escaped = _to_indices(rows, self.tables)
+        encoder = stream.queue.RangeEncoder()
+        for row, categorical in zip(indices, self._models, strict=True):
+            encoder.encode(row, categorical)
+        if escaped.any():
+            _encode_codes(encoder, _escape_codes(rows, escaped, self.tables))
+        return _seal(encoder)
+
+    def decode(self, payload: bytes, shape: tuple[int, ...]) -> Int32Array:
+        """Decode a payload; any that `encode` did not return ends in an error or in other symbols.
+
+        Args:
+            payload: the bytes of one latent.
+            shape: (K, *positions); it and the length of the payload bound memory and time.
+
+        Returns:
+            Symbols of that shape.
+
+        Raises:
+            ValueError: if the shape does not fit, or no latent of that shape has this payload.
+        """
+        _check_shape(shape, self.tables)
+        num_positions = math.prod(shape[1:])
+        indices = np.empty((len(self._models), num_positions), dtype=np.int32)
+        decoder = stream.queue.RangeDecoder(_to_words(payload))
+        try:
+            for row, categorical in zip(indices, self._models, strict=True):
+                row[:] = decoder.decode(categorical, num_positions)
+            symbols: Int32Array = indices + self.tables.offsets[:, None]
+            escaped = indices == self.tables.lengths[:, None] - 1
+            if escaped.any():
+                codes = _decode_codes(decoder, int(escaped.sum()))
+                symbols[escaped] = _escaped_values(codes, escaped, self.tables)
+        except AssertionError as error:  # constriction's word for data that no encoder writes
+            raise ValueError("the payload is not valid for these tables") from error
+        return symbols.reshape(shape)
+
+
+def ideal_bits(symbols: IntArray, tables: SymbolTables) -> float:
+    """Length in bits that the tables give a latent, escaped values included, before rounding to bytes.
+
+    Args:
+        symbols: int32 values, in any integer dtype, of shape (K, *positions).
+        tables: one row a latent channel.
+
+    Raises:
+        ValueError: if `Coder.encode` would refuse the symbols.
+    """
+    rows = _as_rows(symbols, tables)
+    indices, escaped = _to_indices(rows, tables)
+    listed_bits = -np.log2(np.take_along_axis(tables.frequencies, indices, axis=1) / TOTAL)
+    escape_bits = math.log2(_NUM_CODE_LENGTHS) + _num_tail_bits(_escape_codes(rows, escaped, tables))
+    return float(listed_bits.sum() + escape_bits.sum())
+
+
+def _check_integers(name: str, array: IntArray, num_dims: int) -> None:
+    if not np.issubdtype(array.dtype, np.integer) or array.ndim != num_dims:
+        raise ValueError(f"{name} must hold integers in {num_dims}-D, got {array.dtype} in {array.ndim}-D")
+
+
+def _refuse_rows(wrong: BoolArray, rule: str) -> None:
+    if wrong.any():
+        raise ValueError(f"{rule}; row {int(wrong.argmax())} breaks this")
+
+
+def _check_shape(shape: tuple[int, ...], tables: SymbolTables) -> None:
+    if not shape or shape[0] != tables.num_channels or min(shape) < 1:
+        raise ValueError(f"symbols must have shape ({tables.num_channels}, ...), none of it 0, got {shape}")
+
+
+def _as_rows(symbols: IntArray, tables: SymbolTables) -> Int32Array:
+    if not np.issubdtype(symbols.dtype, np.integer):
+        raise ValueError(f"symbols must be integers, got {symbols.dtype}")
+    _check_shape(symbols.shape, tables)
+    if symbols.dtype != np.int32 and (symbols.min() < INT32.min or symbols.max() > INT32.max):
+        raise ValueError(f"symbols must lie within int32, got {symbols.min()}..{symbols.max()}")
+    return symbols.astype(np.int32, copy=False).reshape(tables.num_channels, -1)
+
+
+def _to_indices(rows: Int32Array, tables: SymbolTables) -> tuple[Int32Array, BoolArray]:
+    """Table entry of each symbol, and which of them are escapes."""
+    # Differences wrap, but never from an unlisted symbol onto a listed one: as unsigned they all lie above.
+    distances = (rows - tables.offsets[:, None]).view(np.uint32)
+    escapes = (tables.lengths[:, None] - 1).view(np.uint32)
+    indices = np.minimum(distances, escapes)
+    return indices.view(np.int32), indices == escapes
+
+
+def _escape_codes(rows: Int32Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:
+    """Number the values outside of a row outwards: 1, 3, 5, ... above it and 2, 4, 6, ... below it."""
+    channels = np.nonzero(escaped)[0]
+    distances = rows[escaped].astype(np.int64) - tables.offsets[channels]
+    excess = distances - (tables.lengths[channels] - 1)
+    return np.where(distances < 0, -2 * distances, 2 * excess + 1)
+
+
+def _escaped_values(codes: Int64Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:
+    channels = np.nonzero(escaped)[0]
+    above = tables.lengths[channels] - 1 + codes // 2
+    values: Int64Array = np.where(codes % 2 == 0, -(codes // 2), above) + tables.offsets[channels]
+    if values.min() < INT32.min or values.max() > INT32.max:
+        raise ValueError("the payload holds an escaped value outside of int32")
+    return values
+
+
+def _num_tail_bits(codes: Int64Array) -> Int32Array:
+    """Number of bits below the leading one."""
+    return np.frexp(codes.astype(np.float64))[1] - np.int32(1)
+
+
+def _chunks(num_bits: Int32Array) -> Iterator[tuple[int, BoolArray, Int32Array]]:
+    """The 16 low bits, then the rest: their position, which codes have any, and 2**bits for each of those."""
+    for shift in (0, _CHUNK_BITS):
+        width = np.clip(num_bits - shift, 0, _CHUNK_BITS)
+        if width.any():
+            yield shift, width > 0, np.int32(1) << width[width > 0]
+
+
+def _encode_codes(encoder: stream.queue.RangeEncoder, codes: Int64Array) -> None:
+    num_bits = _num_tail_bits(codes)
+    encoder.encode(num_bits, stream.model.Uniform(_NUM_CODE_LENGTHS))
+    for shift, present, sizes in _chunks(num_bits):
+        chunk = (codes[present] >> shift) & (sizes - 1)
+        encoder.encode(chunk.astype(np.int32), stream.model.Uniform(), sizes)
+
+
+def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
+    num_bits: Int32Array = decoder.decode(stream.model.Uniform(_NUM_CODE_LENGTHS), count)
+    codes = np.int64(1) << num_bits.astype(np.int64)
+    for shift, present, sizes in _chunks(num_bits):
+        codes[present] |= decoder.decode(stream.model.Uniform(), sizes).astype(np.int64) << shift
+    return codes
+
+
+def _seal(encoder: stream.queue.RangeEncoder) -> bytes:
+    """Shortest bytes that, followed by zeros, lie in the encoder's final interval.
+
+    constriction ends on the lowest multiple of a word's unit in the interval. This rounds that up to whole
+    bytes as far as the interval allows, a carry included, and drops the zeros at the end.
+    """
+    position, (lower, size) = encoder.pos()
+    data: bytes = encoder.get_compressed()[: position + 1].astype(">u4").tobytes()
+    last = int.from_bytes(data[-4:], "big")
+    slack = (size - (-lower % 2**32) - 1) >> 32
+    last += max(up for up in (-last % 256**n for n in range(5)) if up <= slack)
+    if last < 2**32:
+        return (data[:-4] + last.to_bytes(4, "big")).rstrip(b"\0")
+    carried = data[:-4].rstrip(b"\xff")  # never all of it: the interval ends below the first carry out
+    return carried[:-1] + bytes([carried[-1] + 1])
+
+
+def _to_words(payload: bytes) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)

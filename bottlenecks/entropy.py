@@ -1,0 +1,79 @@
+"""The entropy model that trains a unit, and the integer tables that it becomes."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from torch import Generator, Tensor
+
+from bottlenecks.coder import SymbolTables
+
+
+class FactorizedPrior(EntropyBottleneck):
+    """CompressAI's factorized prior with noise from a generator of its own.
+
+    One learned density per latent channel (Ballé et al., "Variational image compression with a scale hyperprior",
+    ICLR 2018, appendix 6.1). Departs from CompressAI in three ways: the noise of a training pass can come from a
+    given generator, so that a unit sees the same noise alone and beside others; likelihoods are always computed in
+    float32; and the tables are built on a twin, so that this module's own buffers stay empty and its state can be
+    saved and loaded at any time.
+
+    Args:
+        channels: number of latent channels K.
+        init_scale: width of the initial density, in quantiser steps.
+    """
+
+    def __init__(self, channels: int, init_scale: float = 10.0) -> None:
+        super().__init__(channels, init_scale=init_scale)
+        self.quantiles.requires_grad_(False)  # set by `refresh`, not learned
+        self._generator: Generator | None = None
+
+    def forward(  # type: ignore[override]
+        self, y: Tensor, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Quantise a latent and estimate its rate.
+
+        In training mode uniform noise stands in for rounding; in eval mode the latent is rounded on the grid whose
+        origin is each channel's median.
+
+        Args:
+            y: latent, (N, K, h, w).
+            generator: source of the noise, on the CPU so that every device sees the same; None takes the global one.
+
+        Returns:
+            `y_hat` (N, K, h, w), and the bits of each picture (N,), both float32.
+        """
+        self._generator = generator
+        with torch.autocast(y.device.type, enabled=False):
+            y_hat, likelihoods = super().forward(y.float())
+        return y_hat, -likelihoods.log2().flatten(1).sum(1)
+
+    def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
+        """Add noise from the generator, or round (see CompressAI)."""
+        if mode != "noise" or self._generator is None:
+            return super().quantize(inputs, mode, means)
+        noise = torch.rand(inputs.shape, generator=self._generator, dtype=torch.float64) - 0.5
+        return inputs + noise.to(inputs)
+
+    @property
+    def medians(self) -> Tensor:
+        """Origin of each channel's quantiser grid, (K, 1, 1)."""
+        return self._get_medians().detach()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Move medians and tails to where the density is now; to be called before anything is judged.
+
+        Stands in for the second optimiser of CompressAI's examples: a bisection search, tens of milliseconds.
+        """
+        self._update_quantiles()
+
+    def tables(self) -> SymbolTables:
+        """Quantise the densities to the integer tables that bytes are coded with."""
+        twin = copy.deepcopy(self).cpu()
+        twin.update(force=True)
+        return SymbolTables.from_cdfs(
+            twin.quantized_cdf.numpy(), twin.cdf_length.numpy(), twin.offset.numpy()
+        )

@@ -1,0 +1,155 @@
+"""What a configuration names, put together: data, backbone, cut, folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+
+from bottlenecks.backbone import Backbone, BackboneSpec
+from bottlenecks.checkpoint import rate_folder
+from bottlenecks.errors import UsageError
+from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.tasks import Task, make_task
+from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone
+from datamodules.base import PictureDataModule
+
+WITHOUT_EFFECT = ("root", "download", "num_workers")  # settings of the data that do not bear on the outcome
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A backbone cut for some data.
+
+    Attributes:
+        datamodule: gives pictures as the backbone wants them.
+        backbone: frozen.
+        network: the backbone cut at the split point.
+        task: what it does.
+        folder: of the rate checkpoints.
+        results: of the curve.
+    """
+
+    datamodule: PictureDataModule
+    backbone: Backbone
+    network: SplitNetwork
+    task: Task
+    folder: Path
+    results: Path
+
+    @property
+    def title(self) -> str:
+        """Name the experiment as `resnet50/layer3/digits`."""
+        return f"{self.backbone.spec.name}/{self.network.split}/{self.datamodule.name}"
+
+
+def prepare(cfg: DictConfig) -> Experiment:
+    """Build what a configuration names; a backbone that has to be trained first is trained.
+
+    Raises:
+        UsageError: something is missing or does not fit.
+    """
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: PictureDataModule = instantiate(cfg.data)
+    spec = BackboneSpec(**plain(cfg.model))
+    task = make_task(spec.task)
+    checkpoints = Path(cfg.paths.checkpoints)
+    backbone = obtain_backbone(spec, datamodule, checkpoints, lambda: make_backbone(cfg))
+    datamodule.preprocessing = backbone.preprocessing
+    example = torch.zeros(1, *datamodule.image_shape)
+    network = cut(backbone.network, cfg.split, example)
+    return Experiment(
+        datamodule,
+        backbone,
+        network,
+        task,
+        rate_folder(checkpoints, spec.name, cfg.split, datamodule.name, cfg.unit.name),
+        Path(cfg.paths.results) / spec.name / cfg.split / datamodule.name,
+    )
+
+
+def make_backbone(cfg: DictConfig) -> Backbone:
+    """Train the backbone of a configuration on its data, and keep it."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    settings = BackboneTraining(**plain(cfg.backbone))
+    trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False)
+    return train_backbone(
+        BackboneSpec(**plain(cfg.model)),
+        instantiate(cfg.data),
+        Path(cfg.paths.checkpoints),
+        settings,
+        trainer,
+        cfg.seed,
+    )
+
+
+def settings_of(cfg: DictConfig, image_shape: Sequence[int]) -> dict[str, Any]:
+    """Gather the settings that bear on a trained unit, lambda excepted."""
+    data = {key: value for key, value in plain(cfg.data).items() if key not in WITHOUT_EFFECT}
+    return {
+        "seed": cfg.seed,
+        "unit": plain(cfg.unit),
+        "loss": plain(cfg.loss),
+        "training": plain(cfg.training),
+        "data": data,
+        "image_shape": list(image_shape),
+        "precision": str(cfg.trainer.precision),
+    }
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Identify settings by 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_lambdas(value: Any) -> list[float]:
+    """Read `lambda`: one number or a list.
+
+    Raises:
+        UsageError: nothing, no number, not above zero and finite, or the same twice.
+    """
+    values = list(value) if OmegaConf.is_list(value) or isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise UsageError("lambda=[]: expected at least one number above 0, such as lambda=0.01")
+    lmbdas = [_parse_lambda(one) for one in values]
+    twice = sorted({one for one in lmbdas if lmbdas.count(one) > 1})
+    if twice:
+        raise UsageError(f"lambda={lmbdas}: {twice[0]!r} is there twice; give each rate once")
+    return lmbdas
+
+
+def _parse_lambda(value: Any) -> float:
+    try:
+        lmbda = float(value)
+    except (TypeError, ValueError):
+        lmbda = math.nan
+    if isinstance(value, bool) or not (math.isfinite(lmbda) and lmbda > 0):
+        raise UsageError(
+            f"lambda={value}: expected a number above 0, or a list of such; useful ones lie between 0.0003 and 0.1 "
+            "(a larger lambda buys fidelity with rate)"
+        )
+    return lmbda
+
+
+def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger | None:
+    """Open the logger of a run."""
+    folder = Path(cfg.paths.logs)
+    folder.mkdir(parents=True, exist_ok=True)
+    return instantiate(
+        cfg.logger, folder=folder, name=name, group=group, job_type=job_type, config=plain(cfg), _convert_="all"
+    )
+
+
+def plain(node: Any) -> dict[str, Any]:
+    """Turn a configuration node into plain containers, every interpolation resolved."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]

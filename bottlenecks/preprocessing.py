@@ -1,0 +1,224 @@
+"""How a picture becomes a network's input: size, crop and normalisation, as data that a file can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeAlias
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode, v2
+
+from bottlenecks.errors import UsageError
+
+Size: TypeAlias = "int | tuple[int, int]"
+Transform: TypeAlias = Callable[[Image.Image], torch.Tensor]
+
+SMALL_SIDE = 96  # pixels; up to here a picture loses too much in a random resized crop
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, centre crop and normalise, in this order.
+
+    Attributes:
+        resize: length of the short side, or `(height, width)`, in pixels; None keeps the picture's size.
+        crop: side of the square, or `(height, width)`, cut from the centre in pixels; None keeps everything.
+        mean: subtracted from red, green and blue, which lie in 0..1.
+        std: what the result is then divided by.
+        interpolation: one of torchvision's names, such as `bilinear`, `bicubic`, `nearest`.
+        antialias: True resizes with Pillow, which smooths where it shrinks; False resizes the tensor unsmoothed.
+
+    Raises:
+        UsageError: A field has a value that is none of these.
+    """
+
+    resize: Size | None
+    crop: Size | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bilinear"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        for name, parse in _PARSERS.items():
+            object.__setattr__(self, name, parse(f"preprocessing.{name}", getattr(self, name)))
+        if min(self.std) <= 0:
+            raise UsageError(f"preprocessing.std={list(self.std)}: each number must be above 0")
+        if self.interpolation not in (known := [mode.value for mode in InterpolationMode]):
+            raise UsageError(
+                f"preprocessing.interpolation={self.interpolation}: unknown; there are {', '.join(known)}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Build from a mapping of field names, such as a configuration or `to_dict`.
+
+        Raises:
+            UsageError: A key is unknown or missing, or a value is unusable.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise UsageError(f"preprocessing.{unknown[0]}: unknown; there are {', '.join(known)}")
+        if missing := [name for name in known[:4] if name not in values]:
+            raise UsageError(f"preprocessing: {', '.join(missing)} must be given")
+        return cls(**values)
+
+    @classmethod
+    def from_torchvision(cls, weights: Any) -> Preprocessing:
+        """Take over what torchvision's classification weights were trained for.
+
+        Args:
+            weights: a member of a weights enum, such as `ResNet50_Weights.IMAGENET1K_V2`.
+
+        Raises:
+            UsageError: The weights come with another kind of transform.
+        """
+        preset = weights.transforms()
+        if (kind := type(preset).__name__) != "ImageClassification":
+            raise UsageError(f"model.weights={weights}: {kind} is not torchvision's transform for classification")
+        return cls(
+            resize=_square(preset.resize_size),
+            crop=_square(preset.crop_size),
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+            interpolation=preset.interpolation.value,
+        )
+
+    @classmethod
+    def from_timm(cls, network: nn.Module) -> Preprocessing:
+        """Take over what timm's own evaluation transform does for this network.
+
+        Args:
+            network: a network made by timm, which carries its `pretrained_cfg`.
+
+        Raises:
+            UsageError: The network wants what cannot be expressed: borders, or a rectangle cut from the centre.
+        """
+        from timm.data import resolve_model_data_config
+
+        config = resolve_model_data_config(network)
+        channels, height, width = config["input_size"]
+        squash = config["crop_mode"] == "squash"
+        supported = squash or (config["crop_mode"] == "center" and height == width)
+        if channels != 3 or not supported:
+            shape, mode = tuple(config["input_size"]), config["crop_mode"]
+            raise UsageError(f"model.name: timm's input {shape} with crop_mode={mode} is not supported; take another")
+        scaled = int(height / config["crop_pct"]), int(width / config["crop_pct"])
+        return cls(
+            resize=scaled if squash else scaled[0],
+            crop=(height, width),
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain numbers, strings and lists, ready for JSON and for `from_dict`."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """Shape `(3, H, W)` of what comes out, or None where it follows the picture."""
+        size = self.crop if self.crop is not None else self.resize
+        if size is None or (self.crop is None and isinstance(size, int)):
+            return None
+        return (3, *_pair(size))
+
+    def with_image_size(self, size: Size) -> Preprocessing:
+        """Return the same for another input size; what is resized stays in proportion to what is cropped.
+
+        Args:
+            size: side of the square, or `(height, width)`, in pixels.
+        """
+        size = _size("data.image_size", size)
+        if self.crop is None and isinstance(self.resize, tuple):
+            return replace(self, resize=_pair(size))
+        if self.crop is None:
+            return replace(self, resize=max(_pair(size)), crop=size)
+        scales = [new / old for new, old in zip(_pair(size), _pair(self.crop), strict=True)]
+        if isinstance(self.resize, tuple):
+            height, width = (round(side * scale) for side, scale in zip(self.resize, scales, strict=True))
+            return replace(self, resize=(height, width), crop=size)
+        return replace(self, resize=self.resize and round(self.resize * max(scales)), crop=size)
+
+    def transform(self) -> Transform:
+        """Return the picklable, deterministic transform from a picture to a float tensor `(3, H, W)`."""
+        crop = [] if self.crop is None else [transforms.CenterCrop(_pair(self.crop))]
+        return transforms.Compose([*self._resized(), *crop, *self._normalised()])
+
+    def augmented_transform(self, flip: bool = True) -> Transform:
+        """Return the transform for training a backbone: random crops, and mirroring.
+
+        Small pictures are shifted by up to an eighth of a side, larger ones are cropped at random scale and
+        shape. All randomness comes from torch's global generator.
+
+        Args:
+            flip: mirror half of the pictures; wrong where left and right matter, as in digits.
+
+        Raises:
+            UsageError: The size of the input is not fixed.
+        """
+        if self.input_shape is None:
+            raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
+        size = self.input_shape[1:]
+        if min(size) <= SMALL_SIDE:
+            padding = [size[1] // 8, size[0] // 8]
+            crop = [*self._resized(), transforms.CenterCrop(size), v2.RandomCrop(size, padding)]
+        else:
+            mode = InterpolationMode(self.interpolation)
+            crop = [_to_rgb, v2.RandomResizedCrop(size, scale=(0.25, 1), interpolation=mode, antialias=True)]
+        mirrored = [v2.RandomHorizontalFlip()] if flip else []
+        return transforms.Compose([*crop, *mirrored, *self._normalised()])
+
+    def _resized(self) -> list[Callable]:
+        if self.resize is None:
+            return [_to_rgb]
+        mode = InterpolationMode(self.interpolation)
+        resize = transforms.Resize(self.resize, interpolation=mode, antialias=self.antialias)
+        return [_to_rgb, resize] if self.antialias else [_to_rgb, transforms.PILToTensor(), resize]
+
+    def _normalised(self) -> list[Callable]:
+        # v1's ConvertImageDtype, as in torchvision's presets: v2's ToDtype differs in the last bit
+        return [_to_tensor, transforms.ConvertImageDtype(torch.float32), transforms.Normalize(self.mean, self.std)]
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    return picture.convert("RGB")
+
+
+def _to_tensor(picture: Image.Image | torch.Tensor) -> torch.Tensor:
+    return picture if isinstance(picture, torch.Tensor) else transforms.functional.pil_to_tensor(picture)
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _square(size: Sequence[int]) -> Size:
+    return size[0] if len(size) == 1 else (size[0], size[1])
+
+
+def _size(argument: str, value: Any) -> Size:
+    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if len(sides) in (1, 2) and all(isinstance(side, int) and side > 0 for side in sides):
+        return _square(sides)
+    raise UsageError(f"{argument}={value}: must be a number of pixels above 0, [height, width] or null")
+
+
+def _optional_size(argument: str, value: Any) -> Size | None:
+    return None if value is None else _size(argument, value)
+
+
+def _channels(argument: str, value: Any) -> tuple[float, float, float]:
+    numbers = list(value) if isinstance(value, Sequence) else []
+    if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
+        raise UsageError(f"{argument}={value}: must be three numbers, for red, green and blue")
+    red, green, blue = (float(number) for number in numbers)
+    return red, green, blue
+
+
+_PARSERS = {"resize": _optional_size, "crop": _optional_size, "mean": _channels, "std": _channels}

@@ -1,0 +1,42 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, Metric
+
+from bottlenecks.tasks.base import Task
+
+
+class TopOne(MeanMetric):
+    """Share of pictures whose highest logit is the label's; pictures without a label (-1) do not count."""
+
+    def update(self, output: Tensor, targets: Tensor) -> None:  # type: ignore[override]
+        """Take in logits (N, classes) and labels (N,)."""
+        labelled = targets >= 0
+        super().update((output.argmax(1) == targets)[labelled].float())
+
+
+class Classification(Task):
+    """Logits (N, classes), labels (N,), judged by top-1 accuracy."""
+
+    name = "classification"
+    metric_name = "accuracy"
+
+    def distillation(self, output: Tensor, teacher: Tensor) -> Tensor:
+        """Kullback-Leibler divergence KL(teacher || output) in nats, (N,)."""
+        log_teacher, log_output = F.log_softmax(teacher, 1), F.log_softmax(output, 1)
+        return (log_teacher.exp() * (log_teacher - log_output)).sum(1)
+
+    def supervised(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, (N,)."""
+        return F.cross_entropy(output, targets, reduction="none")
+
+    def agreement(self, output: Tensor, teacher: Tensor) -> Tensor:
+        """1 where the top class is the unsplit network's, else 0, (N,)."""
+        return (output.argmax(1) == teacher.argmax(1)).float()
+
+    def metric(self) -> Metric:
+        """Make a top-1 accuracy."""
+        return TopOne()

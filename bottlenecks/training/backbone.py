@@ -1,0 +1,195 @@
+"""Where a frozen backbone comes from: pretrained, trained before, or trained now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich import print as say
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
+
+from bottlenecks.backbone import (
+    Backbone,
+    BackboneSpec,
+    build_network,
+    find_weights,
+    is_file,
+    load_backbone,
+    save_backbone,
+    with_weights,
+)
+from bottlenecks.errors import UsageError
+from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.training.seeds import seed_for
+from datamodules.base import PictureDataModule
+
+TRAINED_ON_THE_SPOT = ("digits",)  # small enough to train a network for it in half a minute
+
+
+@dataclass(frozen=True)
+class BackboneTraining:
+    """How a backbone is trained on labels.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        lr: AdamW's learning rate at the peak of the one-cycle schedule.
+        weight_decay: AdamW's.
+        label_smoothing: share of each label spread over the other classes.
+    """
+
+    epochs: int = 8
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+
+
+class BackboneModule(pl.LightningModule):
+    """Trains a whole classification network on labels.
+
+    Args:
+        network: all of it is trained.
+        num_classes: of its outputs.
+        settings: the recipe.
+    """
+
+    def __init__(self, network: nn.Module, num_classes: int, settings: BackboneTraining) -> None:
+        super().__init__()
+        self.network, self.settings = network, settings
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        images, targets = batch
+        loss = F.cross_entropy(self.network(images), targets, label_smoothing=self.settings.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Accuracy on the held-back pictures."""
+        images, targets = batch
+        self.accuracy.update(self.network(images), targets)
+        self.log("val/accuracy", self.accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a one-cycle schedule."""
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.settings.lr, total_steps=int(self.trainer.estimated_stepping_batches)
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def backbone_path(checkpoints: Path, model: str, data: str) -> Path:
+    """Name the file of a backbone trained here."""
+    return checkpoints / model / "backbone" / f"{data}.safetensors"
+
+
+def obtain_backbone(
+    spec: BackboneSpec, datamodule: PictureDataModule, checkpoints: Path, train: Callable[[], Backbone]
+) -> Backbone:
+    """Find the frozen network that `model.weights` asks for.
+
+    `auto` takes pretrained weights where the pictures carry ImageNet's labels or none, else the backbone trained
+    earlier for this model and data, else, for digits alone, trains one now.
+
+    Args:
+        spec: the network.
+        datamodule: the pictures, and what their labels are.
+        checkpoints: root of all checkpoints.
+        train: trains and keeps a backbone.
+
+    Raises:
+        UsageError: there is none, with the ways out; or it does not fit the labels.
+    """
+    kept = backbone_path(checkpoints, spec.name, datamodule.name)
+    if spec.weights == "auto":
+        if datamodule.labels != "own":
+            spec = with_weights(spec, "DEFAULT")
+        elif kept.is_file():
+            spec = with_weights(spec, kept)
+        elif datamodule.name in TRAINED_ON_THE_SPOT:
+            say(f"No {spec.name} for {datamodule.name} yet: training one now, kept as {kept}")
+            return train()
+        else:
+            raise UsageError(
+                f"model.weights=auto: no {spec.name} for data={datamodule.name} yet ({kept} is not there); train one "
+                f"with stage=backbone, give a file with model.weights=FILE, or choose data with ImageNet's labels"
+            )
+    if datamodule.labels == "own" and not is_file(spec.weights):
+        raise UsageError(
+            f"model.weights={spec.weights}: those outputs are not the classes of data={datamodule.name}; fine-tune "
+            "with stage=backbone, give a file with model.weights=FILE, or use data=pictures to distil without labels"
+        )
+    return load_backbone(spec, datamodule.num_classes, datamodule.default_preprocessing)
+
+
+def train_backbone(
+    spec: BackboneSpec,
+    datamodule: PictureDataModule,
+    checkpoints: Path,
+    settings: BackboneTraining,
+    trainer: pl.Trainer,
+    seed: int,
+) -> Backbone:
+    """Train or fine-tune a network on labels, keep it, and give it back frozen.
+
+    Begins from the weights that `spec.weights` names; `auto` means the library's pretrained ones where they can be
+    had and the data is not trained on the spot, else random ones, as `none` does.
+
+    Raises:
+        UsageError: the data has no labels, or nothing says how its pictures are to be prepared.
+    """
+    if datamodule.num_classes is None:
+        raise UsageError(f"stage=backbone: data={datamodule.name} has no labels to train on")
+    torch.manual_seed(seed_for(seed, spec.name, "backbone"))
+    network = build_network(spec, datamodule.num_classes)
+    preprocessing = _start(network, spec, datamodule) or datamodule.default_preprocessing
+    if preprocessing is None:
+        raise UsageError(
+            f"data.preprocessing: data={datamodule.name} names none to train from scratch with; "
+            "state it as data.preprocessing={resize: …, crop: …, mean: …, std: …, interpolation: …}"
+        )
+    datamodule.preprocessing = preprocessing
+    module = BackboneModule(network, datamodule.num_classes, settings)
+    trainer.fit(module, datamodule=datamodule)
+    path = backbone_path(checkpoints, spec.name, datamodule.name)
+    source = with_weights(spec, path)
+    backbone = Backbone(network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))
+    accuracy = float(trainer.callback_metrics["val/accuracy"])
+    save_backbone(path, backbone, {"data": datamodule.name, "val/accuracy": accuracy})
+    say(f"Kept {path}: {accuracy:.1%} on held-back pictures")
+    return backbone
+
+
+def _start(network: nn.Module, spec: BackboneSpec, datamodule: PictureDataModule) -> Preprocessing | None:
+    """Load the weights that training begins from; give their transform, or None after a random start."""
+    if spec.weights == "none" or (spec.weights == "auto" and datamodule.name in TRAINED_ON_THE_SPOT):
+        return None
+    try:
+        weights = "DEFAULT" if spec.weights == "auto" else spec.weights
+        pretrained = find_weights(with_weights(spec, weights))
+    except UsageError as error:
+        if spec.weights != "auto":
+            raise
+        say(f"No pretrained weights for {spec.name}, beginning from random ones ({error})")
+        return None
+    expected = network.state_dict()
+    fitting = {name: value for name, value in pretrained.state.items() if _fits(value, expected.get(name))}
+    if not fitting:
+        raise UsageError(f"model.weights={pretrained.source}: none of its tensors fits {spec.name}")
+    new = [name for name in expected if name not in fitting]
+    network.load_state_dict(fitting, strict=False)
+    say(f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}")
+    return pretrained.preprocessing
+
+
+def _fits(value: Tensor, expected: Tensor | None) -> bool:
+    return expected is not None and value.shape == expected.shape

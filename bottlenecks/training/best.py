@@ -1,0 +1,48 @@
+"""The best state of each rate, judged on the held-back pictures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from bottlenecks.training.module import LadderModule
+
+
+class BestStates(pl.Callback):
+    """Keeps, in memory and in the resume state, each unit's weights at its smallest held-back loss.
+
+    Attributes:
+        states: a state dict a rate, on the CPU.
+        figures: the figures that go with each.
+        epochs: the epoch each is from.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+        self.figures: list[dict[str, float]] = []
+        self.epochs: list[int] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare every rate with its best so far."""
+        assert isinstance(pl_module, LadderModule)
+        if not self.states:
+            count = len(pl_module.units)
+            self.states, self.figures, self.epochs = [{}] * count, [{}] * count, [-1] * count
+        for rate, unit in enumerate(pl_module.units):
+            figures = pl_module.figures("val", rate)
+            if not math.isfinite(figures["val/loss"]) and not self.states[rate]:
+                continue
+            if figures["val/loss"] < self.figures[rate].get("val/loss", math.inf):
+                self.states[rate] = {name: value.detach().cpu().clone() for name, value in unit.state_dict().items()}
+                self.figures[rate], self.epochs[rate] = figures, trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a resumed run needs."""
+        return {"states": self.states, "figures": self.figures, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a resumed run's state."""
+        self.states, self.figures, self.epochs = (state_dict[key] for key in ("states", "figures", "epochs"))

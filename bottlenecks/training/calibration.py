@@ -1,0 +1,54 @@
+"""What the features at the cut look like, from a pass over training pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Statistics of features over pictures and positions.
+
+    Attributes:
+        minimum: the smallest element seen.
+        variance: mean square of the elements about their channels' means.
+    """
+
+    minimum: float
+    variance: float
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether no element was below zero."""
+        return self.minimum >= 0
+
+
+@torch.no_grad()
+def calibrate(
+    head: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, num_images: int = 512
+) -> FeatureStatistics:
+    """Pass pictures through the head and gather statistics of what comes out.
+
+    Args:
+        head: gives features (N, C, H, W).
+        batches: (images, targets); read until `num_images` have been seen.
+        device: where the head is.
+        num_images: how many pictures are enough.
+    """
+    minimum, seen, count = float("inf"), 0, 0
+    total = square = torch.zeros((), dtype=torch.float64)
+    for images, _ in batches:
+        features = head(images.to(device)).double().cpu()
+        minimum = min(minimum, float(features.min()))
+        total = total + features.sum((0, 2, 3))
+        square = square + features.square().sum((0, 2, 3))
+        count += features[:, 0].numel()
+        seen += len(images)
+        if seen >= num_images:
+            break
+    variance = float((square / count - (total / count).square()).mean())
+    return FeatureStatistics(minimum, max(variance, 1e-12))

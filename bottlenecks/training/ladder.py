@@ -1,0 +1,153 @@
+"""Train the rates of one split, side by side, and keep one checkpoint each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich import print as say
+
+from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, rate_path, read_info, save_rate
+from bottlenecks.errors import UsageError
+from bottlenecks.split import SplitNetwork
+from bottlenecks.training.best import BestStates
+from bottlenecks.training.calibration import FeatureStatistics
+from bottlenecks.training.module import LadderModule
+from bottlenecks.training.resume import ResumeState, differences
+from bottlenecks.training.seeds import seed_for
+from bottlenecks.units import BottleneckUnit, make_unit
+
+
+def unfinished(
+    folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], fingerprint: str, overwrite: bool
+) -> list[float]:
+    """Tell which rates are still to be trained.
+
+    Args:
+        folder: of the rates.
+        lmbdas: that are asked for.
+        settings: that bear on the outcome.
+        fingerprint: of the backbone.
+        overwrite: whether finished rates are to be trained anew.
+
+    Raises:
+        UsageError: a finished rate was trained otherwise; the message names the difference and the ways out.
+    """
+    todo = []
+    for lmbda in lmbdas:
+        path = rate_path(folder, lmbda)
+        if overwrite or not path.exists():
+            todo.append(lmbda)
+            continue
+        info = _read_kept(path)
+        changes = differences(
+            {**info.training, "backbone": info.backbone_fingerprint}, {**settings, "backbone": fingerprint}
+        )
+        if changes:
+            raise UsageError(
+                f"{path} is finished and was trained otherwise ({changes}); train it anew with overwrite=true, or "
+                "keep both with another name, such as unit.name=mine"
+            )
+        say(f"Kept {path}: finished with these very settings")
+    return todo
+
+
+def build_units(
+    lmbdas: Sequence[float], unit: Mapping[str, Any], network: SplitNetwork, features: FeatureStatistics, seed: int
+) -> dict[float, BottleneckUnit]:
+    """Build one unit a rate; its start depends on (seed, lambda) alone.
+
+    Args:
+        lmbdas: of the rates.
+        unit: `architecture`, and the arguments that the configuration gives.
+        network: the cut network.
+        features: decide whether the decoder ends in a ReLU.
+        seed: of the run.
+
+    Raises:
+        UsageError: the features are no (C, H, W) maps, or the configuration does not fit the unit.
+    """
+    if network.layout != "NCHW":
+        raise UsageError(
+            f"split={network.split}: the features there are laid out as {network.layout} {network.feature_shape}; "
+            "units take NCHW maps so far, see python -m bottlenecks.split for others"
+        )
+    config = {key: value for key, value in unit.items() if key not in ("name", "architecture")}
+    config |= {"feature_shape": network.feature_shape, "nonnegative": features.nonnegative}
+    units = {}
+    for lmbda in lmbdas:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(seed, lmbda, "unit"))
+            units[lmbda] = make_unit(unit["architecture"], config)
+    return units
+
+
+def fit(
+    module: LadderModule,
+    datamodule: pl.LightningDataModule,
+    make_trainer: Callable[[list[pl.Callback]], pl.Trainer],
+    state: ResumeState,
+    resume: bool,
+) -> BestStates:
+    """Train, writing what a later run can go on from.
+
+    Args:
+        module: the units.
+        datamodule: the pictures.
+        make_trainer: builds a trainer around callbacks.
+        state: where the run is kept while it is unfinished.
+        resume: whether to go on from there.
+
+    Raises:
+        UsageError: training was cut short, or nothing in it was finite.
+    """
+    start = state.find() if resume else None
+    if resume and start is None:
+        say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
+    if start is None:
+        state.remove()
+    best = BestStates()
+    trainer = make_trainer([best, state])
+    trainer.fit(module, datamodule=datamodule, ckpt_path=start)
+    if trainer.interrupted:
+        raise UsageError(f"interrupted after epoch {trainer.current_epoch}; go on with resume=true")
+    if not all(best.states):
+        raise UsageError("training: the loss never was a finite number; lower training.lr")
+    return best
+
+
+def keep(
+    module: LadderModule, best: BestStates, folder: Path, describe: Callable[[float, BottleneckUnit], RateInfo]
+) -> dict[Path, RateInfo]:
+    """Write each rate's best state with its tables.
+
+    Args:
+        module: the trained units.
+        best: their best states.
+        folder: of the rates.
+        describe: gives what is written beside the weights, metrics excepted.
+
+    Returns:
+        What was written, by path.
+    """
+    written = {}
+    for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
+        assert isinstance(unit, BottleneckUnit)
+        unit.load_state_dict(best.states[rate])
+        unit.cpu().eval().finalise()
+        metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
+        info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
+        path = rate_path(folder, lmbda)
+        save_rate(path, Rate(unit, info))
+        written[path] = info
+    return written
+
+
+def _read_kept(path: Path) -> RateInfo:
+    try:
+        return read_info(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; or train it anew with overwrite=true") from None

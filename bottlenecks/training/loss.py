@@ -1,0 +1,108 @@
+"""The rate-distortion loss: `lambda * distortion + bpp`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bottlenecks.errors import UsageError
+from bottlenecks.tasks import Task
+
+PERCENT = 100.0
+
+
+class RateDistortion(NamedTuple):
+    """Loss and its parts, each per picture, (N,).
+
+    Attributes:
+        loss: `lmbda * distortion + bpp`.
+        bpp: estimated bits per pixel of the input picture.
+        distortion: weighted sum of the parts, in percent.
+        parts: each distortion with a weight, in percent, unweighted.
+    """
+
+    loss: Tensor
+    bpp: Tensor
+    distortion: Tensor
+    parts: dict[str, Tensor]
+
+
+def feature_error(features_hat: Tensor, features: Tensor, variance: float) -> Tensor:
+    """Share of the features' variance that is lost, per picture.
+
+    Args:
+        features_hat: reconstruction, (N, C, H, W).
+        features: what the head gave, (N, C, H, W).
+        variance: of the features' elements about their channels' means, over the training pictures.
+
+    Returns:
+        MSE / variance, (N,).
+    """
+    return (features_hat - features).square().flatten(1).mean(1) / variance
+
+
+class RateDistortionLoss:
+    """CompressAI's convention: a larger `lmbda` buys fidelity with rate.
+
+    The distortion is in percent, so that the familiar range of `lmbda` (0.0003 .. 0.1) spans the useful curve:
+    `100 * KL(teacher || student)` for `kd`, `100 * cross-entropy` for `ce`, `100 * MSE / Var` for `mse`.
+
+    Args:
+        task: gives `kd` and `ce` their meaning.
+        weights: of `kd`, `ce` and `mse`; those of weight 0 are not computed.
+        feature_variance: see `feature_error`.
+
+    Raises:
+        UsageError: an unknown or negative weight, or no weight above 0.
+    """
+
+    def __init__(self, task: Task, weights: Mapping[str, float], feature_variance: float = 1.0) -> None:
+        unknown = set(weights) - {"kd", "ce", "mse"}
+        if unknown:
+            raise UsageError(f"loss.{min(unknown)}: no such distortion; there are kd, ce, mse")
+        negative = {name: weight for name, weight in weights.items() if weight < 0}
+        if negative:
+            raise UsageError(f"loss={negative}: weights are at least 0")
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise UsageError("loss: every weight is 0; set loss.kd, loss.ce or loss.mse above 0")
+        self.task, self.feature_variance = task, feature_variance
+
+    def __call__(
+        self,
+        lmbda: float,
+        rate_bits: Tensor,
+        num_pixels: int,
+        output: Tensor,
+        teacher: Tensor,
+        targets: Tensor,
+        features_hat: Tensor,
+        features: Tensor,
+    ) -> RateDistortion:
+        """Compute the loss of each picture.
+
+        Args:
+            lmbda: price of one percent of distortion in bits per pixel.
+            rate_bits: estimated bits, (N,).
+            num_pixels: H * W of the network's input.
+            output: of the split network.
+            teacher: of the unsplit network.
+            targets: labels; not looked at unless `ce` has a weight.
+            features_hat: reconstruction, (N, C, H, W).
+            features: what the head gave, (N, C, H, W).
+        """
+        parts: dict[str, Tensor] = {}
+        for name in self.weights:
+            if name == "kd":
+                error = self.task.distillation(output.float(), teacher.float())
+            elif name == "ce":
+                error = self.task.supervised(output.float(), targets)
+            else:
+                error = feature_error(features_hat.float(), features.float(), self.feature_variance)
+            parts[name] = PERCENT * error
+        distortion = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(0)
+        bpp = rate_bits / num_pixels
+        return RateDistortion(lmbda * distortion + bpp, bpp, distortion, parts)

@@ -1,0 +1,191 @@
+"""The LightningModule: a frozen head and tail, and the units of a ladder between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bottlenecks.split import SplitNetwork
+from bottlenecks.tasks import Task
+from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.metrics import RateMetrics
+from bottlenecks.training.seeds import generator_for
+from bottlenecks.units import BottleneckUnit
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How the units are optimised.
+
+    Attributes:
+        lr: Adam's learning rate for encoder and decoder, at its peak.
+        entropy_lr: the same for the entropy model.
+        warmup: share of the steps over which both rise from 0; they fall to 0 along a cosine after that.
+        gradient_clip: largest norm of one unit's gradient, 0 for no limit.
+    """
+
+    lr: float = 2e-3
+    entropy_lr: float = 2e-2
+    warmup: float = 0.05
+    gradient_clip: float = 1.0
+
+
+def trained(name: str) -> bool:
+    """Decide by a tensor's name whether it is trained and saved: those of the units are, the backbone's are not."""
+    return name.startswith("units.")
+
+
+class LadderModule(pl.LightningModule):
+    """Trains the units of several rates side by side around one frozen network.
+
+    images -> head -> features -> unit of each lambda -> features_hat, all as one batch -> tail -> output
+
+    The head and the teacher run once a batch. Every unit has its own loss, clipping, noise and best state, so
+    it trains as it would alone. The frozen part keeps no gradient, stays in eval mode and is not saved.
+
+    Args:
+        network: the cut network, frozen.
+        units: one unit a lambda.
+        task: what the network does.
+        loss: the rate-distortion loss.
+        optimiser: learning rates and schedule.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        network: SplitNetwork,
+        units: Mapping[float, BottleneckUnit],
+        task: Task,
+        loss: RateDistortionLoss,
+        optimiser: OptimiserConfig,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.lmbdas = tuple(units)
+        self.units = nn.ModuleList(units.values())
+        self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
+        num_elements = math.prod(network.feature_shape)
+        self.metrics = nn.ModuleDict(
+            {
+                stage: nn.ModuleList(RateMetrics(task, num_elements) for _ in self.lmbdas)
+                for stage in ("train_", "val_")  # nn.Module has a method `train`
+            }
+        )
+        self.strict_loading = False  # the frozen network is not in the checkpoints
+
+    def train(self, mode: bool = True) -> LadderModule:
+        """Switch the units' mode; the network stays in eval mode."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum the units' losses; their gradients do not meet."""
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Judge every unit with rounding in place of noise."""
+        self._shared_step(batch, "val")
+
+    def _shared_step(self, batch: Batch, stage: str) -> Tensor:
+        images, targets = batch
+        with torch.no_grad():
+            features = self.network.head(images)
+            teacher = self.network.tail(features)
+        outputs = [
+            unit(features, generator_for(self.seed, lmbda, self.global_step))
+            for lmbda, unit in zip(self.lmbdas, self.units, strict=True)
+        ]
+        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(outputs))
+        total = torch.zeros((), device=images.device)
+        for rate, (output, student) in enumerate(zip(outputs, students, strict=True)):
+            losses = self.rate_loss(
+                self.lmbdas[rate],
+                output.rate_bits,
+                images.shape[-2] * images.shape[-1],
+                student,
+                teacher,
+                targets,
+                output.features_hat,
+                features,
+            )
+            self._metrics(stage, rate).update(losses, output.rate_bits, student, teacher, targets)
+            total = total + losses.loss.mean()
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Bring medians up to date: they decide the rounding."""
+        for unit in self.units:
+            unit.refresh()  # type: ignore[operator]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the epoch gave, each rate to a logger of its own with the same keys."""
+        for rate, logger in enumerate(self.loggers):
+            figures = {**self.figures("train", rate), **self.figures("val", rate), "lr": self._learning_rate()}
+            logger.log_metrics({**figures, "epoch": self.current_epoch}, step=self.global_step)
+        losses = [self.figures("val", rate)["val/loss"] for rate in range(len(self.lmbdas))]
+        self.log("val_loss", sum(losses) / len(losses), prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Begin the next epoch's figures."""
+        for rate in range(len(self.lmbdas)):
+            for stage in ("train", "val"):
+                self._metrics(stage, rate).reset()
+
+    def figures(self, stage: str, rate: int) -> dict[str, float]:
+        """Give the epoch's figures of a rate so far, as `val/bpp`."""
+        return {f"{stage}/{name}": value for name, value in self._metrics(stage, rate).compute().items()}
+
+    def configure_optimizers(self) -> Any:
+        """One Adam over what is trained; the entropy models learn at a rate of their own."""
+        parameters = {name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad}
+        entropy = [value for name, value in parameters.items() if ".entropy." in name]
+        transforms = [value for name, value in parameters.items() if ".entropy." not in name]
+        optimiser = torch.optim.Adam(
+            [
+                {"params": transforms, "lr": self.optimiser.lr},
+                {"params": entropy, "lr": self.optimiser.entropy_lr},
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each unit by itself, so that no unit's gradient bears on its neighbours."""
+        if self.optimiser.gradient_clip > 0:
+            for unit in self.units:
+                nn.utils.clip_grad_norm_(unit.parameters(), self.optimiser.gradient_clip)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what is trained."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if trained(name)}
+
+    def _share_of_peak(self, step: int) -> float:
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = max(1, round(self.optimiser.warmup * total))
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    def _learning_rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def _metrics(self, stage: str, rate: int) -> RateMetrics:
+        return self.metrics[f"{stage}_"][rate]  # type: ignore[index, return-value]

@@ -1,0 +1,92 @@
+"""What an interrupted run goes on from."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from bottlenecks.errors import UsageError
+from bottlenecks.weights import write_atomically
+
+
+class ResumeState(pl.Callback):
+    """Writes the whole training state after each epoch, all or nothing, and takes it away at the end.
+
+    Args:
+        folder: of the rates; the state lies in `.resume/` inside it.
+        lmbdas: of the units that train together.
+        settings: what bears on the outcome, JSON-able; a state of other settings is refused.
+    """
+
+    def __init__(self, folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any]) -> None:
+        stem = "lambda=" + ",".join(repr(lmbda) for lmbda in sorted(lmbdas))
+        self.path = folder / ".resume" / f"{stem}.ckpt"
+        self.settings = dict(settings)
+
+    def find(self) -> Path | None:
+        """Give the state to go on from, or None where there is none.
+
+        Raises:
+            UsageError: it was written with other settings, or is damaged.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            stored = content["callbacks"][self.state_key]["settings"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"resume=true: {self.path} is damaged ({reason}); start anew with resume=false"
+            ) from None
+        changes = differences(stored, self.settings)
+        if changes:
+            raise UsageError(
+                f"resume=true: {self.path} was made with other settings ({changes}); "
+                "give those again, or start anew with resume=false"
+            )
+        return self.path
+
+    def state_dict(self) -> dict[str, Any]:
+        """Put the settings into the state itself."""
+        return {"settings": self.settings}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the state of the epoch that has just ended."""
+        trainer.save_checkpoint(self.path)
+
+    def remove(self) -> None:
+        """Take the state away: its rates are finished, or begin anew."""
+        self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written beside their place and renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint so that a kill leaves the old file or the new one."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(Path(path), buffer.getvalue())
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    """Name the settings in which two nested mappings differ, as `training.epochs 20 -> 30`."""
+    changes = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            nested = differences(before, after, f"{prefix}{key}.")
+            changes += [nested] if nested else []
+        elif before != after:
+            changes.append(f"{prefix}{key} {before} -> {after}")
+    return ", ".join(changes)

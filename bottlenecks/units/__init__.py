@@ -1,0 +1,32 @@
+"""The trainable units: one architecture a file, each a `BottleneckUnit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bottlenecks.errors import UsageError, closest
+from bottlenecks.units.base import BottleneckUnit, UnitOutput
+from bottlenecks.units.factorized import FactorizedUnit
+
+UNITS: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit}
+DEFAULT_UNIT = "factorized"
+
+
+def make_unit(architecture: str, config: Mapping[str, Any]) -> BottleneckUnit:
+    """Build a unit with fresh weights.
+
+    Args:
+        architecture: one of `UNITS`.
+        config: its constructor's arguments.
+
+    Raises:
+        UsageError: an unknown architecture, or an argument it does not take.
+    """
+    if architecture not in UNITS:
+        raise UsageError(f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}")
+    try:
+        return UNITS[architecture](**config)
+    except TypeError as error:
+        raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None
+
+
+__all__ = ["DEFAULT_UNIT", "UNITS", "BottleneckUnit", "FactorizedUnit", "UnitOutput", "make_unit"]

@@ -1,0 +1,175 @@
+"""What every bottleneck unit is: features to symbols to bytes, and back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from bottlenecks.bitstream import BitstreamError, Frame, Limits, pack, unpack
+from bottlenecks.coder import Coder, SymbolTables
+from bottlenecks.errors import UsageError
+
+MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
+
+
+class UnitOutput(NamedTuple):
+    """What a unit makes of features.
+
+    Attributes:
+        features_hat: reconstruction, (N, C, H, W).
+        rate_bits: estimated bits of each picture, (N,).
+    """
+
+    features_hat: Tensor
+    rate_bits: Tensor
+
+
+class BottleneckUnit(nn.Module, ABC):
+    """A small encoder/decoder at the cut.
+
+        features -> encode -> y -> quantise -> symbols -> coder -> bytes
+        features_hat <- decode <- y_hat <- symbols <- coder <- bytes
+
+    An architecture gives `encode`, `quantise` and `decode`, the grid's origin and the tables; bytes are made here.
+
+    Args:
+        feature_shape: (C, H, W) of the features at the cut.
+    """
+
+    def __init__(self, feature_shape: Sequence[int]) -> None:
+        super().__init__()
+        if len(feature_shape) != 3:
+            raise UsageError(
+                f"split: the features there have shape {tuple(feature_shape)}; units take (C, H, W) maps so far"
+            )
+        self.feature_shape = tuple(int(size) for size in feature_shape)
+        self._coder: Coder | None = None
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Give the constructor's arguments, JSON-able."""
+
+    @abstractmethod
+    def encode(self, features: Tensor) -> Tensor:
+        """Turn features (N, C, H, W) into a latent (N, K, h, w)."""
+
+    @abstractmethod
+    def quantise(self, y: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Turn a latent into `y_hat` (noisy in training mode, rounded in eval mode) and bits (N,)."""
+
+    @abstractmethod
+    def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
+        """Turn `y_hat` into features (N, C, H, W), where `size` is (H, W)."""
+
+    @abstractmethod
+    def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Give the latent's (h, w) for features of (H, W)."""
+
+    @property
+    @abstractmethod
+    def medians(self) -> Tensor:
+        """Origin of the quantiser's grid, (K, 1, 1)."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Bring what is derived from the parameters up to date; called before anything is judged."""
+
+    @abstractmethod
+    def build_tables(self) -> SymbolTables:
+        """Derive the integer tables from the trained entropy model."""
+
+    def forward(self, features: Tensor, generator: Generator | None = None) -> UnitOutput:
+        """Pass features through the bottleneck.
+
+        Args:
+            features: (N, C, H, W).
+            generator: source of the quantisation noise in training mode, on the CPU.
+
+        Returns:
+            Reconstruction and estimated bits.
+        """
+        y_hat, rate_bits = self.quantise(self.encode(features), generator)
+        return UnitOutput(self.decode(y_hat, features.shape[-2:]), rate_bits)
+
+    @property
+    def coder(self) -> Coder:
+        """The coder over this unit's tables.
+
+        Raises:
+            RuntimeError: the unit has none yet.
+        """
+        if self._coder is None:
+            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
+        return self._coder
+
+    def finalise(self, tables: SymbolTables | None = None) -> None:
+        """Make the unit ready for bytes, with the given tables or with those of its entropy model."""
+        self._coder = Coder(self.build_tables() if tables is None else tables)
+
+    @torch.no_grad()
+    def symbols(self, features: Tensor) -> Tensor:
+        """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w) int32."""
+        return torch.round(self.encode(features).float() - self.medians).to(torch.int32)
+
+    @torch.no_grad()
+    def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
+        """Turn symbols (N, K, h, w) back into features (N, C, H, W), where `size` is (H, W)."""
+        return self.decode(symbols.to(self.medians) + self.medians, size)
+
+    def compress(self, features: Tensor) -> list[bytes]:
+        """Code features (N, C, H, W) into one byte string an image, header included.
+
+        Maps of another height and width than the unit was made for are coded too; their size then travels along.
+        """
+        size = tuple(features.shape[-2:])
+        shape = None if size == self.feature_shape[1:] else size
+        symbols = self.symbols(features).cpu().numpy()
+        fingerprint = self.coder.tables.fingerprint
+        return [pack(self.coder.encode(one), fingerprint, shape) for one in symbols]
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        """Decode byte strings of features of one size into (N, C, H, W).
+
+        Raises:
+            BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
+        """
+        frames = [self._check(unpack(stream, self.limits())) for stream in streams]
+        sizes = {frame.shape or self.feature_shape[1:] for frame in frames}
+        if len(sizes) != 1:
+            raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
+        (size,) = sizes
+        shape = (self.coder.tables.num_channels, *self.latent_size(size))
+        symbols = np.stack([self._decode_symbols(frame, shape) for frame in frames])
+        return self.reconstruct(torch.from_numpy(symbols).to(self.medians.device), size)
+
+    def limits(self) -> Limits:
+        """Say what this receiver is ready to decode."""
+        positions = MAX_SCALE**2 * math.prod(self.feature_shape[1:])
+        num_symbols = MAX_SCALE**2 * math.prod(self.latent_size(self.feature_shape[1:]))
+        return Limits(
+            max_payload_bytes=16 + 16 * num_symbols * self.coder.tables.num_channels, max_positions=positions
+        )
+
+    def _check(self, frame: Frame) -> Frame:
+        own = self.coder.tables.fingerprint
+        if frame.fingerprint != own:
+            raise BitstreamError(
+                f"this stream is for the unit {frame.fingerprint.hex()}, not for this one ({own.hex()})"
+            )
+        if frame.shape is not None and (len(frame.shape) != 2 or frame.shape == self.feature_shape[1:]):
+            raise BitstreamError(f"shape {frame.shape} is not one this unit's encoder writes")
+        return frame
+
+    def _decode_symbols(self, frame: Frame, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            return self.coder.decode(frame.payload, shape)
+        except BitstreamError:
+            raise
+        except ValueError as error:
+            raise BitstreamError(str(error)) from None

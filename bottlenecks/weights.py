@@ -1,0 +1,155 @@
+"""Files of weights: read any of the usual wrappers without pickle's dangers, load exactly, write all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from bottlenecks.errors import UsageError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema")
+PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a `.pt`, `.pth`, `.ckpt`, `.bin` or `.safetensors` file.
+
+    Common wrappers (`{"state_dict": …}`) are opened.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        UsageError: no such file, or nothing that can be read as named tensors without running code.
+    """
+    if not path.is_file():
+        raise UsageError(f"model.weights={path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return read_safetensors(path)[0]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"model.weights={path}: not a readable file of weights ({reason})") from None
+    return _unwrap(content, path)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a safetensors file: its tensors, and its metadata with every value decoded from JSON.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
+    return tensors, {key: _from_json(value) for key, value in metadata.items()}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able metadata, so that `path` is at any moment absent, the old file or the new one."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, serialise(content, {key: json.dumps(value) for key, value in metadata.items()}))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside `path`, force it to disk, and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict that must fit.
+
+    Prefixes that wrappers leave on every name (`module.` of DataParallel, …) are taken off, and tensors of another
+    precision are converted.
+
+    Args:
+        network: receives the weights.
+        state: tensors by name.
+        source: what the state came from, for the message.
+
+    Raises:
+        UsageError: names are missing or surplus, or shapes differ; the message lists them.
+    """
+    expected = network.state_dict()
+    state = _strip_prefixes(state, expected)
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    # Counters of BatchNorm came with torch 0.4.1; files from before lack them and lose nothing.
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    surplus = [name for name in state if name not in expected]
+    complaints = [
+        f"{label}: {_shorten(names)}"
+        for label, names in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        if names
+    ]
+    if complaints:
+        raise UsageError(f"{source} does not fit the network; {'; '.join(complaints)}")
+    network.load_state_dict(state, strict=False)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Identify a network by its tensors: 16 hexadecimal digits of a SHA-256 over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return dict(content)
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    raise UsageError(f"model.weights={path}: expected tensors by name, plain or under one of {', '.join(WRAPPERS)}")
+
+
+def _strip_prefixes(state: Mapping[str, Tensor], expected: Container[str]) -> Mapping[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) and name not in expected for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _from_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:  # a file of another program
+        return value
+
+
+def _shorten(names: list[str], most: int = 6) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,217 @@
+"""What all datasets share: three splits, loaders in a reproducible order, and checks of every picture."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from bottlenecks.errors import UsageError
+from bottlenecks.preprocessing import Preprocessing, Size
+from datamodules.dataset import PictureDataset
+from datamodules.sampler import EpochSampler
+from datamodules.source import Pictures
+from datamodules.splits import divide, limit, shuffle
+
+Split = Literal["train", "val", "test"]
+STAGES: dict[str | None, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+    None: ("train", "val", "test"),
+}
+
+
+class PictureDataModule(pl.LightningDataModule):
+    """Pictures in three splits: to train on, held back from training, and kept for judging alone.
+
+    Which picture is in which split never depends on `seed`. All splits are in an order whose every stretch has
+    nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets, int64 `(N,)`, -1
+    where there is no label.
+
+    A dataset says in `_sources` where its pictures are. It has to be told the `preprocessing` of the network that
+    it feeds before a loader is asked for.
+
+    Args:
+        name: what checkpoints and results call this data.
+        batch_size: pictures in a batch.
+        num_workers: processes that load; 0 loads in the main process, None starts one a core, 8 at most.
+        seed: decides the order of training and the augmentation.
+        held_back: number or share of the training pictures that is not trained on.
+        test_part: number or share kept for judging, where the dataset itself keeps none apart.
+        image_size: side, or `(height, width)`, of the network's input in pixels; None leaves the preprocessing's.
+        limit_train: use only so many training pictures, for a quick look; None uses all.
+        limit_val: the same for the pictures held back.
+        limit_test: the same for the pictures kept for judging.
+        augment: crop (and mirror) training pictures at random.
+        flip: whether `augment` may mirror.
+        skip_damaged: leave out files that are no readable picture, instead of refusing the dataset.
+        preprocessing: what a network trained on this data from scratch uses; None where there is no such thing.
+
+    Attributes:
+        labels: `imagenet` (targets are ImageNet's indices), `own` or `none`.
+        default_preprocessing: `preprocessing` at `image_size`, or None.
+
+    Raises:
+        UsageError: An argument has an impossible value.
+    """
+
+    labels: ClassVar[Literal["imagenet", "own", "none"]]
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        batch_size: int,
+        num_workers: int | None = None,
+        seed: int = 0,
+        held_back: float = 0.1,
+        test_part: float = 0.2,
+        image_size: Size | None = None,
+        limit_train: int | None = None,
+        limit_val: int | None = None,
+        limit_test: int | None = None,
+        augment: bool = False,
+        flip: bool = True,
+        skip_damaged: bool = False,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UsageError(f"data.batch_size={batch_size}: must be a number of pictures from 1 up")
+        self.name = name
+        self.batch_size = batch_size
+        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.seed = seed
+        self.held_back = held_back
+        self.test_part = test_part
+        self.image_size = image_size
+        self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
+        self.augment = augment
+        self.flip = flip
+        self.skip_damaged = skip_damaged
+        self.default_preprocessing = preprocessing and self._sized(Preprocessing.from_dict(preprocessing))
+        self._preprocessing: Preprocessing | None = None
+        self._checked: dict[Split, Pictures] = {}
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the targets; empty where there are no labels."""
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, or None where there are no labels."""
+        return len(self.class_names) or None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What turns a picture into the network's input; what is set is changed to `image_size` where that is given.
+
+        Raises:
+            RuntimeError: It has not been set.
+        """
+        if self._preprocessing is None:
+            raise RuntimeError("set datamodule.preprocessing = backbone.preprocessing before asking for a loader")
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing) -> None:
+        self._preprocessing = self._sized(value)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the pictures that a stage needs, divide and check them.
+
+        Args:
+            stage: Lightning's name of it; None prepares all splits.
+
+        Raises:
+            DatasetNotFoundError: The data is not there.
+            UsageError: Files are no readable pictures, or a split would be empty.
+        """
+        for split in STAGES[stage]:
+            self.pictures(split)
+
+    def pictures(self, split: Split) -> Pictures:
+        """Return the pictures of a split as they are, with names and targets, in the order of its loader.
+
+        Raises:
+            As `setup`.
+        """
+        if split not in self._checked:
+            pictures = limit(self._splits[split], self.limits[split], f"data.limit_{split}")
+            self._checked[split] = self._undamaged(pictures)
+        return self._checked[split]
+
+    def train_dataloader(self) -> DataLoader:
+        """Training pictures in an order that is new in each epoch; a last batch that is not full is left out."""
+        dataset = self._dataset("train", augment=self.augment)
+        sampler = EpochSampler(len(dataset), self.seed)
+        return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
+
+    def calibration_dataloader(self) -> DataLoader:
+        """Training pictures in a fixed order, never augmented."""
+        return self._loader(self._dataset("train"))
+
+    def val_dataloader(self) -> DataLoader:
+        """Pictures held back from training, in a fixed order."""
+        return self._loader(self._dataset("val"))
+
+    def test_dataloader(self) -> DataLoader:
+        """Pictures on which nothing was chosen, in a fixed order."""
+        return self._loader(self._dataset("test"))
+
+    @abstractmethod
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        """Return the pictures for training and those for judging, None where nothing divides them."""
+
+    @cached_property
+    def _splits(self) -> dict[Split, Pictures]:
+        self.prepare_data()
+        rest, test = self._sources()
+        if test is None:
+            rest, test = divide(rest, self.test_part, "data.test_part")
+        train, val = divide(rest, self.held_back, "data.held_back")
+        return {"train": train, "val": val, "test": shuffle(test)}
+
+    def _undamaged(self, pictures: Pictures) -> Pictures:
+        damaged = pictures.find_damaged(thorough=self.skip_damaged)
+        if not damaged:
+            return pictures
+        first = ", ".join(f"{pictures.names[index]} ({reason})" for index, reason in list(damaged.items())[:3])
+        found = f"{len(damaged)} of {len(pictures)} files are no readable pictures: {first}"
+        found += ", ..." if len(damaged) > 3 else ""
+        if not self.skip_damaged:
+            raise UsageError(f"{self.location}: {found}; remove them, or data.skip_damaged=true leaves them out")
+        if len(damaged) == len(pictures):
+            raise UsageError(f"{self.location}: {found}; none is left")
+        warnings.warn(f"{self.location}: left out {found}", stacklevel=2)
+        return pictures.select([index for index in range(len(pictures)) if index not in damaged])
+
+    def _sized(self, preprocessing: Preprocessing) -> Preprocessing:
+        return preprocessing if self.image_size is None else preprocessing.with_image_size(self.image_size)
+
+    def _dataset(self, split: Split, augment: bool = False) -> PictureDataset:
+        preprocessing = self.preprocessing
+        if augment:
+            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed)
+        return PictureDataset(self.pictures(split), preprocessing.transform())
+
+    def _loader(self, dataset: PictureDataset, **options: Any) -> DataLoader:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each pass would move the global one on
+            **options,
+        )

@@ -1,0 +1,91 @@
+"""Finds files that are no readable picture before a run starts, and names those met later."""
+
+import os
+from collections.abc import Iterator, Sequence
+from multiprocessing.pool import ThreadPool
+
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
+
+from bottlenecks.errors import UsageError
+
+MAX_DECODED = 20_000  # files; decoding this many takes up to about 20 s on two cores
+WORTH_A_BAR = 2_000  # files
+SIGNATURE_BYTES = 16  # what Pillow itself looks at to tell one format from another
+
+
+class DamagedPictureError(UsageError):
+    """A picture turned out to be unreadable while it was loaded.
+
+    A `DataLoader` worker raises its errors again with the traceback as the message: of that, the last line is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        prefix = f"{type(self).__module__}.{type(self).__qualname__}: "
+        super().__init__(message.strip().splitlines()[-1].removeprefix(prefix))
+
+
+def load_picture(path: str) -> Image.Image:
+    """Read and decode one picture.
+
+    Raises:
+        DamagedPictureError: The file is missing, no picture, or damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged files
+        remedy = "remove it, or data.skip_damaged=true leaves out every file that cannot be decoded"
+        raise DamagedPictureError(f"{path}: damaged picture ({_reason(error)}); {remedy}") from error
+
+
+def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]:
+    """Look at every file, with a progress bar where there are many.
+
+    Up to `MAX_DECODED` files are decoded; of more, only the signature is looked at, as all else would take minutes.
+
+    Args:
+        paths: the files.
+        thorough: decode all, however many there are.
+
+    Returns:
+        Position in `paths` -> reason, for each file that is no readable picture.
+    """
+    check = _decode if thorough or len(paths) <= MAX_DECODED else _look_at_signature
+    with ThreadPool(min(8, 2 * (os.cpu_count() or 1))) as pool:  # Pillow decodes without Python's lock
+        reasons: Iterator[str | None] = pool.imap(check, paths, chunksize=32)
+        if len(paths) > WORTH_A_BAR:
+            console = Console(stderr=True)
+            reasons = iter(track(reasons, "Checking pictures", len(paths), console=console, transient=True))
+        return {index: reason for index, reason in enumerate(reasons) if reason is not None}
+
+
+def _decode(path: str) -> str | None:
+    try:
+        with Image.open(path) as picture:
+            picture.draft("L", (1, 1))  # JPEG: reads all of the file, but only its coarsest scale
+            picture.load()
+        return None
+    except Exception as error:
+        return _reason(error)
+
+
+def _look_at_signature(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(SIGNATURE_BYTES)
+    except OSError as error:
+        return _reason(error)
+    Image.init()
+    known = any(accept and accept(start) is True for _, accept in Image.OPEN.values())
+    return None if known else _decode(path)  # a few formats have no signature
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

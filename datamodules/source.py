@@ -1,0 +1,85 @@
+"""Pictures and their labels before any transform, in files or in memory."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from datamodules.damage import find_damaged, load_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures(ABC):
+    """A sequence of pictures with a name and a target each.
+
+    Attributes:
+        names: one for each picture; of a file, its path below the dataset's folder.
+        targets: int64 `(N,)`, the class, or -1 where there is no label.
+    """
+
+    names: tuple[str, ...]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Image.Image:
+        """Return the decoded picture at a position."""
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Pictures:
+        """Return the pictures at these positions, in this order."""
+        names = tuple(self.names[index] for index in indices)
+        return replace(self, names=names, targets=self.targets[np.asarray(indices, dtype=np.int64)])
+
+    def find_damaged(self, thorough: bool = False) -> dict[int, str]:
+        """Return position -> reason for each picture that cannot be read; see `datamodules.damage`."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class PictureFiles(Pictures):
+    """Pictures in files.
+
+    Attributes:
+        folder: the folder that `names` start from.
+    """
+
+    folder: str
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Return the decoded picture at a position.
+
+        Raises:
+            DamagedPictureError: The file cannot be read.
+        """
+        return load_picture(os.path.join(self.folder, self.names[index]))
+
+    def find_damaged(self, thorough: bool = False) -> dict[int, str]:
+        """Return position -> reason for each file that cannot be read; see `datamodules.damage`."""
+        return find_damaged([os.path.join(self.folder, name) for name in self.names], thorough)
+
+
+@dataclass(frozen=True, eq=False)
+class PictureArrays(Pictures):
+    """Pictures in memory.
+
+    Attributes:
+        arrays: uint8, grey `(N, H, W)` or colour `(N, H, W, 3)`.
+    """
+
+    arrays: np.ndarray
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """Return the picture at a position, in mode `L` or `RGB`."""
+        return Image.fromarray(self.arrays[index])
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> PictureArrays:
+        """Return the pictures at these positions, in this order."""
+        chosen = super().select(indices)
+        return PictureArrays(chosen.names, chosen.targets, self.arrays[np.asarray(indices, dtype=np.int64)])

@@ -1,0 +1,78 @@
+"""Which pictures are for training, which are held back from it, and which are for judging alone."""
+
+import numpy as np
+
+from bottlenecks.errors import UsageError
+from datamodules.source import Pictures
+
+SPLIT_SEED = 0  # never the run's seed: runs with different seeds are judged on the same pictures
+
+
+def stratified_order(targets: np.ndarray) -> np.ndarray:
+    """Shuffle so that each stretch of the order has nearly the classes' own shares.
+
+    The members of a class lie evenly spread over the order, in random sequence, from a random start. A class may
+    have a single member.
+
+    Args:
+        targets: int64 `(N,)`, the classes.
+
+    Returns:
+        A permutation, int64 `(N,)`: always the same for the same targets.
+    """
+    random = np.random.RandomState(SPLIT_SEED)  # unlike Generator's, its stream is promised not to change
+    shuffled = random.permutation(len(targets))
+    members = shuffled[np.argsort(targets[shuffled], kind="stable")]
+    _, starts, counts = np.unique(targets[members], return_index=True, return_counts=True)
+    rank = np.arange(len(targets)) - np.repeat(starts, counts)
+    place = (rank + np.repeat(random.random_sample(len(counts)), counts)) / np.repeat(counts, counts)
+    return members[np.argsort(place, kind="stable")]
+
+
+def shuffle(pictures: Pictures) -> Pictures:
+    """Return the same pictures in `stratified_order`."""
+    return pictures.select(stratified_order(pictures.targets))
+
+
+def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pictures]:
+    """Take a part out of some pictures, with the same shares of the classes where the counts allow it.
+
+    Args:
+        pictures: at least two.
+        part: a whole number of pictures, or a share between 0 and 1.
+        argument: the setting that `part` comes from, for the error.
+
+    Returns:
+        The rest and the part, without a common picture, each in `stratified_order`.
+
+    Raises:
+        UsageError: The part or the rest would be empty, or `part` is neither a number nor a share.
+    """
+    total = len(pictures)
+    if part < 0 or (part > 1 and part != int(part)):
+        raise UsageError(f"{argument}={part}: must be a number of pictures or a share between 0 and 1")
+    count = round(part * total) if isinstance(part, float) and part <= 1 else int(part)
+    if not 0 < count < total:
+        raise UsageError(
+            f"{argument}={part}: takes {count} of {total} pictures; both the part and the rest must keep some"
+        )
+    order = stratified_order(pictures.targets)
+    return pictures.select(order[count:]), pictures.select(order[:count])
+
+
+def limit(pictures: Pictures, count: int | None, argument: str) -> Pictures:
+    """Keep the first pictures, for a quick look.
+
+    Args:
+        pictures: in `stratified_order`, so that the first ones are of many classes.
+        count: how many; None keeps all, and so does a number above theirs.
+        argument: the setting that `count` comes from, for the error.
+
+    Raises:
+        UsageError: Nothing would be left.
+    """
+    if count is None:
+        return pictures
+    if count < 1 or count != int(count):
+        raise UsageError(f"{argument}={count}: must be a number of pictures from 1 up, or null for all")
+    return pictures.select(range(min(int(count), len(pictures))))
