@@ -165,7 +165,9 @@ class Ladder(Mapping[float, Rate]):
                     )
         self._by_fingerprint = {rate.unit.coder.tables.fingerprint: rate for rate in self._rates.values()}
         if len(self._by_fingerprint) != len(self._rates):
-            raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
+            raise CheckpointError(
+                "two rates have tables of one fingerprint; train one of them anew with another seed"
+            )
 
     @classmethod
     def load(cls, folder: str | Path) -> Ladder:
@@ -227,7 +229,9 @@ def find_rates(folder: Path) -> list[Path]:
     """
     paths = sorted(folder.glob("lambda=*.safetensors"))
     if not paths:
-        raise CheckpointError(f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py")
+        raise CheckpointError(
+            f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py"
+        )
     return paths
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,12 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from bottlenecks.errors import UsageError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-
-# Warnings of our dependencies about themselves, with the report to follow. Nothing here concerns the user's run.
-QUIET = (
-    "`torch.jit.script` is deprecated",  # torch_geometric, which compressai imports: pyg-team/pytorch_geometric
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # pytorch-lightning: Lightning-AI/pytorch-lightning
-)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -40,7 +33,11 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], Any]:
-        command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(function)
+        @functools.wraps(function)
+        def job(cfg: DictConfig) -> Any:
+            return run(lambda: function(cfg))  # inside Hydra, which would put a line of its own before ours
+
+        command = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)
 
         @functools.wraps(function)
         def main() -> Any:
@@ -54,8 +51,6 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 
 def run(command: Callable[[], Any]) -> Any:
     """Run a command; a user's mistake is printed as one line and ends the program with status 2."""
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message=message)
     try:
         return command()
     except UsageError as error:
@@ -63,6 +58,8 @@ def run(command: Callable[[], Any]) -> Any:
     except MissingConfigException as error:
         fail(_describe_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
+            fail(str(error.__cause__))
         fail(" ".join(str(error).split()))
 
 
@@ -78,5 +75,7 @@ def _describe_missing(error: MissingConfigException) -> str:
     group, _, name = error.missing_cfg_file.rpartition("/")
     message = f"{group}={name}: no such {group}; there are {', '.join(error.options)}"
     if group == "model":
-        message += f"; any other network: model=torchvision model.name={name}, or model=timm model.name={name}"
+        message += (
+            f"; any other network: model=torchvision model.name={name}, or model=timm model.name={name}"
+        )
     return message

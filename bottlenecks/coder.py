@@ -200,7 +200,7 @@ def ideal_bits(symbols: IntArray, tables: SymbolTables) -> float:
 
 
 def _check_integers(name: str, array: IntArray, num_dims: int) -> None:
-    if not np.issubdtype(array.dtype, np.integer) or array.ndim != num_dims:
+    if array.dtype.kind not in "iu" or array.ndim != num_dims:
         raise ValueError(f"{name} must hold integers in {num_dims}-D, got {array.dtype} in {array.ndim}-D")
 
 
@@ -215,7 +215,7 @@ def _check_shape(shape: tuple[int, ...], tables: SymbolTables) -> None:
 
 
 def _as_rows(symbols: IntArray, tables: SymbolTables) -> Int32Array:
-    if not np.issubdtype(symbols.dtype, np.integer):
+    if symbols.dtype.kind not in "iu":
         raise ValueError(f"symbols must be integers, got {symbols.dtype}")
     _check_shape(symbols.shape, tables)
     if symbols.dtype != np.int32 and (symbols.min() < INT32.min or symbols.max() > INT32.max):
@@ -228,8 +228,8 @@ def _to_indices(rows: Int32Array, tables: SymbolTables) -> tuple[Int32Array, Boo
     # Differences wrap, but never from an unlisted symbol onto a listed one: as unsigned they all lie above.
     distances = (rows - tables.offsets[:, None]).view(np.uint32)
     escapes = (tables.lengths[:, None] - 1).view(np.uint32)
-    indices = np.minimum(distances, escapes)
-    return indices.view(np.int32), indices == escapes
+    escaped = distances >= escapes
+    return np.minimum(distances, escapes, out=distances).view(np.int32), escaped
 
 
 def _escape_codes(rows: Int32Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:
@@ -287,8 +287,9 @@ def _seal(encoder: stream.queue.RangeEncoder) -> bytes:
     position, (lower, size) = encoder.pos()
     data: bytes = encoder.get_compressed()[: position + 1].astype(">u4").tobytes()
     last = int.from_bytes(data[-4:], "big")
-    slack = (size - (-lower % 2**32) - 1) >> 32
-    last += max(up for up in (-last % 256**n for n in range(5)) if up <= slack)
+    limit = last + ((size - (-lower % 2**32) - 1) >> 32)
+    rounded_up = (-(-last >> num_bits) << num_bits for num_bits in (32, 24, 16, 8, 0))
+    last = next(number for number in rounded_up if number <= limit)
     if last < 2**32:
         return (data[:-4] + last.to_bytes(4, "big")).rstrip(b"\0")
     carried = data[:-4].rstrip(b"\xff")  # never all of it: the interval ends below the first carry out

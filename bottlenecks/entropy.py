@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
-from compressai.entropy_models import EntropyBottleneck
 from torch import Generator, Tensor
 
 from bottlenecks.coder import SymbolTables
+
+with warnings.catch_warnings():
+    # compressai imports torch_geometric, which scripts a function: pyg-team/pytorch_geometric#10487
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+    from compressai.entropy_models import EntropyBottleneck
 
 
 class FactorizedPrior(EntropyBottleneck):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.backbone import Backbone, BackboneSpec
-from bottlenecks.checkpoint import rate_folder
+from bottlenecks.backbone import Backbone, BackboneSpec, is_file, with_weights
+from bottlenecks.checkpoint import RateInfo, rate_folder
 from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone
+from bottlenecks.units import BottleneckUnit
 from datamodules.base import PictureDataModule
 
 WITHOUT_EFFECT = ("root", "download", "num_workers")  # settings of the data that do not bear on the outcome
@@ -66,7 +68,7 @@ def prepare(cfg: DictConfig) -> Experiment:
     checkpoints = Path(cfg.paths.checkpoints)
     backbone = obtain_backbone(spec, datamodule, checkpoints, lambda: make_backbone(cfg))
     datamodule.preprocessing = backbone.preprocessing
-    example = torch.zeros(1, *datamodule.image_shape)
+    example = torch.zeros(1, *datamodule.preprocessing.input_shape)
     network = cut(backbone.network, cfg.split, example)
     return Experiment(
         datamodule,
@@ -107,9 +109,58 @@ def settings_of(cfg: DictConfig, image_shape: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def settings_hash(settings: dict[str, Any]) -> str:
+def settings_hash(settings: Mapping[str, Any]) -> str:
     """Identify settings by 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_rate(
+    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: float, unit: BottleneckUnit
+) -> RateInfo:
+    """Gather what a rate checkpoint says of itself, metrics excepted."""
+    backbone, datamodule = experiment.backbone, experiment.datamodule
+    spec = backbone.spec
+    if is_file(spec.weights):
+        spec = with_weights(spec, locate(Path(spec.weights), experiment.folder, Path(cfg.paths.checkpoints)))
+    return RateInfo(
+        model=spec.name,
+        backbone=spec.to_dict(),
+        backbone_fingerprint=backbone.fingerprint,
+        preprocessing=datamodule.preprocessing.to_dict(),
+        class_names=list(backbone.class_names or datamodule.class_names),
+        split=experiment.network.split,
+        image_shape=list(datamodule.preprocessing.input_shape),
+        feature_shape=list(experiment.network.feature_shape),
+        unit_name=cfg.unit.name,
+        unit={"architecture": cfg.unit.architecture, "config": unit.config()},
+        lmbda=lmbda,
+        data=datamodule.name,
+        training=settings,
+        training_hash=settings_hash(settings),
+    )
+
+
+def locate(file: Path, folder: Path, root: Path) -> str:
+    """Say where a file is: relative to a folder where both lie under one root, that the root can be moved."""
+    if file.resolve().is_relative_to(root.resolve()):
+        return os.path.relpath(file.resolve(), folder.resolve())
+    return str(file.resolve())
+
+
+def pick_device(name: str) -> torch.device:
+    """Choose where to run; `auto` takes an accelerator where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu"
+        ) from None
 
 
 def parse_lambdas(value: Any) -> list[float]:
@@ -145,9 +196,8 @@ def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger
     """Open the logger of a run."""
     folder = Path(cfg.paths.logs)
     folder.mkdir(parents=True, exist_ok=True)
-    return instantiate(
-        cfg.logger, folder=folder, name=name, group=group, job_type=job_type, config=plain(cfg), _convert_="all"
-    )
+    make = instantiate(cfg.logger, _partial_=True)
+    return make(folder=folder, name=name, group=group, job_type=job_type, settings=plain(cfg))
 
 
 def plain(node: Any) -> dict[str, Any]:

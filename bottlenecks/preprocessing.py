@@ -30,7 +30,7 @@ class Preprocessing:
         mean: subtracted from red, green and blue, which lie in 0..1.
         std: what the result is then divided by.
         interpolation: one of torchvision's names, such as `bilinear`, `bicubic`, `nearest`.
-        antialias: True resizes with Pillow, which smooths where it shrinks; False resizes the tensor unsmoothed.
+        antialias: True resizes with Pillow, which smooths where it shrinks; False resizes the bare tensor.
 
     Raises:
         UsageError: A field has a value that is none of these.
@@ -79,7 +79,9 @@ class Preprocessing:
         """
         preset = weights.transforms()
         if (kind := type(preset).__name__) != "ImageClassification":
-            raise UsageError(f"model.weights={weights}: {kind} is not torchvision's transform for classification")
+            raise UsageError(
+                f"model.weights={weights}: {kind} is not torchvision's transform for classification"
+            )
         return cls(
             resize=_square(preset.resize_size),
             crop=_square(preset.crop_size),
@@ -96,7 +98,7 @@ class Preprocessing:
             network: a network made by timm, which carries its `pretrained_cfg`.
 
         Raises:
-            UsageError: The network wants what cannot be expressed: borders, or a rectangle cut from the centre.
+            UsageError: The network wants what has no equal here: borders, or a rectangle from the centre.
         """
         from timm.data import resolve_model_data_config
 
@@ -106,7 +108,9 @@ class Preprocessing:
         supported = squash or (config["crop_mode"] == "center" and height == width)
         if channels != 3 or not supported:
             shape, mode = tuple(config["input_size"]), config["crop_mode"]
-            raise UsageError(f"model.name: timm's input {shape} with crop_mode={mode} is not supported; take another")
+            raise UsageError(
+                f"model.name: timm's input {shape} with crop_mode={mode} is not supported; take another"
+            )
         scaled = int(height / config["crop_pct"]), int(width / config["crop_pct"])
         return cls(
             resize=scaled if squash else scaled[0],
@@ -118,7 +122,9 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain numbers, strings and lists, ready for JSON and for `from_dict`."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -163,7 +169,9 @@ class Preprocessing:
             UsageError: The size of the input is not fixed.
         """
         if self.input_shape is None:
-            raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
+            raise UsageError(
+                "data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size"
+            )
         size = self.input_shape[1:]
         if min(size) <= SMALL_SIDE:
             padding = [size[1] // 8, size[0] // 8]
@@ -183,7 +191,11 @@ class Preprocessing:
 
     def _normalised(self) -> list[Callable]:
         # v1's ConvertImageDtype, as in torchvision's presets: v2's ToDtype differs in the last bit
-        return [_to_tensor, transforms.ConvertImageDtype(torch.float32), transforms.Normalize(self.mean, self.std)]
+        return [
+            _to_tensor,
+            transforms.ConvertImageDtype(torch.float32),
+            transforms.Normalize(self.mean, self.std),
+        ]
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -17,7 +17,13 @@ MODES = ("auto", "online", "offline", "disabled")
 
 
 def wandb_logger(
-    folder: Path, name: str, group: str, job_type: str, config: Mapping[str, Any], project: str, mode: str = "auto"
+    folder: Path,
+    name: str,
+    group: str,
+    job_type: str,
+    settings: Mapping[str, Any],
+    project: str,
+    mode: str = "auto",
 ) -> Logger:
     """Open a W&B run of its own, beside others of the same process.
 
@@ -26,7 +32,7 @@ def wandb_logger(
         name: of the run, such as `lambda=0.01`.
         group: runs of one ladder.
         job_type: `train` or `evaluate`.
-        config: what the run shows as its configuration.
+        settings: what the run shows as its configuration.
         project: of the run.
         mode: `online`, `offline`, `disabled`, or `auto`: online where logged in, else offline, never a prompt.
     """
@@ -39,7 +45,7 @@ def wandb_logger(
         name=name,
         group=group,
         job_type=job_type,
-        config=dict(config),
+        config=dict(settings),
         dir=str(folder),
         mode=wandb_mode(wandb.setup().settings.base_url) if mode == "auto" else mode,
         reinit="create_new",
@@ -107,7 +113,9 @@ def log_file(logger: Logger | None, name: str, kind: str, path: Path, metadata: 
         import wandb
 
         # Artifact names take letters, digits, dashes, dots and underscores.
-        artifact = wandb.Artifact(name.replace("=", "-").replace("/", "-"), type=kind, metadata=dict(metadata))
+        artifact = wandb.Artifact(
+            name.replace("=", "-").replace("/", "-"), type=kind, metadata=dict(metadata)
+        )
         artifact.add_file(str(path))
         logger.experiment.log_artifact(artifact)
 

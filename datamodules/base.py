@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing, Size
 from datamodules.dataset import PictureDataset
 from datamodules.sampler import EpochSampler
-from datamodules.source import Pictures
+from datamodules.source import Pictures, readable
 from datamodules.splits import divide, limit, shuffle
 
 Split = Literal["train", "val", "test"]
@@ -30,33 +29,33 @@ STAGES: dict[str | None, tuple[Split, ...]] = {
 }
 
 
-class PictureDataModule(pl.LightningDataModule):
+class PictureDataModule(pl.LightningDataModule, ABC):
     """Pictures in three splits: to train on, held back from training, and kept for judging alone.
 
-    Which picture is in which split never depends on `seed`. All splits are in an order whose every stretch has
+    Which picture is in which split never depends on `seed`. Each split is in an order whose every stretch has
     nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets, int64 `(N,)`, -1
-    where there is no label.
-
-    A dataset says in `_sources` where its pictures are. It has to be told the `preprocessing` of the network that
-    it feeds before a loader is asked for.
+    where there is no label. The `preprocessing` of the network that is fed has to be set before a loader is
+    asked for. A dataset says in `_sources` where its pictures are.
 
     Args:
         name: what checkpoints and results call this data.
+        root: the folder of the pictures; None where there are no files.
         batch_size: pictures in a batch.
-        num_workers: processes that load; 0 loads in the main process, None starts one a core, 8 at most.
+        num_workers: processes that load; 0 loads in the main one, None starts one a spare core, 8 at most.
         seed: decides the order of training and the augmentation.
         held_back: number or share of the training pictures that is not trained on.
         test_part: number or share kept for judging, where the dataset itself keeps none apart.
-        image_size: side, or `(height, width)`, of the network's input in pixels; None leaves the preprocessing's.
+        image_size: side, or `(height, width)`, of the network's input in pixels; None: the preprocessing's.
         limit_train: use only so many training pictures, for a quick look; None uses all.
         limit_val: the same for the pictures held back.
         limit_test: the same for the pictures kept for judging.
         augment: crop (and mirror) training pictures at random.
         flip: whether `augment` may mirror.
         skip_damaged: leave out files that are no readable picture, instead of refusing the dataset.
-        preprocessing: what a network trained on this data from scratch uses; None where there is no such thing.
+        preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
+        location: the setting that says where the data is, and its value, for messages.
         labels: `imagenet` (targets are ImageNet's indices), `own` or `none`.
         default_preprocessing: `preprocessing` at `image_size`, or None.
 
@@ -70,6 +69,7 @@ class PictureDataModule(pl.LightningDataModule):
         self,
         *,
         name: str,
+        root: str | None = None,
         batch_size: int,
         num_workers: int | None = None,
         seed: int = 0,
@@ -88,8 +88,10 @@ class PictureDataModule(pl.LightningDataModule):
         if batch_size < 1:
             raise UsageError(f"data.batch_size={batch_size}: must be a number of pictures from 1 up")
         self.name = name
+        self.root = root
+        self.location = f"data={name}" if root is None else f"data.root={root}"
         self.batch_size = batch_size
-        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.num_workers = min(8, suggested_max_num_workers(1)) if num_workers is None else num_workers
         self.seed = seed
         self.held_back = held_back
         self.test_part = test_part
@@ -98,7 +100,9 @@ class PictureDataModule(pl.LightningDataModule):
         self.augment = augment
         self.flip = flip
         self.skip_damaged = skip_damaged
-        self.default_preprocessing = preprocessing and self._sized(Preprocessing.from_dict(preprocessing))
+        self.default_preprocessing = (
+            self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
+        )
         self._preprocessing: Preprocessing | None = None
         self._checked: dict[Split, Pictures] = {}
 
@@ -114,13 +118,15 @@ class PictureDataModule(pl.LightningDataModule):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turns a picture into the network's input; what is set is changed to `image_size` where that is given.
+        """What turns a picture into the network's input; on setting, `image_size` is put into it.
 
         Raises:
             RuntimeError: It has not been set.
         """
         if self._preprocessing is None:
-            raise RuntimeError("set datamodule.preprocessing = backbone.preprocessing before asking for a loader")
+            raise RuntimeError(
+                "set datamodule.preprocessing = backbone.preprocessing before asking for a loader"
+            )
         return self._preprocessing
 
     @preprocessing.setter
@@ -144,15 +150,15 @@ class PictureDataModule(pl.LightningDataModule):
         """Return the pictures of a split as they are, with names and targets, in the order of its loader.
 
         Raises:
-            As `setup`.
+            UsageError: As for `setup`.
         """
         if split not in self._checked:
             pictures = limit(self._splits[split], self.limits[split], f"data.limit_{split}")
-            self._checked[split] = self._undamaged(pictures)
+            self._checked[split] = readable(pictures, self.location, self.skip_damaged)
         return self._checked[split]
 
     def train_dataloader(self) -> DataLoader:
-        """Training pictures in an order that is new in each epoch; a last batch that is not full is left out."""
+        """Training pictures in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)
         sampler = EpochSampler(len(dataset), self.seed)
         return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
@@ -182,27 +188,15 @@ class PictureDataModule(pl.LightningDataModule):
         train, val = divide(rest, self.held_back, "data.held_back")
         return {"train": train, "val": val, "test": shuffle(test)}
 
-    def _undamaged(self, pictures: Pictures) -> Pictures:
-        damaged = pictures.find_damaged(thorough=self.skip_damaged)
-        if not damaged:
-            return pictures
-        first = ", ".join(f"{pictures.names[index]} ({reason})" for index, reason in list(damaged.items())[:3])
-        found = f"{len(damaged)} of {len(pictures)} files are no readable pictures: {first}"
-        found += ", ..." if len(damaged) > 3 else ""
-        if not self.skip_damaged:
-            raise UsageError(f"{self.location}: {found}; remove them, or data.skip_damaged=true leaves them out")
-        if len(damaged) == len(pictures):
-            raise UsageError(f"{self.location}: {found}; none is left")
-        warnings.warn(f"{self.location}: left out {found}", stacklevel=2)
-        return pictures.select([index for index in range(len(pictures)) if index not in damaged])
-
     def _sized(self, preprocessing: Preprocessing) -> Preprocessing:
         return preprocessing if self.image_size is None else preprocessing.with_image_size(self.image_size)
 
     def _dataset(self, split: Split, augment: bool = False) -> PictureDataset:
         preprocessing = self.preprocessing
         if augment:
-            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed)
+            return PictureDataset(
+                self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed
+            )
         return PictureDataset(self.pictures(split), preprocessing.transform())
 
     def _loader(self, dataset: PictureDataset, **options: Any) -> DataLoader:

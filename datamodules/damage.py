@@ -12,13 +12,13 @@ from bottlenecks.errors import UsageError
 
 MAX_DECODED = 20_000  # files; decoding this many takes up to about 20 s on two cores
 WORTH_A_BAR = 2_000  # files
-SIGNATURE_BYTES = 16  # what Pillow itself looks at to tell one format from another
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # JPEG to TIFF
 
 
 class DamagedPictureError(UsageError):
     """A picture turned out to be unreadable while it was loaded.
 
-    A `DataLoader` worker raises its errors again with the traceback as the message: of that, the last line is kept.
+    A `DataLoader` raises a worker's error again with the traceback as its message: the last line is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -44,7 +44,7 @@ def load_picture(path: str) -> Image.Image:
 def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]:
     """Look at every file, with a progress bar where there are many.
 
-    Up to `MAX_DECODED` files are decoded; of more, only the signature is looked at, as all else would take minutes.
+    Up to `MAX_DECODED` files are decoded; of more, only the signature is looked at: all else takes minutes.
 
     Args:
         paths: the files.
@@ -57,9 +57,14 @@ def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]
     with ThreadPool(min(8, 2 * (os.cpu_count() or 1))) as pool:  # Pillow decodes without Python's lock
         reasons: Iterator[str | None] = pool.imap(check, paths, chunksize=32)
         if len(paths) > WORTH_A_BAR:
-            console = Console(stderr=True)
-            reasons = iter(track(reasons, "Checking pictures", len(paths), console=console, transient=True))
+            reasons = _with_bar(reasons, len(paths))
         return {index: reason for index, reason in enumerate(reasons) if reason is not None}
+
+
+def _with_bar(reasons: Iterator[str | None], total: int) -> Iterator[str | None]:
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return iter(track(reasons, "Checking pictures", total, console=console, transient=True, disable=hidden))
 
 
 def _decode(path: str) -> str | None:
@@ -75,12 +80,10 @@ def _decode(path: str) -> str | None:
 def _look_at_signature(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
-            start = file.read(SIGNATURE_BYTES)
+            start = file.read(max(map(len, SIGNATURES)))
     except OSError as error:
         return _reason(error)
-    Image.init()
-    known = any(accept and accept(start) is True for _, accept in Image.OPEN.values())
-    return None if known else _decode(path)  # a few formats have no signature
+    return None if start.startswith(SIGNATURES) else _decode(path)  # rarer formats
 
 
 def _reason(error: Exception) -> str:

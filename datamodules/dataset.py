@@ -14,8 +14,8 @@ class PictureDataset(Dataset[tuple[torch.Tensor, int]]):
     Args:
         pictures: the pictures, with their targets.
         transform: picture -> float tensor `(3, H, W)`.
-        seed: where the transform is random: what it sees then depends on seed, epoch and index alone, not on the
-            process that runs it or on what came before. None for a deterministic transform.
+        seed: for a random transform: its draws depend on seed, epoch and index alone, not on the process that
+            runs it or on what came before. None for a deterministic transform.
     """
 
     def __init__(self, pictures: Pictures, transform: Transform, seed: int | None = None) -> None:
@@ -27,12 +27,14 @@ class PictureDataset(Dataset[tuple[torch.Tensor, int]]):
         return len(self.pictures)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
-        """Return the image `(3, H, W)` and target at an index, or at `(epoch, index)` as `EpochSampler` gives them."""
+        """Return image `(3, H, W)` and target at an index, or at the `(epoch, index)` of `EpochSampler`."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         picture, target = self.pictures[index], int(self.pictures.targets[index])
         if self.seed is None:
             return self.transform(picture), target
         state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(state[0]))  # torch.manual_seed would reseed the accelerator too
+            torch.default_generator.manual_seed(
+                int(state[0])
+            )  # torch.manual_seed would reseed the accelerator too
             return self.transform(picture), target

@@ -9,8 +9,8 @@ from torch.utils.data import Sampler
 class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffles anew each epoch and says which epoch it is, so that augmentation can depend on it.
 
-    Nothing is carried over from one epoch to the next: a resumed run sees the order that the uninterrupted one
-    saw. Lightning calls `set_epoch` before each epoch, and keeps doing so where it wraps this sampler to give
+    Nothing is carried over from one epoch to the next: a resumed run sees the order that an uninterrupted one
+    sees. Lightning calls `set_epoch` before each epoch, and still does where it wraps this sampler to give
     each process its share.
 
     Args:

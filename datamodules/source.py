@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
+from bottlenecks.errors import UsageError
 from datamodules.damage import find_damaged, load_picture
+
+NUM_NAMED = 3  # files that a message names before it only counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,3 +87,28 @@ class PictureArrays(Pictures):
         """Return the pictures at these positions, in this order."""
         chosen = super().select(indices)
         return PictureArrays(chosen.names, chosen.targets, self.arrays[np.asarray(indices, dtype=np.int64)])
+
+
+def readable(pictures: Pictures, location: str, skip_damaged: bool) -> Pictures:
+    """Check every picture.
+
+    Args:
+        pictures: any number of them.
+        location: the setting that says where they are, and its value, for the message.
+        skip_damaged: leave out what cannot be read, with a warning that counts it.
+
+    Raises:
+        UsageError: Something cannot be read and is not to be left out, or nothing can be read.
+    """
+    damaged = pictures.find_damaged(thorough=skip_damaged)
+    if not damaged:
+        return pictures
+    named = [f"{pictures.names[index]} ({reason})" for index, reason in list(damaged.items())[:NUM_NAMED]]
+    named += ["..."] * (len(damaged) > NUM_NAMED)
+    found = f"{len(damaged)} of {len(pictures)} files cannot be read as pictures: {', '.join(named)}"
+    if not skip_damaged:
+        raise UsageError(f"{location}: {found}; remove them, or data.skip_damaged=true leaves them out")
+    if len(damaged) == len(pictures):
+        raise UsageError(f"{location}: {found}; none is left")
+    warnings.warn(f"{location}: left out {found}", stacklevel=2)
+    return pictures.select([index for index in range(len(pictures)) if index not in damaged])

@@ -11,8 +11,8 @@ SPLIT_SEED = 0  # never the run's seed: runs with different seeds are judged on 
 def stratified_order(targets: np.ndarray) -> np.ndarray:
     """Shuffle so that each stretch of the order has nearly the classes' own shares.
 
-    The members of a class lie evenly spread over the order, in random sequence, from a random start. A class may
-    have a single member.
+    The members of a class are spread evenly over the order, in random sequence, from a random start. A class
+    may have a single member.
 
     Args:
         targets: int64 `(N,)`, the classes.

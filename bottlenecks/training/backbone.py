@@ -187,7 +187,9 @@ def _start(network: nn.Module, spec: BackboneSpec, datamodule: PictureDataModule
         raise UsageError(f"model.weights={pretrained.source}: none of its tensors fits {spec.name}")
     new = [name for name in expected if name not in fitting]
     network.load_state_dict(fitting, strict=False)
-    say(f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}")
+    say(
+        f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}"
+    )
     return pretrained.preprocessing
 
 

@@ -33,10 +33,10 @@ class BestStates(pl.Callback):
             self.states, self.figures, self.epochs = [{}] * count, [{}] * count, [-1] * count
         for rate, unit in enumerate(pl_module.units):
             figures = pl_module.figures("val", rate)
-            if not math.isfinite(figures["val/loss"]) and not self.states[rate]:
-                continue
             if figures["val/loss"] < self.figures[rate].get("val/loss", math.inf):
-                self.states[rate] = {name: value.detach().cpu().clone() for name, value in unit.state_dict().items()}
+                self.states[rate] = {
+                    name: value.detach().cpu().clone() for name, value in unit.state_dict().items()
+                }
                 self.figures[rate], self.epochs[rate] = figures, trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:

@@ -56,7 +56,11 @@ def unfinished(
 
 
 def build_units(
-    lmbdas: Sequence[float], unit: Mapping[str, Any], network: SplitNetwork, features: FeatureStatistics, seed: int
+    lmbdas: Sequence[float],
+    unit: Mapping[str, Any],
+    network: SplitNetwork,
+    features: FeatureStatistics,
+    seed: int,
 ) -> dict[float, BottleneckUnit]:
     """Build one unit a rate; its start depends on (seed, lambda) alone.
 
@@ -88,39 +92,37 @@ def build_units(
 def fit(
     module: LadderModule,
     datamodule: pl.LightningDataModule,
-    make_trainer: Callable[[list[pl.Callback]], pl.Trainer],
+    trainer: pl.Trainer,
     state: ResumeState,
     resume: bool,
-) -> BestStates:
-    """Train, writing what a later run can go on from.
+) -> None:
+    """Train, going on from an interrupted run where asked.
 
     Args:
         module: the units.
         datamodule: the pictures.
-        make_trainer: builds a trainer around callbacks.
+        trainer: has `state` and a `BestStates` among its callbacks.
         state: where the run is kept while it is unfinished.
         resume: whether to go on from there.
 
     Raises:
-        UsageError: training was cut short, or nothing in it was finite.
+        UsageError: training was cut short.
     """
     start = state.find() if resume else None
     if resume and start is None:
         say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
     if start is None:
         state.remove()
-    best = BestStates()
-    trainer = make_trainer([best, state])
     trainer.fit(module, datamodule=datamodule, ckpt_path=start)
     if trainer.interrupted:
-        raise UsageError(f"interrupted after epoch {trainer.current_epoch}; go on with resume=true")
-    if not all(best.states):
-        raise UsageError("training: the loss never was a finite number; lower training.lr")
-    return best
+        raise UsageError(f"interrupted in epoch {trainer.current_epoch}; go on with resume=true")
 
 
 def keep(
-    module: LadderModule, best: BestStates, folder: Path, describe: Callable[[float, BottleneckUnit], RateInfo]
+    module: LadderModule,
+    best: BestStates,
+    folder: Path,
+    describe: Callable[[float, BottleneckUnit], RateInfo],
 ) -> dict[Path, RateInfo]:
     """Write each rate's best state with its tables.
 
@@ -132,10 +134,15 @@ def keep(
 
     Returns:
         What was written, by path.
+
+    Raises:
+        UsageError: a rate's loss never was finite; the finite ones are written first.
     """
     written = {}
     for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
         assert isinstance(unit, BottleneckUnit)
+        if not best.states[rate]:
+            continue
         unit.load_state_dict(best.states[rate])
         unit.cpu().eval().finalise()
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
@@ -143,6 +150,9 @@ def keep(
         path = rate_path(folder, lmbda)
         save_rate(path, Rate(unit, info))
         written[path] = info
+    lost = [lmbda for lmbda, state in zip(module.lmbdas, best.states, strict=True) if not state]
+    if lost:
+        raise UsageError(f"lambda={lost}: the loss never was a finite number; lower training.lr")
     return written
 
 

@@ -107,7 +107,9 @@ class LadderModule(pl.LightningModule):
             unit(features, generator_for(self.seed, lmbda, self.global_step))
             for lmbda, unit in zip(self.lmbdas, self.units, strict=True)
         ]
-        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(outputs))
+        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(
+            len(outputs)
+        )
         total = torch.zeros((), device=images.device)
         for rate, (output, student) in enumerate(zip(outputs, students, strict=True)):
             losses = self.rate_loss(
@@ -132,7 +134,11 @@ class LadderModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what the epoch gave, each rate to a logger of its own with the same keys."""
         for rate, logger in enumerate(self.loggers):
-            figures = {**self.figures("train", rate), **self.figures("val", rate), "lr": self._learning_rate()}
+            figures = {
+                **self.figures("train", rate),
+                **self.figures("val", rate),
+                "lr": self._learning_rate(),
+            }
             logger.log_metrics({**figures, "epoch": self.current_epoch}, step=self.global_step)
         losses = [self.figures("val", rate)["val/loss"] for rate in range(len(self.lmbdas))]
         self.log("val_loss", sum(losses) / len(losses), prog_bar=True, logger=False)
@@ -149,7 +155,9 @@ class LadderModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One Adam over what is trained; the entropy models learn at a rate of their own."""
-        parameters = {name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad}
+        parameters = {
+            name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad
+        }
         entropy = [value for name, value in parameters.items() if ".entropy." in name]
         transforms = [value for name, value in parameters.items() if ".entropy." not in name]
         optimiser = torch.optim.Adam(

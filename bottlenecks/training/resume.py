@@ -72,7 +72,9 @@ class ResumeState(pl.Callback):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written beside their place and renamed."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Write a checkpoint so that a kill leaves the old file or the new one."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)

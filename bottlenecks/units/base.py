@@ -105,7 +105,9 @@ class BottleneckUnit(nn.Module, ABC):
             RuntimeError: the unit has none yet.
         """
         if self._coder is None:
-            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
+            raise RuntimeError(
+                "the unit has no tables yet; call finalise() after training, or load a checkpoint"
+            )
         return self._coder
 
     def finalise(self, tables: SymbolTables | None = None) -> None:
@@ -169,7 +171,5 @@ class BottleneckUnit(nn.Module, ABC):
     def _decode_symbols(self, frame: Frame, shape: tuple[int, ...]) -> np.ndarray:
         try:
             return self.coder.decode(frame.payload, shape)
-        except BitstreamError:
-            raise
         except ValueError as error:
             raise BitstreamError(str(error)) from None

@@ -67,7 +67,9 @@ class FactorizedUnit(BottleneckUnit):
             nn.Conv2d(latent_channels, channels, 1, bias=False), nn.BatchNorm2d(channels), *self._activation()
         )
         self.upsample = nn.ConvTranspose2d(channels, channels, **depthwise)
-        self.restore = nn.Sequential(nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if nonnegative else []))
+        self.restore = nn.Sequential(
+            nn.BatchNorm2d(channels), *([nn.ReLU(inplace=True)] if nonnegative else [])
+        )
 
     def _activation(self) -> list[nn.Module]:
         return [nn.ReLU(inplace=True)] if self.activation == "relu" else []

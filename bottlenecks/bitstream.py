@@ -1,0 +1,178 @@
+"""The wire format: one frame an image, checked before it is used; docs/bitstream.md specifies it."""
+
+import math
+from binascii import crc_hqx
+from dataclasses import dataclass
+
+VERSION = 1
+MAX_DIMS = 4  # of an explicit shape
+FINGERPRINT_BYTES = 2
+
+_SHAPE_FOLLOWS = 0b0001
+_CRC_BYTES = 2
+_CRC_START = 0xFFFF
+_VARINT_BITS = 32
+
+Shape = tuple[int, ...]
+
+
+class BitstreamError(ValueError):
+    """Bytes that are no frame of this format, or none that this receiver can or will decode."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a receiver is ready to decode, whatever a sender claims.
+
+    Attributes:
+        max_payload_bytes: longest payload.
+        max_positions: greatest product of the dimensions of an explicit shape.
+    """
+
+    max_payload_bytes: int = 2**20
+    max_positions: int = 2**16
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame whose checksum and claims hold; its payload is not decoded yet.
+
+    Attributes:
+        fingerprint: names the tables, and so the unit, that coded the payload.
+        shape: size (H, W) of the features that were coded, or None for the unit's default.
+        payload: what `Coder.decode` takes.
+    """
+
+    fingerprint: bytes
+    shape: Shape | None
+    payload: bytes
+
+
+def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None) -> bytes:
+    """Put a payload on the wire.
+
+    Args:
+        payload: what `Coder.encode` returned.
+        fingerprint: that of the coder's tables, 2 bytes.
+        shape: size (H, W) of the features that were coded; None where it is the unit's default.
+
+    Returns:
+        The frame: 6 bytes longer than the payload where that is below 128 bytes and the shape the default.
+
+    Raises:
+        ValueError: if the fingerprint or the shape does not fit the format.
+    """
+    if len(fingerprint) != FINGERPRINT_BYTES:
+        raise ValueError(f"fingerprint must be {FINGERPRINT_BYTES} bytes, got {len(fingerprint)}")
+    flags = 0 if shape is None else _SHAPE_FOLLOWS
+    head = bytes([VERSION << 4 | flags]) + fingerprint
+    if shape is not None:
+        if len(shape) > MAX_DIMS or min(shape, default=1) < 1:
+            raise ValueError(f"shape must have at most {MAX_DIMS} dimensions, each 1 or more, got {shape}")
+        head += b"".join(map(_to_varint, (len(shape), *shape)))
+    head += _to_varint(len(payload))
+    return head + _checksum(head, payload) + payload
+
+
+def peek_fingerprint(data: bytes) -> bytes:
+    """Tell which tables coded a frame, and so which unit is to take it apart, before anything else is read.
+
+    Raises:
+        BitstreamError: if the bytes are too few, of another version, or have unknown flags.
+    """
+    reader = _Reader(data)
+    _read_flags(reader)
+    return reader.take(FINGERPRINT_BYTES)
+
+
+def unpack(data: bytes, limits: Limits) -> Frame:
+    """Take a frame apart; every claim is checked before anything is allocated for it.
+
+    Args:
+        data: exactly one frame.
+        limits: the receiver's own.
+
+    Raises:
+        BitstreamError: if the bytes are damaged, of another version, or claim more than the limits; the
+            message names the reason.
+    """
+    reader = _Reader(data)
+    flags = _read_flags(reader)
+    fingerprint = reader.take(FINGERPRINT_BYTES)
+    shape = _read_shape(reader, limits) if flags & _SHAPE_FOLLOWS else None
+    num_bytes = reader.varint()
+    if num_bytes > limits.max_payload_bytes:
+        raise BitstreamError(f"a payload of {num_bytes} bytes, {limits.max_payload_bytes} are allowed")
+    head = data[: reader.position]
+    checksum = reader.take(_CRC_BYTES)
+    payload = reader.take(num_bytes)
+    if reader.position != len(data):
+        raise BitstreamError(f"the frame is {len(data) - reader.position} bytes longer than it says")
+    if checksum != _checksum(head, payload):
+        raise BitstreamError("the checksum does not match: the frame was damaged")
+    return Frame(fingerprint, shape, payload)
+
+
+class _Reader:
+    """Takes bytes off the front, and refuses to take more than there are."""
+
+    def __init__(self, data: bytes):
+        self.data = data
+        self.position = 0
+
+    def take(self, num_bytes: int) -> bytes:
+        missing = self.position + num_bytes - len(self.data)
+        if missing > 0:
+            raise BitstreamError(f"the frame ends {missing} bytes too early")
+        self.position += num_bytes
+        return self.data[self.position - num_bytes : self.position]
+
+    def varint(self) -> int:
+        value = 0
+        for shift in range(0, _VARINT_BITS, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+        if byte >= 0x80 or value >> _VARINT_BITS:
+            raise BitstreamError(f"a varint exceeds {_VARINT_BITS} bits")
+        if byte == 0 and shift > 0:
+            raise BitstreamError("a varint is longer than it need be")
+        return value
+
+
+def _read_flags(reader: _Reader) -> int:
+    if not reader.data:
+        raise BitstreamError("the frame is empty")
+    version, flags = divmod(reader.take(1)[0], 16)
+    if version != VERSION:
+        raise BitstreamError(f"the frame has version {version}, this decoder knows {VERSION}")
+    if flags & ~_SHAPE_FOLLOWS:
+        raise BitstreamError(f"the frame has unknown flags {flags:04b}")
+    return flags
+
+
+def _read_shape(reader: _Reader, limits: Limits) -> Shape:
+    num_dims = reader.varint()
+    if num_dims > MAX_DIMS:
+        raise BitstreamError(f"a shape of {num_dims} dimensions, {MAX_DIMS} are allowed")
+    shape = tuple(reader.varint() for _ in range(num_dims))
+    if 0 in shape:
+        raise BitstreamError(f"a shape of {shape}, no dimension may be 0")
+    if math.prod(shape) > limits.max_positions:
+        raise BitstreamError(f"a shape of {shape}, {limits.max_positions} positions are allowed")
+    return shape
+
+
+def _to_varint(value: int) -> bytes:
+    if value >> _VARINT_BITS:
+        raise ValueError(f"{value} exceeds {_VARINT_BITS} bits")
+    groups = [value & 0x7F]
+    while value := value >> 7:
+        groups[-1] |= 0x80
+        groups.append(value & 0x7F)
+    return bytes(groups)
+
+
+def _checksum(head: bytes, payload: bytes) -> bytes:
+    return crc_hqx(payload, crc_hqx(head, _CRC_START)).to_bytes(_CRC_BYTES, "big")

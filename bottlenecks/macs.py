@@ -1,0 +1,115 @@
+"""Shapes and multiply-accumulates, found without computing anything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+FLOPS_PER_MAC = 2
+
+_SHAPE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+
+
+@contextmanager
+def shapes_only() -> Iterator[FakeTensorMode]:
+    """Let modules run on tensors that have shape, type and device but no values: no arithmetic, no memory.
+
+    Attention is taken apart into matrix products, since its fused kernels are not counted on every device.
+    PyTorch's log of shapes that do not fit is silenced: the exception says the same.
+
+    Yields:
+        The mode; its `from_tensor` turns a tensor into such a one.
+    """
+    fused, silent = torch.backends.mha.get_fastpath_enabled(), _SHAPE_LOG.disabled
+    torch.backends.mha.set_fastpath_enabled(False)
+    _SHAPE_LOG.disabled = True
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
+            yield mode
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        _SHAPE_LOG.disabled = silent
+
+
+def count_macs(module: nn.Module, *inputs: Any) -> int:
+    """Count the multiply-accumulates of one call.
+
+    Convolutions and matrix products count; biases, activations, normalisation and pooling do not, as in the
+    figures that torchvision gives for its networks.
+
+    Args:
+        module: a module in the mode to be counted; its state is not touched.
+        inputs: what it is called with. Only shapes, types and devices matter; one picture gives the count per
+            picture.
+
+    Returns:
+        The number of multiply-accumulates (half the floating-point operations).
+    """
+    with shapes_only() as mode, FlopCounterMode(display=False) as counter:
+        module(*tree_map_only(Tensor, mode.from_tensor, inputs))
+    return counter.get_total_flops() // FLOPS_PER_MAC
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a graph over shapes alone has shown.
+
+    Attributes:
+        values: what each node gives; its tensors are without values.
+        macs: multiply-accumulates of each node.
+        overwritten: nodes whose tensor a later node writes into.
+    """
+
+    values: Mapping[fx.Node, Any]
+    macs: Mapping[fx.Node, int]
+    overwritten: frozenset[fx.Node]
+
+
+def run_shapes(module: fx.GraphModule, picture: Tensor, shape: tuple[int, ...]) -> Run:
+    """Run a graph over shapes alone.
+
+    Args:
+        module: the network.
+        picture: its type and device are taken.
+        shape: that of the input, (N, C, H, W).
+
+    Raises:
+        Exception: whatever the network raises for such an input.
+    """
+    with shapes_only(), FlopCounterMode(display=False) as counter:
+        recorder = _Recorder(module, counter)
+        recorder.run(picture.new_empty(shape))
+    return Run(recorder.env, recorder.macs, recorder.overwritten())
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph, keeping every node's value, cost and the version of its tensor."""
+
+    def __init__(self, module: fx.GraphModule, counter: FlopCounterMode) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.macs: dict[fx.Node, int] = {}
+        self._versions: dict[fx.Node, int] = {}
+        self._counter = counter
+
+    def run_node(self, n: fx.Node) -> Any:
+        before = self._counter.get_total_flops()
+        value = super().run_node(n)
+        self.macs[n] = (self._counter.get_total_flops() - before) // FLOPS_PER_MAC
+        if isinstance(value, Tensor):
+            self._versions[n] = value._version
+        return value
+
+    def overwritten(self) -> frozenset[fx.Node]:
+        versions = self._versions.items()
+        return frozenset(node for node, version in versions if self.env[node]._version != version)

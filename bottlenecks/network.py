@@ -1,0 +1,98 @@
+"""A network with a bottleneck in it: head, a ladder of units, tail; the rate changes, the network stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bottlenecks.backbone import BackboneSpec, is_file, load_backbone, with_weights
+from bottlenecks.bitstream import BitstreamError, peek_fingerprint
+from bottlenecks.checkpoint import Ladder, Rate
+from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.split import SplitNetwork, cut
+
+
+class BottleneckNetwork:
+    """A frozen network, cut, with the rates that were trained for the cut.
+
+        images -> head -> unit of the current lambda -> bytes | bytes -> the unit they name -> tail -> output
+
+    Choosing another rate is one assignment: `network.lmbda = 0.03`. Every byte string says which rate it is, so what
+    `decode` takes can be of any mix of rates.
+
+    Args:
+        network: the cut network.
+        ladder: the rates.
+    """
+
+    def __init__(self, network: SplitNetwork, ladder: Ladder) -> None:
+        self.network, self.ladder = network, ladder
+        self.preprocessing = Preprocessing.from_dict(ladder.info.preprocessing)
+        self.class_names = ladder.info.class_names
+        self._rate: Rate = ladder[max(ladder)]
+
+    @classmethod
+    def load(cls, folder: str | Path, weights: str | Path | None = None) -> BottleneckNetwork:
+        """Load a folder of rates and the backbone they were trained around.
+
+        Args:
+            folder: such as `checkpoints/resnet50/layer3/digits`.
+            weights: of the backbone, where they do not lie where they did in training.
+
+        Raises:
+            CheckpointError: there are no rates, or they are for other weights.
+            UsageError: the backbone cannot be had.
+        """
+        ladder = Ladder.load(folder)
+        info = ladder.info
+        spec = BackboneSpec(**info.backbone)
+        if weights is not None:
+            spec = with_weights(spec, weights)
+        elif is_file(spec.weights):
+            spec = with_weights(spec, Path(folder, spec.weights).resolve())
+        backbone = load_backbone(
+            spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing)
+        )
+        ladder.check_backbone(backbone.fingerprint, f"model.weights={backbone.source}")
+        return cls(cut(backbone.network, info.split, torch.zeros(1, *info.image_shape)), ladder)
+
+    @property
+    def lmbda(self) -> float:
+        """The rate that `encode` uses."""
+        return self._rate.info.lmbda
+
+    @lmbda.setter
+    def lmbda(self, value: float) -> None:
+        self._rate = self.ladder[value]
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> list[bytes]:
+        """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
+        return self._rate.unit.compress(self.network.head(images))
+
+    @torch.no_grad()
+    def decode(self, streams: Sequence[bytes]) -> Tensor:
+        """Do the server's part: byte strings of any rates to the network's output.
+
+        Raises:
+            BitstreamError: a stream is damaged, or of none of these rates.
+        """
+        features = [self.rate_of(stream).unit.decompress([stream]) for stream in streams]
+        return self.network.tail(torch.cat(features))
+
+    def rate_of(self, stream: bytes) -> Rate:
+        """Tell which rate coded a byte string.
+
+        Raises:
+            BitstreamError: it is of none of these rates.
+        """
+        fingerprint = peek_fingerprint(stream)
+        rate = self.ladder.of(fingerprint)
+        if rate is None:
+            raise BitstreamError(
+                f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's"
+            )
+        return rate

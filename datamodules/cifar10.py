@@ -1,0 +1,63 @@
+"""CIFAR-10, from torchvision or from a folder of pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torchvision import datasets
+
+from bottlenecks.errors import UsageError
+from datamodules.base import PictureDataModule
+from datamodules.download import fetch
+from datamodules.folders import existing_folder, labelled_parts
+from datamodules.source import PictureArrays, Pictures
+
+BATCHES = "cifar-10-batches-py"  # what torchvision unpacks to
+
+
+class Cifar10(PictureDataModule):
+    """60,000 pictures of ten classes, 32x32, in colour; judged on CIFAR-10's own test set.
+
+    `root` holds torchvision's `cifar-10-batches-py/`, or `{train,test}/<class>/*`.
+
+    Args:
+        download: fetch torchvision's copy into `root` where `root` holds neither.
+        **settings: as for `PictureDataModule`.
+    """
+
+    labels = "own"
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+    def __init__(self, *, root: str, download: bool = True, **settings: Any) -> None:
+        super().__init__(root=root, **settings)
+        self.root: str = root
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Download where that is wanted and nothing is there.
+
+        Raises:
+            DatasetNotFoundError: It could not be fetched.
+        """
+        place = Path(self.root).expanduser()
+        if self.download and not any((place / part).is_dir() for part in (BATCHES, "train", "test")):
+            fetch("CIFAR-10", self.root, BATCHES, lambda folder: datasets.CIFAR10(folder, download=True))
+
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        root = existing_folder(self.root, f"{BATCHES}/ or {{train,test}}/<class>/*")
+        if (root / BATCHES).is_dir():
+            return self._batches(root, train=True), self._batches(root, train=False)
+        targets = {name: index for index, name in enumerate(self.class_names)}
+        return labelled_parts(root, targets, "classes of CIFAR-10", divided=True)
+
+    def _batches(self, root: Path, train: bool) -> PictureArrays:
+        try:
+            part = datasets.CIFAR10(root, train=train)
+        except RuntimeError as error:
+            remedy = "remove it, and data.download=true fetches it anew"
+            raise UsageError(
+                f"data.root={self.root}: {BATCHES}/ is incomplete or damaged; {remedy}"
+            ) from error
+        name = "train" if train else "test"
+        names = tuple(f"{name}-{index:05d}" for index in range(len(part.data)))
+        return PictureArrays(names, np.array(part.targets, dtype=np.int64), part.data)

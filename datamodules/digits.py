@@ -1,0 +1,28 @@
+"""Handwritten digits that come with scikit-learn: real data without a download."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from datamodules.base import PictureDataModule
+from datamodules.source import PictureArrays, Pictures
+from datamodules.splits import divide
+
+NUM_TEST = 397  # of 1,797
+MAX_VALUE = 16
+
+
+class Digits(PictureDataModule):
+    """1,797 handwritten digits, 8x8 and grey, of which always the same 397 are judged on.
+
+    They are the test set of UCI's "Optical Recognition of Handwritten Digits", its values 0..16 made 8-bit.
+    """
+
+    labels = "own"
+    class_names = tuple("0123456789")
+
+    def _sources(self) -> tuple[Pictures, Pictures]:
+        digits = load_digits()
+        arrays = np.round(digits.images * (255 / MAX_VALUE)).astype(np.uint8)
+        names = tuple(f"digit-{index:04d}" for index in range(len(arrays)))
+        pictures = PictureArrays(names, digits.target.astype(np.int64), arrays)
+        return divide(pictures, NUM_TEST, "number of digits to judge on")

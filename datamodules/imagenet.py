@@ -1,0 +1,49 @@
+"""ImageNet-1k or any part of it, in the usual folders."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from torchvision.models import ResNet50_Weights
+
+from bottlenecks.errors import UsageError
+from datamodules.base import PictureDataModule
+from datamodules.folders import existing_folder, labelled_parts
+from datamodules.source import Pictures
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """Return ImageNet's 1,000 names of classes, as torchvision keeps them with its weights."""
+    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def synset_indices() -> Mapping[str, int]:
+    """Return synset, such as `n01440764` -> index of the class, from timm's list.
+
+    Raises:
+        UsageError: timm is not installed.
+    """
+    try:
+        from timm.data import ImageNetInfo
+    except ImportError as error:
+        raise UsageError(
+            "data=imagenet: ImageNet's list of classes comes with timm; pip install bottlenecks[timm]"
+        ) from error
+    return {synset: index for index, synset in enumerate(ImageNetInfo().label_names())}
+
+
+class ImageNet(PictureDataModule):
+    """Pictures with ImageNet's labels; folders of some of the 1,000 classes are enough.
+
+    `root` holds `{train,val}/<synset>/*`, judged on `val/`, or `<synset>/*`, with `test_part` judged on.
+    """
+
+    labels = "imagenet"
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """ImageNet's 1,000 names, however many classes are there."""
+        return imagenet_class_names()
+
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        root = existing_folder(self.root, "{train,val}/<synset>/* or <synset>/*")
+        return labelled_parts(root, synset_indices(), "ImageNet synsets", parts=["val"])

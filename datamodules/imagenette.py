@@ -1,0 +1,79 @@
+"""Imagenette: ten easily told classes of ImageNet, with ImageNet's labels."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torchvision import datasets
+
+from bottlenecks.errors import UsageError
+from datamodules.base import PictureDataModule
+from datamodules.download import fetch
+from datamodules.folders import existing_folder, labelled_parts
+from datamodules.imagenet import imagenet_class_names
+from datamodules.source import Pictures
+
+FOLDERS = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
+INDICES = {  # synset -> ImageNet's index
+    "n01440764": 0,
+    "n02102040": 217,
+    "n02979186": 482,
+    "n03000684": 491,
+    "n03028079": 497,
+    "n03394916": 566,
+    "n03417042": 569,
+    "n03425413": 571,
+    "n03445777": 574,
+    "n03888257": 701,
+}
+
+
+class Imagenette(PictureDataModule):
+    """9,469 pictures to train on and 3,925 to judge on, of ten classes of ImageNet.
+
+    `root` holds what torchvision unpacks to, such as `imagenette2-320/`, or `{train,val}/<synset>/*`.
+
+    Args:
+        size: shortest side of the pictures: `full`, `320px` or `160px`.
+        download: fetch torchvision's copy into `root` where it is not there.
+        **settings: as for `PictureDataModule`.
+
+    Raises:
+        UsageError: There is no such size.
+    """
+
+    labels = "imagenet"
+
+    def __init__(self, *, root: str, size: str = "320px", download: bool = True, **settings: Any) -> None:
+        super().__init__(root=root, **settings)
+        if size not in FOLDERS:
+            raise UsageError(f"data.size={size}: there are {', '.join(FOLDERS)}")
+        self.root: str = root
+        self.size = size
+        self.download = download
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """ImageNet's 1,000 names, of which ten occur."""
+        return imagenet_class_names()
+
+    def prepare_data(self) -> None:
+        """Download where that is wanted and nothing is there.
+
+        Raises:
+            DatasetNotFoundError: It could not be fetched.
+        """
+        folder, place = FOLDERS[self.size], Path(self.root).expanduser()
+        if self.download and not any((place / part).is_dir() for part in (folder, "train")):
+            fetch(
+                "Imagenette",
+                self.root,
+                folder,
+                lambda partial: datasets.Imagenette(partial, size=self.size, download=True),
+            )
+
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        folder = FOLDERS[self.size]
+        root = existing_folder(self.root, f"{folder}/ or {{train,val}}/<synset>/*")
+        unpacked = root / folder if (root / folder).is_dir() else root
+        return labelled_parts(unpacked, INDICES, "classes of Imagenette", parts=["val"], divided=True)

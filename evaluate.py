@@ -1,0 +1,63 @@
+"""Judge trained units on real bytes: python evaluate.py model=resnet50 split=layer3."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich import print as say
+from rich.console import Console
+
+from bottlenecks.checkpoint import Ladder
+from bottlenecks.cli import entry_point
+from bottlenecks.codec import UnitCodec
+from bottlenecks.evaluation.curve import Curve, rows_of
+from bottlenecks.evaluation.plot import save_picture
+from bottlenecks.evaluation.points import judge
+from bottlenecks.experiment import open_logger, pick_device, prepare
+from bottlenecks.tracking import close, log_picture, log_table
+
+
+def evaluate(cfg: DictConfig) -> Curve:
+    """Measure every rate found for the configuration's model, split and data, and write the curve.
+
+    Returns:
+        The curve that was written.
+
+    Raises:
+        UsageError: there are no rates, or they are not for this network.
+    """
+    experiment = prepare(cfg)
+    ladder = Ladder.load(experiment.folder)
+    ladder.check_backbone(experiment.backbone.fingerprint, f"model.weights={experiment.backbone.source}")
+    device = pick_device(cfg.device)
+    codecs = [UnitCodec(rate) for rate in ladder.values()]
+    for codec in codecs:
+        codec.unit.to(device)
+    judgement = judge(
+        codecs,
+        experiment.network.to(device),
+        experiment.datamodule.test_dataloader(),
+        experiment.task,
+        device,
+        cfg.timed_images,
+    )
+    name = experiment.backbone.spec.name
+    curve = Curve.of(judgement, name, cfg.split, experiment.datamodule.name, experiment.task.metric_name)
+    curve.write(experiment.results)
+    save_picture(curve, experiment.results / "curve.png")
+    Console().print(curve.table())
+    say(f"Wrote {experiment.results}/curve.json, curve.csv and curve.png")
+    logger = open_logger(cfg, "evaluate", "evaluate", experiment.title)
+    log_table(logger, "rate_accuracy", list(curve.points[0]), rows_of(curve.points))
+    log_picture(logger, "curve", experiment.results / "curve.png")
+    close(logger)
+    return curve
+
+
+@entry_point("evaluate")
+def main(cfg: DictConfig) -> None:
+    """Judge from the command line."""
+    evaluate(cfg)
+
+
+if __name__ == "__main__":
+    main()
