@@ -12,7 +12,6 @@ from rich import print as say
 from rich.console import Console
 from rich.table import Table
 
-from bottlenecks.backbone import BackboneSpec
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.cli import entry_point
 from bottlenecks.errors import UsageError
@@ -52,7 +51,7 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     lmbdas = parse_lambdas(cfg["lambda"])
     experiment = prepare(cfg)
-    settings = settings_of(cfg, experiment.datamodule.preprocessing.input_shape)
+    settings = settings_of(cfg, experiment.image_shape)
     todo = unfinished(experiment.folder, lmbdas, settings, experiment.backbone.fingerprint, cfg.overwrite)
     written = train_rates(cfg, experiment, todo, settings) if todo else {}
     Console().print(summary(written)) if written else None
@@ -84,12 +83,10 @@ def train_rates(
     )
     module = LadderModule(
         experiment.network,
-        build_units(lmbdas, plain(cfg.unit), experiment.network, features, cfg.seed),
+        build_units(lmbdas, plain(cfg.unit), experiment.network, features, cfg.seed, cfg.training.warm_start),
         experiment.task,
         RateDistortionLoss(experiment.task, plain(cfg.loss), features.variance),
-        OptimiserConfig(
-            cfg.training.lr, cfg.training.entropy_lr, cfg.training.warmup, cfg.training.gradient_clip
-        ),
+        OptimiserConfig(cfg.training.lr, cfg.training.entropy_lr, cfg.training.warmup, cfg.training.gradient_clip),
         cfg.seed,
     )
     fit(module, experiment.datamodule, trainer, state, cfg.resume)

@@ -51,9 +51,7 @@ class BackboneSpec:
         if self.library not in LIBRARIES:
             raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
         if self.library == "custom" and not self.factory:
-            raise UsageError(
-                "model.factory: missing; a custom network needs model.factory._target_=package.function"
-            )
+            raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-able values."""
@@ -119,16 +117,12 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
     if spec.library == "custom":
         network = instantiate(dict(spec.factory or {}), **classes)
         if not isinstance(network, nn.Module):
-            raise UsageError(
-                f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}"
-            )
+            raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
         return network.eval()
     name = spec.architecture or spec.name
     names = list_networks(spec.library)
     if name not in names:
-        raise UsageError(
-            f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}"
-        )
+        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
     if spec.library == "timm":
         return import_timm().create_model(name, pretrained=False, **classes).eval()
     # Inception and GoogLeNet warn unless told whether to initialise; their auxiliary outputs are for training alone.
@@ -147,9 +141,7 @@ def import_timm() -> ModuleType:
     try:
         return importlib.import_module("timm")
     except ImportError:
-        raise UsageError(
-            "model.library=timm: timm is not installed; pip install 'bottlenecks[timm]'"
-        ) from None
+        raise UsageError("model.library=timm: timm is not installed; pip install 'bottlenecks[timm]'") from None
 
 
 def load_backbone(
@@ -298,9 +290,7 @@ def _packaged_file(package: str) -> Path:
         )
     files = [path for path in sorted(Path(found.origin).parent.rglob("*")) if path.suffix in FILE_SUFFIXES]
     if len(files) != 1:
-        raise UsageError(
-            f"model.weights_package={package}: expected one file of weights in it, found {len(files)}"
-        )
+        raise UsageError(f"model.weights_package={package}: expected one file of weights in it, found {len(files)}")
     return files[0]
 
 

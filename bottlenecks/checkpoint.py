@@ -114,7 +114,7 @@ def save_rate(path: Path, rate: Rate) -> None:
     """Write a rate, all or nothing."""
     tables = rate.unit.coder.tables
     tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.state_dict().items()}
-    tensors |= {f"tables.{name}": torch.as_tensor(getattr(tables, name)) for name in TABLES}
+    tensors |= {f"tables.{name}": torch.tensor(getattr(tables, name)) for name in TABLES}
     write_safetensors(path, tensors, rate.info.to_metadata())
 
 
@@ -165,9 +165,7 @@ class Ladder(Mapping[float, Rate]):
                     )
         self._by_fingerprint = {rate.unit.coder.tables.fingerprint: rate for rate in self._rates.values()}
         if len(self._by_fingerprint) != len(self._rates):
-            raise CheckpointError(
-                "two rates have tables of one fingerprint; train one of them anew with another seed"
-            )
+            raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
 
     @classmethod
     def load(cls, folder: str | Path) -> Ladder:
@@ -229,9 +227,7 @@ def find_rates(folder: Path) -> list[Path]:
     """
     paths = sorted(folder.glob("lambda=*.safetensors"))
     if not paths:
-        raise CheckpointError(
-            f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py"
-        )
+        raise CheckpointError(f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py")
     return paths
 
 

@@ -75,7 +75,5 @@ def _describe_missing(error: MissingConfigException) -> str:
     group, _, name = error.missing_cfg_file.rpartition("/")
     message = f"{group}={name}: no such {group}; there are {', '.join(error.options)}"
     if group == "model":
-        message += (
-            f"; any other network: model=torchvision model.name={name}, or model=timm model.name={name}"
-        )
+        message += f"; any other network: model=torchvision model.name={name}, or model=timm model.name={name}"
     return message

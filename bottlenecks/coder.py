@@ -93,9 +93,7 @@ class SymbolTables:
         _check_integers("frequencies", self.frequencies, num_dims=2)
         num_channels, width = self.frequencies.shape
         if num_channels < 1 or not 2 <= width <= TOTAL:
-            raise ValueError(
-                f"frequencies must have K >= 1 rows of 2 to {TOTAL} entries, got {self.frequencies.shape}"
-            )
+            raise ValueError(f"frequencies must have K >= 1 rows of 2 to {TOTAL} entries, got {self.frequencies.shape}")
         for name, array in (("lengths", self.lengths), ("offsets", self.offsets)):
             _check_integers(name, array, num_dims=1)
             if len(array) != num_channels:

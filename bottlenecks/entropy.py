@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from bottlenecks.coder import SymbolTables
 
 with warnings.catch_warnings():
-    # compressai imports torch_geometric, which scripts a function: pyg-team/pytorch_geometric#10487
+    # compressai imports torch_geometric, which scripts functions as it is imported
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     from compressai.entropy_models import EntropyBottleneck
 
@@ -21,9 +21,9 @@ class FactorizedPrior(EntropyBottleneck):
 
     One learned density per latent channel (Ballé et al., "Variational image compression with a scale hyperprior",
     ICLR 2018, appendix 6.1). Departs from CompressAI in three ways: the noise of a training pass can come from a
-    given generator, so that a unit sees the same noise alone and beside others; likelihoods are always computed in
-    float32; and the tables are built on a twin, so that this module's own buffers stay empty and its state can be
-    saved and loaded at any time.
+    given generator, so that a unit sees the same noise alone and beside others; likelihoods are never computed
+    in less than float32; and the tables are built on a twin, so that this module's own buffers stay empty and its
+    state can be saved and loaded at any time.
 
     Args:
         channels: number of latent channels K.
@@ -35,9 +35,7 @@ class FactorizedPrior(EntropyBottleneck):
         self.quantiles.requires_grad_(False)  # set by `refresh`, not learned
         self._generator: Generator | None = None
 
-    def forward(  # type: ignore[override]
-        self, y: Tensor, generator: Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, y: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         """Quantise a latent and estimate its rate.
 
         In training mode uniform noise stands in for rounding; in eval mode the latent is rounded on the grid whose
@@ -48,11 +46,11 @@ class FactorizedPrior(EntropyBottleneck):
             generator: source of the noise, on the CPU so that every device sees the same; None takes the global one.
 
         Returns:
-            `y_hat` (N, K, h, w), and the bits of each picture (N,), both float32.
+            `y_hat` (N, K, h, w), and the bits of each picture (N,), in the precision of the parameters.
         """
         self._generator = generator
         with torch.autocast(y.device.type, enabled=False):
-            y_hat, likelihoods = super().forward(y.float())
+            y_hat, likelihoods = super().forward(y.to(self.quantiles.dtype))
         return y_hat, -likelihoods.log2().flatten(1).sum(1)
 
     def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
@@ -73,12 +71,13 @@ class FactorizedPrior(EntropyBottleneck):
 
         Stands in for the second optimiser of CompressAI's examples: a bisection search, tens of milliseconds.
         """
-        self._update_quantiles()
+        radius = torch.full_like(self.quantiles[:, :, :1], 1e5)  # CompressAI's own search is tied to float32
+        for index, target in enumerate(self.target):
+            found = self._search_target(lambda y: self._logits_cumulative(y, True), target, -radius, radius)
+            self.quantiles[:, :, index] = found[:, :, 0]
 
     def tables(self) -> SymbolTables:
         """Quantise the densities to the integer tables that bytes are coded with."""
         twin = copy.deepcopy(self).cpu()
         twin.update(force=True)
-        return SymbolTables.from_cdfs(
-            twin.quantized_cdf.numpy(), twin.cdf_length.numpy(), twin.offset.numpy()
-        )
+        return SymbolTables.from_cdfs(twin.quantized_cdf.numpy(), twin.cdf_length.numpy(), twin.offset.numpy())

@@ -14,6 +14,4 @@ class UsageError(ValueError):
 
 def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:
     """Name the candidates that look most like `name`, or the first ones where none does."""
-    return ", ".join(
-        difflib.get_close_matches(name, candidates, n=most, cutoff=0.4) or list(candidates)[:most]
-    )
+    return ", ".join(difflib.get_close_matches(name, candidates, n=most, cutoff=0.4) or list(candidates)[:most])

@@ -38,6 +38,7 @@ class Experiment:
         backbone: frozen.
         network: the backbone cut at the split point.
         task: what it does.
+        image_shape: (3, H, W) of the network's input.
         folder: of the rate checkpoints.
         results: of the curve.
     """
@@ -46,6 +47,7 @@ class Experiment:
     backbone: Backbone
     network: SplitNetwork
     task: Task
+    image_shape: tuple[int, int, int]
     folder: Path
     results: Path
 
@@ -68,13 +70,16 @@ def prepare(cfg: DictConfig) -> Experiment:
     checkpoints = Path(cfg.paths.checkpoints)
     backbone = obtain_backbone(spec, datamodule, checkpoints, lambda: make_backbone(cfg))
     datamodule.preprocessing = backbone.preprocessing
-    example = torch.zeros(1, *datamodule.preprocessing.input_shape)
-    network = cut(backbone.network, cfg.split, example)
+    shape = datamodule.preprocessing.input_shape
+    if shape is None:
+        raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
+    network = cut(backbone.network, cfg.split, torch.zeros(1, *shape))
     return Experiment(
         datamodule,
         backbone,
         network,
         task,
+        shape,
         rate_folder(checkpoints, spec.name, cfg.split, datamodule.name, cfg.unit.name),
         Path(cfg.paths.results) / spec.name / cfg.split / datamodule.name,
     )
@@ -129,7 +134,7 @@ def describe_rate(
         preprocessing=datamodule.preprocessing.to_dict(),
         class_names=list(backbone.class_names or datamodule.class_names),
         split=experiment.network.split,
-        image_shape=list(datamodule.preprocessing.input_shape),
+        image_shape=list(experiment.image_shape),
         feature_shape=list(experiment.network.feature_shape),
         unit_name=cfg.unit.name,
         unit={"architecture": cfg.unit.architecture, "config": unit.config()},
@@ -158,9 +163,7 @@ def pick_device(name: str) -> torch.device:
     try:
         return torch.zeros((), device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu"
-        ) from None
+        raise UsageError(f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu") from None
 
 
 def parse_lambdas(value: Any) -> list[float]:
@@ -202,4 +205,4 @@ def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger
 
 def plain(node: Any) -> dict[str, Any]:
     """Turn a configuration node into plain containers, every interpolation resolved."""
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)

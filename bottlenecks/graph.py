@@ -101,26 +101,25 @@ class Graph:
     def layout(self, node: Node) -> Layout:
         """Say what a feature tensor's dimensions are: N pictures, C channels, H and W space, T tokens.
 
-        Space is where a larger picture makes for more elements. Where it does not, or where the network takes
-        one size only, space is two neighbours that are equal or have the picture's proportions.
+        Space is two neighbours that are equal or have the picture's proportions; where this does not decide,
+        it is those of which a larger picture makes more.
         """
         shape = self.shape(node)
         if len(shape) < 3:
             return "NC" if len(shape) == 1 else "NTC"
-        if self._is_space(node, 1, 2):
-            return "NCHW"
-        return "NHWC" if self._is_space(node, 0, 1) else "other"
+        channels_first, channels_last = self._is_space(shape[1:]), self._is_space(shape[:2])
+        if channels_first == channels_last and self.larger:
+            larger = self.larger.values[node].shape[1:]
+            grown = [size != other for size, other in zip(larger, shape, strict=True)]
+            channels_first, channels_last = grown == [False, True, True], grown == [True, True, False]
+        return "NCHW" if channels_first else "NHWC" if channels_last else "other"
 
     def macs(self, nodes: Iterable[Node]) -> int:
         """Add up the multiply-accumulates of nodes, per picture."""
         return sum(self.run.macs[node] for node in nodes)
 
-    def _is_space(self, node: Node, *dims: int) -> bool:
-        shape, (height, width) = self.shape(node), self.picture.shape[2:]
-        larger = tuple(self.larger.values[node].shape[1:]) if self.larger else shape
-        if larger != shape:
-            return dims == tuple(dim for dim in range(len(shape)) if larger[dim] != shape[dim])
-        rows, columns = (shape[dim] for dim in dims)
+    def _is_space(self, shape: tuple[int, ...]) -> bool:
+        (rows, columns), (height, width) = shape, self.picture.shape[2:]
         return rows == columns or rows * width == columns * height
 
     def _first_run(self) -> Run:
@@ -141,9 +140,9 @@ class Graph:
         return {name: node for name, node in last.items() if _is_feature(self.run.values[node])}
 
     def _refuse_overwriting(self) -> None:
-        data = set(self.data)
         for node in self.data:
-            if node in self.run.overwritten and len(data.intersection(node.users)) > 1:
+            num_readers = sum(holds_tensor(self.run.values[user]) for user in node.users)
+            if node in self.run.overwritten and num_readers > 1:
                 raise UsageError(
                     f"model={self.title}: overwrites the tensor `{node.name}` in place while other layers "
                     "still read it, so no cut would be exact; let the layer that does so work out of place"
@@ -205,9 +204,7 @@ def holds_tensor(value: Any) -> bool:
 class _Tracer(NodePathTracer):
     """Takes the network's first argument as the picture and leaves all others at their defaults."""
 
-    def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
 
 

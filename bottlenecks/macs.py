@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
@@ -35,29 +35,28 @@ def shapes_only() -> Iterator[FakeTensorMode]:
     _SHAPE_LOG.disabled = True
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
+        with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
             yield mode
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         _SHAPE_LOG.disabled = silent
 
 
-def count_macs(module: nn.Module, *inputs: Any) -> int:
+def count_macs(function: Callable[..., Any], *inputs: Any) -> int:
     """Count the multiply-accumulates of one call.
 
     Convolutions and matrix products count; biases, activations, normalisation and pooling do not, as in the
     figures that torchvision gives for its networks.
 
     Args:
-        module: a module in the mode to be counted; its state is not touched.
-        inputs: what it is called with. Only shapes, types and devices matter; one picture gives the count per
-            picture.
+        function: what is called: a module in eval mode, or a method of one.
+        inputs: its arguments. Only shapes, types and devices matter; one picture gives the count per picture.
 
     Returns:
         The number of multiply-accumulates (half the floating-point operations).
     """
     with shapes_only() as mode, FlopCounterMode(display=False) as counter:
-        module(*tree_map_only(Tensor, mode.from_tensor, inputs))
+        function(*tree_map_only(Tensor, mode.from_tensor, inputs))
     return counter.get_total_flops() // FLOPS_PER_MAC
 
 

@@ -53,9 +53,7 @@ class BottleneckNetwork:
             spec = with_weights(spec, weights)
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(folder, spec.weights).resolve())
-        backbone = load_backbone(
-            spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing)
-        )
+        backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
         ladder.check_backbone(backbone.fingerprint, f"model.weights={backbone.source}")
         return cls(cut(backbone.network, info.split, torch.zeros(1, *info.image_shape)), ladder)
 
@@ -92,7 +90,5 @@ class BottleneckNetwork:
         fingerprint = peek_fingerprint(stream)
         rate = self.ladder.of(fingerprint)
         if rate is None:
-            raise BitstreamError(
-                f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's"
-            )
+            raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's")
         return rate

@@ -49,9 +49,7 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise UsageError(f"preprocessing.std={list(self.std)}: each number must be above 0")
         if self.interpolation not in (known := [mode.value for mode in InterpolationMode]):
-            raise UsageError(
-                f"preprocessing.interpolation={self.interpolation}: unknown; there are {', '.join(known)}"
-            )
+            raise UsageError(f"preprocessing.interpolation={self.interpolation}: unknown; there are {', '.join(known)}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -79,9 +77,7 @@ class Preprocessing:
         """
         preset = weights.transforms()
         if (kind := type(preset).__name__) != "ImageClassification":
-            raise UsageError(
-                f"model.weights={weights}: {kind} is not torchvision's transform for classification"
-            )
+            raise UsageError(f"model.weights={weights}: {kind} is not torchvision's transform for classification")
         return cls(
             resize=_square(preset.resize_size),
             crop=_square(preset.crop_size),
@@ -108,9 +104,7 @@ class Preprocessing:
         supported = squash or (config["crop_mode"] == "center" and height == width)
         if channels != 3 or not supported:
             shape, mode = tuple(config["input_size"]), config["crop_mode"]
-            raise UsageError(
-                f"model.name: timm's input {shape} with crop_mode={mode} is not supported; take another"
-            )
+            raise UsageError(f"model.name: timm's input {shape} with crop_mode={mode} is not supported; take another")
         scaled = int(height / config["crop_pct"]), int(width / config["crop_pct"])
         return cls(
             resize=scaled if squash else scaled[0],
@@ -122,9 +116,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain numbers, strings and lists, ready for JSON and for `from_dict`."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -169,9 +161,7 @@ class Preprocessing:
             UsageError: The size of the input is not fixed.
         """
         if self.input_shape is None:
-            raise UsageError(
-                "data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size"
-            )
+            raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
         size = self.input_shape[1:]
         if min(size) <= SMALL_SIDE:
             padding = [size[1] // 8, size[0] // 8]

@@ -70,9 +70,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bottlenecks.run", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the rates, such as checkpoints/resnet50/layer3/digits")
     parser.add_argument("pictures", type=Path, nargs="+", help=f"pictures, or {SUFFIX} files that --out kept")
-    parser.add_argument(
-        "--lambda", dest="lmbda", type=float, help="rate to code at; the finest where not given"
-    )
+    parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where not given")
     parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
     parser.add_argument("--weights", type=Path, help="of the backbone, where they have moved since training")
     return parser.parse_args(arguments)

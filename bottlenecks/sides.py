@@ -40,9 +40,7 @@ class Sides:
         head.update(part for part in graph.data if _container(graph, part) in head)  # only tensors cross
         self.head = frozenset(head)
         self.tail = frozenset(graph.data) - head
-        self.crossing = tuple(
-            node for node in graph.data if node in head and not self.tail.isdisjoint(node.users)
-        )
+        self.crossing = tuple(node for node in graph.data if node in head and not self.tail.isdisjoint(node.users))
 
     def write_head(self) -> fx.GraphModule:
         """Write picture -> the tensor that crosses, or a tuple of them where there are several."""
@@ -59,7 +57,8 @@ class Sides:
         next layer works in place.
         """
         tail = fx.Graph()
-        copies: dict[Node, Any] = {node: tail.placeholder(node.name) for node in self.crossing}
+        names = ["features"] if len(self.crossing) == 1 else [node.name for node in self.crossing]
+        copies: dict[Node, Any] = dict(zip(self.crossing, map(tail.placeholder, names), strict=True))
         features = copies[self.crossing[0]]
         for node in self._travelling:
             copies[node] = tail.placeholder(node.name, default_value=self._default(node))
@@ -94,17 +93,13 @@ class Sides:
     @cached_property
     def _travelling(self) -> tuple[Node, ...]:
         """The lost sizes that cannot be recovered, those without a default first."""
-        travelling = [
-            node for node in self._lost if "picture" in tree_leaves(tree_map(_follows, *self._values(node)))
-        ]
+        travelling = [node for node in self._lost if "picture" in tree_leaves(tree_map(_follows, *self._values(node)))]
         return tuple(sorted(travelling, key=lambda node: self._default(node) is not inspect.Signature.empty))
 
     def _values(self, node: Node) -> tuple[Any, Any, Any]:
         """A size for one picture, for several, and for a larger one."""
         graph = self._graph
-        one, several, larger = (
-            run.values[node] for run in (graph.run, graph.batched, graph.larger or graph.run)
-        )
+        one, several, larger = (run.values[node] for run in (graph.run, graph.batched, graph.larger or graph.run))
         return _plain(one), _plain(several), _plain(larger)
 
     def _default(self, node: Node) -> Any:

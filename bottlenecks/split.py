@@ -66,9 +66,9 @@ class SplitNetwork(nn.Module):
 
     picture -> head -> features -> tail -> the network's output
 
-    The tails of a few networks need sizes from before the cut that the features do not tell. Those that follow
-    the picture's size are arguments of the tail, after the features, with the values for the example as their
-    defaults: `tail(features)` is right for pictures of that size, `tail(features, *sizes(x))` for any.
+    A few tails need sizes from before the cut that the features do not tell. Where these follow the picture's
+    size, they are arguments of the tail, after the features, with the example's as defaults: `tail(features)`
+    is right for pictures of that size, `tail(features, *sizes(x))` for any.
 
     Attributes:
         split: the name of the cut.
@@ -169,9 +169,7 @@ def split_points(network: nn.Module, example: Tensor) -> list[SplitPoint]:
     for node, (name, *aliases) in _places(graph):
         shape, macs = graph.shape(node), graph.macs(graph.ancestors[node])
         relative = math.prod(shape) / graph.picture.numel()
-        points.append(
-            SplitPoint(name, tuple(aliases), shape, graph.layout(node), relative, macs, macs / total)
-        )
+        points.append(SplitPoint(name, tuple(aliases), shape, graph.layout(node), relative, macs, macs / total))
     return points
 
 
@@ -216,8 +214,7 @@ def _refuse_empty_side(graph: Graph, split: str, sides: Sides) -> None:
     for side, name, end in ((sides.head, "head", "input"), (sides.tail, "tail", "output")):
         if len(side) == 1:
             raise UsageError(
-                f"split={split}: this is the network's {end}, the {name} would be empty; "
-                f"{_nearest(graph, sides)}"
+                f"split={split}: this is the network's {end}, the {name} would be empty; {_nearest(graph, sides)}"
             )
 
 

@@ -47,7 +47,7 @@ def wandb_logger(
         job_type=job_type,
         config=dict(settings),
         dir=str(folder),
-        mode=wandb_mode(wandb.setup().settings.base_url) if mode == "auto" else mode,
+        mode=wandb_mode(wandb.setup().settings.base_url) if mode == "auto" else mode,  # type: ignore[arg-type]
         reinit="create_new",
         settings=wandb.Settings(silent=True),
     )
@@ -113,9 +113,7 @@ def log_file(logger: Logger | None, name: str, kind: str, path: Path, metadata: 
         import wandb
 
         # Artifact names take letters, digits, dashes, dots and underscores.
-        artifact = wandb.Artifact(
-            name.replace("=", "-").replace("/", "-"), type=kind, metadata=dict(metadata)
-        )
+        artifact = wandb.Artifact(name.replace("=", "-").replace("/", "-"), type=kind, metadata=dict(metadata))
         artifact.add_file(str(path))
         logger.experiment.log_artifact(artifact)
 

@@ -55,12 +55,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UsageError(
-            f"{path}: damaged or no safetensors file ({error}); remove it or make it anew"
-        ) from None
+        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
     return tensors, {key: _from_json(value) for key, value in metadata.items()}
 
 
@@ -135,9 +133,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    raise UsageError(
-        f"model.weights={path}: expected tensors by name, plain or under one of {', '.join(WRAPPERS)}"
-    )
+    raise UsageError(f"model.weights={path}: expected tensors by name, plain or under one of {', '.join(WRAPPERS)}")
 
 
 def _strip_prefixes(state: Mapping[str, Tensor], expected: Container[str]) -> Mapping[str, Tensor]:

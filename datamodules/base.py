@@ -63,6 +63,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         UsageError: An argument has an impossible value.
     """
 
+    name: str
     labels: ClassVar[Literal["imagenet", "own", "none"]]
 
     def __init__(
@@ -100,9 +101,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self.augment = augment
         self.flip = flip
         self.skip_damaged = skip_damaged
-        self.default_preprocessing = (
-            self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
-        )
+        self.default_preprocessing = self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
         self._preprocessing: Preprocessing | None = None
         self._checked: dict[Split, Pictures] = {}
 
@@ -124,9 +123,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
             RuntimeError: It has not been set.
         """
         if self._preprocessing is None:
-            raise RuntimeError(
-                "set datamodule.preprocessing = backbone.preprocessing before asking for a loader"
-            )
+            raise RuntimeError("set datamodule.preprocessing = backbone.preprocessing before asking for a loader")
         return self._preprocessing
 
     @preprocessing.setter
@@ -194,9 +191,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def _dataset(self, split: Split, augment: bool = False) -> PictureDataset:
         preprocessing = self.preprocessing
         if augment:
-            return PictureDataset(
-                self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed
-            )
+            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed)
         return PictureDataset(self.pictures(split), preprocessing.transform())
 
     def _loader(self, dataset: PictureDataset, **options: Any) -> DataLoader:

@@ -55,9 +55,7 @@ class Cifar10(PictureDataModule):
             part = datasets.CIFAR10(root, train=train)
         except RuntimeError as error:
             remedy = "remove it, and data.download=true fetches it anew"
-            raise UsageError(
-                f"data.root={self.root}: {BATCHES}/ is incomplete or damaged; {remedy}"
-            ) from error
+            raise UsageError(f"data.root={self.root}: {BATCHES}/ is incomplete or damaged; {remedy}") from error
         name = "train" if train else "test"
         names = tuple(f"{name}-{index:05d}" for index in range(len(part.data)))
         return PictureArrays(names, np.array(part.targets, dtype=np.int64), part.data)

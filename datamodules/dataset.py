@@ -34,7 +34,5 @@ class PictureDataset(Dataset[tuple[torch.Tensor, int]]):
             return self.transform(picture), target
         state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(
-                int(state[0])
-            )  # torch.manual_seed would reseed the accelerator too
+            torch.default_generator.manual_seed(int(state[0]))  # torch.manual_seed would reseed the accelerator too
             return self.transform(picture), target

@@ -60,9 +60,7 @@ def train_and_test(root: Path, parts: Sequence[str] = PARTS) -> tuple[Path, Path
             f"data.root={root}: has {judged[0].name}/ but no train/; data.root={judged[0]} divides that one"
         )
     if len(judged) > 1:
-        warnings.warn(
-            f"data.root={root}: judged on {judged[0].name}/; {judged[1].name}/ is not used", stacklevel=2
-        )
+        warnings.warn(f"data.root={root}: judged on {judged[0].name}/; {judged[1].name}/ is not used", stacklevel=2)
     return train if train.is_dir() else root, judged[0] if judged else None
 
 
@@ -129,9 +127,7 @@ def labelled_parts(
         return labelled_files(root, train, targets, kind), labelled_files(root, test, targets, kind)
     if divided:
         missing = " and ".join(f"{part}/" for part in ("train", parts[0]) if not (root / part).is_dir())
-        raise DatasetNotFoundError(
-            f"data.root={root}: no {missing} in it; data.root=PATH must hold both parts"
-        )
+        raise DatasetNotFoundError(f"data.root={root}: no {missing} in it; data.root=PATH must hold both parts")
     return labelled_files(root, train, targets, kind), None
 
 
@@ -150,9 +146,7 @@ def unlabelled_files(root: Path) -> PictureFiles:
 
 def _picture_files(root: Path, paths: list[str], targets: list[int]) -> PictureFiles:
     if not paths:
-        raise DatasetNotFoundError(
-            f"data.root={root}: there are folders but no files; data.root=PATH must hold some"
-        )
+        raise DatasetNotFoundError(f"data.root={root}: there are folders but no files; data.root=PATH must hold some")
     names = tuple(path.removeprefix(f"{root}{os.sep}") for path in paths)
     return PictureFiles(names, np.array(targets, dtype=np.int64), str(root))
 

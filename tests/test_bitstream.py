@@ -20,9 +20,7 @@ LIMITS = Limits(max_payload_bytes=2**17, max_positions=2**12)
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "bitstream.md").read_text()
 
 CODER = Coder(
-    SymbolTables(
-        np.array([[9000, 40000, 16000, 536], [60000, 5000, 536, 0]]), np.array([4, 3]), np.array([-1, 0])
-    )
+    SymbolTables(np.array([[9000, 40000, 16000, 536], [60000, 5000, 536, 0]]), np.array([4, 3]), np.array([-1, 0]))
 )
 DEFAULT_SHAPE = (2, 2)  # of a unit without a stride: its features and latents have one size
 GOLDEN = {
@@ -105,9 +103,7 @@ def test_bad_frames_are_refused_by_name(data, message):
 def test_every_flipped_bit_every_cut_and_every_addition_is_refused(frame):
     data = bytes.fromhex(frame)
     flipped = [
-        bytes(byte ^ (i == at) << bit for i, byte in enumerate(data))
-        for at in range(len(data))
-        for bit in range(8)
+        bytes(byte ^ (i == at) << bit for i, byte in enumerate(data)) for at in range(len(data)) for bit in range(8)
     ]
     cut = [data[:length] for length in range(len(data))] + [data[start:] for start in range(1, len(data))]
     added = [data + b"\0", data + b"\xff", data + data, b"\x10" + data]

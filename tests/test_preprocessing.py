@@ -61,9 +61,7 @@ def test_equals_timms_own_transform(config, photo):
     assert torch.equal(Preprocessing.from_timm(network).transform()(photo), theirs)
 
 
-@pytest.mark.parametrize(
-    "config", [{"crop_mode": "border"}, {"input_size": (3, 96, 160)}, {"input_size": (1, 96, 96)}]
-)
+@pytest.mark.parametrize("config", [{"crop_mode": "border"}, {"input_size": (3, 96, 160)}, {"input_size": (1, 96, 96)}])
 def test_refuses_what_timm_does_otherwise(config):
     timm = pytest.importorskip("timm")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)

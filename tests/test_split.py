@@ -1,18 +1,18 @@
-"""Head and tail together are the network, and the listing tells what each cut costs."""
+"""Head and tail together are the network, wherever it is cut; what cannot be cut is refused by name."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision import models
-from torchvision.ops import Permute
 
 from bottlenecks.errors import UsageError
 from bottlenecks.graph import Graph
-from bottlenecks.macs import count_macs
-from bottlenecks.split import SplitPoint, cut, cut_graph, render_table, split_points
+from bottlenecks.split import cut, cut_graph
 
 SHIPPED = {
     "resnet18": ("layer1", "layer3.0", "layer4"),
@@ -26,28 +26,67 @@ SHIPPED = {
     "swin_t": ("features.1", "features.3.0", "features.5.3"),
     "tf_efficientnet_lite0": ("blocks.2", "blocks.4.1", "blocks.4"),
 }
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "vgg16_bn": {"init_weights": False},
     "vit_b_16": {"image_size": 64},
-}  # quick to build, quick to run
+}  # quick to build and to run
 
 
 def build(name: str) -> nn.Module:
-    """Build a network with random weights whose signal reaches the output."""
+    """Build a network whose random weights let the signal through."""
     torch.manual_seed(0)
     if name.startswith("tf_"):
-        timm = pytest.importorskip("timm")
-        network = timm.create_model(name)
+        network = pytest.importorskip("timm").create_model(name)
     else:
         network = models.get_model(name, weights=None, **OPTIONS.get(name, {}))
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
     for path, parameter in network.named_parameters():
         if path.endswith("layer_scale") or not parameter.any():
             nn.init.normal_(parameter, std=0.1)
+    normalisations = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in normalisations:
+        module.momentum = 1.0
+    if normalisations:
+        with torch.no_grad():
+            network.train()(torch.randn(2, 3, 64, 64))
     return network.eval()
+
+
+def addresses(module: nn.Module) -> set[int]:
+    """Tell where a module's parameters lie in memory."""
+    return {parameter.data_ptr() for parameter in module.parameters()}
+
+
+class Branching(nn.Module):
+    """Two branches that a function adds, an in-place layer, and a result as large as the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.act = nn.ReLU(inplace=True)
+        self.left = nn.Conv2d(8, 8, 1)
+        self.right = nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        y = self.act(self.stem(x))
+        y = functional.hardswish(self.left(y)) + self.right(y)
+        y = functional.interpolate(self.last(y), size=x.shape[-2:])
+        return scale * y.reshape(x.shape[0], -1)
+
+
+class Chunks(nn.Module):
+    """Takes a tensor apart, and adds one that is made of sizes alone on both sides of the cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 1)
+        self.second = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = torch.arange(x.shape[-1], device=x.device)
+        y = self.second(self.first(x) + columns)
+        left, right = y.chunk(2, dim=1)
+        return left * columns - right
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +100,8 @@ def graph(resnet: nn.Module) -> Graph:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_head_and_tail_are_the_network(name: str) -> None:
-    network = build(name)
-    pictures = torch.randn(2, 3, 64, 64)
+def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> None:
+    network, pictures = build(name), torch.randn(2, 3, 64, 64)
     graph = Graph(network, pictures[:1])
     with torch.no_grad():
         expected = network(pictures)
@@ -73,4 +111,104 @@ def test_head_and_tail_are_the_network(name: str) -> None:
             features = parts.head(pictures)
             assert features.shape == (2, *parts.feature_shape)
             assert torch.equal(parts.tail(features), expected), split
-            assert torch.equal(parts(pictures), expected), split
+            sides = addresses(parts.head), addresses(parts.tail)
+            assert sides[0] | sides[1] == addresses(network) and sides[0].isdisjoint(sides[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("deeplabv3_resnet50", "backbone.layer3"),
+        ("deeplabv3_mobilenet_v3_large", "classifier.0.convs.1"),
+        ("fcn_resnet50", "backbone.layer2.1"),
+        ("lraspp_mobilenet_v3_large", "backbone.12"),
+    ],
+)
+def test_networks_with_outputs_as_large_as_the_picture(name: str, split: str) -> None:
+    network = models.get_model(name, weights=None, weights_backbone=None).eval()
+    parts = cut(network, split, torch.zeros(1, 3, 64, 64), several=True)
+    for size in ((64, 64), (96, 160), (97, 70)):
+        pictures = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            assert torch.equal(parts(pictures)["out"], network(pictures)["out"])
+
+
+def test_gradient_reaches_the_features(graph: Graph) -> None:
+    parts = cut_graph(graph, "layer3")
+    features = torch.randn(2, *parts.feature_shape, requires_grad=True)
+    parts.tail(features).sum().backward()
+    assert features.grad is not None and features.grad.abs().sum() > 0
+
+
+def test_the_tail_leaves_the_features_as_they_are() -> None:
+    parts = cut(Branching(), "stem", torch.zeros(1, 3, 16, 16))
+    features = torch.randn(1, 8, 8, 8, requires_grad=True)
+    before = features.detach().clone()
+    parts.tail(features).sum().backward()
+    assert torch.equal(features, before)
+
+
+@pytest.mark.parametrize("split", ["stem", "act", "add", "last"])
+def test_the_batch_is_read_off_the_features_and_the_pictures_size_travels(split: str) -> None:
+    network = Branching()
+    parts = cut(network, split, torch.zeros(1, 3, 16, 16))
+    pictures = torch.randn(5, 3, 16, 16)
+    assert torch.equal(parts.tail(parts.head(pictures)), network(pictures))
+    larger = torch.randn(2, 3, 30, 20)
+    assert torch.equal(parts(larger), network(larger))
+    assert [tuple(size) for size in parts.sizes(larger)] == [(30, 20)]
+
+
+def test_most_networks_have_no_size_that_travels(graph: Graph) -> None:
+    parts = cut_graph(graph, "layer3")
+    assert parts.sizes(torch.zeros(1, 3, 64, 64)) == ()
+    assert parts.crossing[0].name == "layer3"
+    assert (parts.feature_shape, parts.layout) == ((1024, 4, 4), "NCHW")
+
+
+def test_several_tensors_cross_where_the_caller_allows_it() -> None:
+    network, pictures = Branching(), torch.randn(2, 3, 16, 16)
+    parts = cut(network, "left", pictures, several=True)
+    assert [(tensor.name, tensor.shape) for tensor in parts.crossing] == [
+        ("act", (8, 8, 8)),
+        ("left", (8, 8, 8)),
+    ]
+    assert len(parts.head(pictures)) == 2
+    assert torch.equal(parts(pictures), network(pictures))
+
+
+def test_tensors_made_of_sizes_alone_do_not_cross() -> None:
+    network, pictures = Chunks(), torch.randn(2, 3, 8, 8)
+    parts = cut(network, "second", pictures)
+    assert torch.equal(parts.tail(parts.head(pictures)), network(pictures))
+    larger = torch.randn(1, 3, 8, 12)
+    assert torch.equal(parts(larger), network(larger))
+
+
+def test_parts_of_a_tuple_cross_one_by_one() -> None:
+    network, pictures = Chunks(), torch.randn(2, 3, 8, 8)
+    parts = cut(network, "getitem_1", pictures, several=True)
+    assert [tensor.shape for tensor in parts.crossing] == [(4, 8, 8), (4, 8, 8)]
+    assert torch.equal(parts(pictures), network(pictures))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            "layre3",
+            r"^split=layre3: no tensor of ResNet has this name; closest: layer3, .*split model=\.\.\. lists",
+        ),
+        (
+            "layer3.4.conv2",
+            r"^split=layer3\.4\.conv2: 2 tensors cross here where one was asked for: layer3\.3 \(1024x4x4\), "
+            r"layer3\.4\.conv2 \(256x4x4\); nearest split points: layer3\.3 before and layer3\.4 after$",
+        ),
+        ("input", r"^split=input: .* input, the head would be empty; nearest split points: conv1 after$"),
+        ("fc", r"^split=fc: .* output, the tail would be empty; nearest split points: avgpool before$"),
+    ],
+)
+def test_cuts_that_cannot_be_made(graph: Graph, split: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        cut_graph(graph, split)

@@ -55,9 +55,7 @@ def _line(axes: Axes, curve: Curve, points: list[dict[str, Any]], key: str, colo
     intervals = [curve.interval(value) or (value, value) for value in values]
     below = [value - low for value, (low, _) in zip(values, intervals, strict=True)]
     above = [high - value for value, (_, high) in zip(values, intervals, strict=True)]
-    axes.errorbar(
-        rates, values, yerr=[below, above], color=colour, marker="o", markersize=4, capsize=2, linewidth=1.5
-    )
+    axes.errorbar(rates, values, yerr=[below, above], color=colour, marker="o", markersize=4, capsize=2, linewidth=1.5)
     for point in points:
         axes.annotate(
             point["setting"].removeprefix("lambda="),
@@ -67,9 +65,7 @@ def _line(axes: Axes, curve: Curve, points: list[dict[str, Any]], key: str, colo
             fontsize=8,
             color=colour,
         )
-    axes.annotate(
-        points[-1]["codec"], (rates[-1], values[-1]), xytext=(7, 5), textcoords="offset points", color=colour
-    )
+    axes.annotate(points[-1]["codec"], (rates[-1], values[-1]), xytext=(7, 5), textcoords="offset points", color=colour)
 
 
 def _label(axes: Axes, curve: Curve, key: str) -> None:
@@ -79,8 +75,6 @@ def _label(axes: Axes, curve: Curve, key: str) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("bytes on the wire per image")
     axes.set_ylabel(f"{key} (95 % confidence)")
-    axes.set_title(
-        f"{curve.model} at {curve.split}, {curve.num_images} pictures of {curve.data}", fontsize=10
-    )
+    axes.set_title(f"{curve.model} at {curve.split}, {curve.num_images} pictures of {curve.data}", fontsize=10)
     axes.grid(True, which="both", color="0.92")
     axes.margins(x=0.15)

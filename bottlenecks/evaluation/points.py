@@ -67,9 +67,7 @@ class Tally:
         if (targets >= 0).any():
             self.metric.update(output.cpu(), targets.cpu())
 
-    def add_streams(
-        self, streams: Sequence[bytes], features: Tensor, images: Tensor, estimate: Tensor | None
-    ) -> None:
+    def add_streams(self, streams: Sequence[bytes], features: Tensor, images: Tensor, estimate: Tensor | None) -> None:
         """Take in the byte strings of a batch."""
         self.num_images += len(streams)
         self.num_bytes += sum(map(len, streams))

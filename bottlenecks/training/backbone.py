@@ -43,7 +43,7 @@ class BackboneTraining:
         label_smoothing: share of each label spread over the other classes.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     lr: float = 2e-3
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
@@ -78,9 +78,7 @@ class BackboneModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
-        optimiser = torch.optim.AdamW(
-            self.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay
-        )
+        optimiser = torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.settings.lr, total_steps=int(self.trainer.estimated_stepping_batches)
         )
@@ -187,9 +185,7 @@ def _start(network: nn.Module, spec: BackboneSpec, datamodule: PictureDataModule
         raise UsageError(f"model.weights={pretrained.source}: none of its tensors fits {spec.name}")
     new = [name for name in expected if name not in fitting]
     network.load_state_dict(fitting, strict=False)
-    say(
-        f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}"
-    )
+    say(f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}")
     return pretrained.preprocessing
 
 

@@ -34,9 +34,7 @@ class BestStates(pl.Callback):
         for rate, unit in enumerate(pl_module.units):
             figures = pl_module.figures("val", rate)
             if figures["val/loss"] < self.figures[rate].get("val/loss", math.inf):
-                self.states[rate] = {
-                    name: value.detach().cpu().clone() for name, value in unit.state_dict().items()
-                }
+                self.states[rate] = {name: value.detach().cpu().clone() for name, value in unit.state_dict().items()}
                 self.figures[rate], self.epochs[rate] = figures, trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:

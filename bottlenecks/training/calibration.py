@@ -16,15 +16,20 @@ class FeatureStatistics:
     Attributes:
         minimum: the smallest element seen.
         variance: mean square of the elements about their channels' means.
+        sample: features of the first pictures, (N, C, H, W).
     """
 
     minimum: float
     variance: float
+    sample: Tensor
 
     @property
     def nonnegative(self) -> bool:
         """Whether no element was below zero."""
         return self.minimum >= 0
+
+
+SAMPLE_ELEMENTS = 2**25  # 128 MiB of float32
 
 
 @torch.no_grad()
@@ -41,8 +46,12 @@ def calibrate(
     """
     minimum, seen, count = float("inf"), 0, 0
     total = square = torch.zeros((), dtype=torch.float64)
+    sample: list[Tensor] = []
     for images, _ in batches:
-        features = head(images.to(device)).double().cpu()
+        features = head(images.to(device)).float().cpu()
+        if not sample or (seen + len(images)) * features[0].numel() <= SAMPLE_ELEMENTS:
+            sample.append(features)
+        features = features.double()
         minimum = min(minimum, float(features.min()))
         total = total + features.sum((0, 2, 3))
         square = square + features.square().sum((0, 2, 3))
@@ -51,4 +60,4 @@ def calibrate(
         if seen >= num_images:
             break
     variance = float((square / count - (total / count).square()).mean())
-    return FeatureStatistics(minimum, max(variance, 1e-12))
+    return FeatureStatistics(minimum, max(variance, 1e-12), torch.cat(sample))

@@ -61,6 +61,7 @@ def build_units(
     network: SplitNetwork,
     features: FeatureStatistics,
     seed: int,
+    warm_start: bool = True,
 ) -> dict[float, BottleneckUnit]:
     """Build one unit a rate; its start depends on (seed, lambda) alone.
 
@@ -68,8 +69,9 @@ def build_units(
         lmbdas: of the rates.
         unit: `architecture`, and the arguments that the configuration gives.
         network: the cut network.
-        features: decide whether the decoder ends in a ReLU.
+        features: decide whether the decoder ends in a ReLU, and where a warm start begins.
         seed: of the run.
+        warm_start: begin from the features' statistics instead of from noise.
 
     Raises:
         UsageError: the features are no (C, H, W) maps, or the configuration does not fit the unit.
@@ -86,6 +88,8 @@ def build_units(
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, lmbda, "unit"))
             units[lmbda] = make_unit(unit["architecture"], config)
+            if warm_start:
+                units[lmbda].start_from(features.sample)
     return units
 
 

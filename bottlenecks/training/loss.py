@@ -44,6 +44,11 @@ def feature_error(features_hat: Tensor, features: Tensor, variance: float) -> Te
     return (features_hat - features).square().flatten(1).mean(1) / variance
 
 
+def precise(tensor: Tensor) -> Tensor:
+    """Give a tensor in float32 at least: losses are not taken in half precision."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class RateDistortionLoss:
     """CompressAI's convention: a larger `lmbda` buys fidelity with rate.
 
@@ -97,11 +102,11 @@ class RateDistortionLoss:
         parts: dict[str, Tensor] = {}
         for name in self.weights:
             if name == "kd":
-                error = self.task.distillation(output.float(), teacher.float())
+                error = self.task.distillation(precise(output), precise(teacher))
             elif name == "ce":
-                error = self.task.supervised(output.float(), targets)
+                error = self.task.supervised(precise(output), targets)
             else:
-                error = feature_error(features_hat.float(), features.float(), self.feature_variance)
+                error = feature_error(precise(features_hat), precise(features), self.feature_variance)
             parts[name] = PERCENT * error
         distortion = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(0)
         bpp = rate_bits / num_pixels

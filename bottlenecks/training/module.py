@@ -107,9 +107,7 @@ class LadderModule(pl.LightningModule):
             unit(features, generator_for(self.seed, lmbda, self.global_step))
             for lmbda, unit in zip(self.lmbdas, self.units, strict=True)
         ]
-        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(
-            len(outputs)
-        )
+        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(outputs))
         total = torch.zeros((), device=images.device)
         for rate, (output, student) in enumerate(zip(outputs, students, strict=True)):
             losses = self.rate_loss(
@@ -155,9 +153,7 @@ class LadderModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One Adam over what is trained; the entropy models learn at a rate of their own."""
-        parameters = {
-            name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad
-        }
+        parameters = {name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad}
         entropy = [value for name, value in parameters.items() if ".entropy." in name]
         transforms = [value for name, value in parameters.items() if ".entropy." not in name]
         optimiser = torch.optim.Adam(
@@ -196,4 +192,4 @@ class LadderModule(pl.LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def _metrics(self, stage: str, rate: int) -> RateMetrics:
-        return self.metrics[f"{stage}_"][rate]  # type: ignore[index, return-value]
+        return self.metrics[f"{stage}_"][rate]  # type: ignore[index]

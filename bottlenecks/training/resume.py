@@ -43,9 +43,7 @@ class ResumeState(pl.Callback):
             stored = content["callbacks"][self.state_key]["settings"]
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
             reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"resume=true: {self.path} is damaged ({reason}); start anew with resume=false"
-            ) from None
+            raise UsageError(f"resume=true: {self.path} is damaged ({reason}); start anew with resume=false") from None
         changes = differences(stored, self.settings)
         if changes:
             raise UsageError(
@@ -60,7 +58,7 @@ class ResumeState(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the state of the epoch that has just ended."""
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def remove(self) -> None:
         """Take the state away: its rates are finished, or begin anew."""
@@ -72,9 +70,7 @@ class ResumeState(pl.Callback):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written beside their place and renamed."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint so that a kill leaves the old file or the new one."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)

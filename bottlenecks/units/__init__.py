@@ -22,9 +22,7 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> BottleneckUnit:
         UsageError: an unknown architecture, or an argument it does not take.
     """
     if architecture not in UNITS:
-        raise UsageError(
-            f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}"
-        )
+        raise UsageError(f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}")
     try:
         return UNITS[architecture](**config)
     except TypeError as error:

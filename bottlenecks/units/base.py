@@ -71,6 +71,9 @@ class BottleneckUnit(nn.Module, ABC):
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Give the latent's (h, w) for features of (H, W)."""
 
+    def start_from(self, features: Tensor) -> None:
+        """Begin from a sample of the features (N, C, H, W) instead of from noise, where the unit knows how."""
+
     @property
     @abstractmethod
     def medians(self) -> Tensor:
@@ -105,9 +108,7 @@ class BottleneckUnit(nn.Module, ABC):
             RuntimeError: the unit has none yet.
         """
         if self._coder is None:
-            raise RuntimeError(
-                "the unit has no tables yet; call finalise() after training, or load a checkpoint"
-            )
+            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
         return self._coder
 
     def finalise(self, tables: SymbolTables | None = None) -> None:
@@ -117,7 +118,7 @@ class BottleneckUnit(nn.Module, ABC):
     @torch.no_grad()
     def symbols(self, features: Tensor) -> Tensor:
         """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w) int32."""
-        return torch.round(self.encode(features).float() - self.medians).to(torch.int32)
+        return torch.round(self.encode(features).to(self.medians) - self.medians).to(torch.int32)
 
     @torch.no_grad()
     def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
@@ -154,9 +155,7 @@ class BottleneckUnit(nn.Module, ABC):
         """Say what this receiver is ready to decode."""
         positions = MAX_SCALE**2 * math.prod(self.feature_shape[1:])
         num_symbols = MAX_SCALE**2 * math.prod(self.latent_size(self.feature_shape[1:]))
-        return Limits(
-            max_payload_bytes=16 + 16 * num_symbols * self.coder.tables.num_channels, max_positions=positions
-        )
+        return Limits(max_payload_bytes=16 + 16 * num_symbols * self.coder.tables.num_channels, max_positions=positions)
 
     def _check(self, frame: Frame) -> Frame:
         own = self.coder.tables.fingerprint

@@ -21,9 +21,7 @@ def write_pictures(folder: Path, count: int, suffix: str = ".png", side: int = 1
     """Write pictures of noise, each different, named 0, 1, 2, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        pixels = np.random.default_rng([crc32(str(folder).encode()), index]).integers(
-            0, 256, (side, side + 4, 3)
-        )
+        pixels = np.random.default_rng([crc32(str(folder).encode()), index]).integers(0, 256, (side, side + 4, 3))
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}{suffix}")
 
 

@@ -21,9 +21,7 @@ def batches(loader, epoch: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 def equal(first, second) -> bool:
     return len(first) == len(second) and all(
-        torch.equal(one, other)
-        for pair in zip(first, second, strict=True)
-        for one, other in zip(*pair, strict=True)
+        torch.equal(one, other) for pair in zip(first, second, strict=True) for one, other in zip(*pair, strict=True)
     )
 
 
@@ -144,9 +142,7 @@ def test_settings_that_leave_nothing_are_refused(setting, value, message, folder
 def test_damaged_files_are_refused_or_left_out(folder, load):
     for name in ("cat/Thumbs.db", "dog/cut.png", "dog/a.txt", "dog/b.txt", "dog/.DS_Store"):
         (folder / name).write_bytes(b"no picture")
-    message = (
-        r"data\.root=.*files cannot be read as pictures: .* \(not a picture\).*data\.skip_damaged=true leaves"
-    )
+    message = r"data\.root=.*files cannot be read as pictures: .* \(not a picture\).*data\.skip_damaged=true leaves"
     with pytest.raises(UsageError, match=message) as error:
         load("image_folder", root=str(folder)).setup()
     assert "\n" not in str(error.value)
@@ -178,7 +174,5 @@ def test_damage_met_in_a_worker_is_one_line_too(folder, load):
     data = load("image_folder", root=str(folder), num_workers=1)
     data.setup()
     (folder / data.pictures("test").names[0]).write_bytes(b"")
-    with pytest.raises(
-        DamagedPictureError, match=r"^/.*\.png: damaged picture \(not a picture\); remove it.*$"
-    ):
+    with pytest.raises(DamagedPictureError, match=r"^/.*\.png: damaged picture \(not a picture\); remove it.*$"):
         list(data.test_dataloader())

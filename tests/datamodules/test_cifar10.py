@@ -47,9 +47,7 @@ def test_torchvisions_copy(torchvisions, load):
 
 def test_a_damaged_copy_is_refused(load, tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
-    with pytest.raises(
-        UsageError, match=r"data\.root=.*: cifar-10-batches-py/ is incomplete or damaged; remove it"
-    ):
+    with pytest.raises(UsageError, match=r"data\.root=.*: cifar-10-batches-py/ is incomplete or damaged; remove it"):
         load("cifar10", root=str(tmp_path)).setup()
 
 
@@ -58,9 +56,7 @@ def test_no_network_is_one_plain_error(load, monkeypatch, tmp_path):
         raise URLError("no route to host")
 
     monkeypatch.setattr(datasets, "CIFAR10", download)
-    with pytest.raises(
-        DatasetNotFoundError, match=r"CIFAR-10 is not there and could not be fetched \(.*no route"
-    ):
+    with pytest.raises(DatasetNotFoundError, match=r"CIFAR-10 is not there and could not be fetched \(.*no route"):
         load("cifar10", root=str(tmp_path / "new")).setup()
 
 

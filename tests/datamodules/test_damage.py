@@ -55,15 +55,11 @@ def test_long_checks_show_a_bar(files, monkeypatch, capsys):
 
 def test_loading_names_the_file(files):
     assert load_picture(files[0]).size == (68, 64)
-    with pytest.raises(
-        DamagedPictureError, match=r"short\.jpg: damaged picture \(image file is trunc.*remove it"
-    ):
+    with pytest.raises(DamagedPictureError, match=r"short\.jpg: damaged picture \(image file is trunc.*remove it"):
         load_picture(files[2])
 
 
 def test_the_error_stays_one_line_on_its_way_out_of_a_worker():
     error = DamagedPictureError("a.jpg: damaged picture (truncated); remove it")
-    wrapped = (
-        f"Caught it in worker 0.\nTraceback:\n  raise\ndatamodules.damage.DamagedPictureError: {error}\n"
-    )
+    wrapped = f"Caught it in worker 0.\nTraceback:\n  raise\ndatamodules.damage.DamagedPictureError: {error}\n"
     assert str(DamagedPictureError(wrapped)) == str(error) == str(pickle.loads(pickle.dumps(error)))

@@ -15,8 +15,7 @@ def test_a_single_folder_is_divided_in_three(tree, load):
     assert data.class_names == ("cat", "dog")
     for part in parts.values():
         assert all(
-            (target == 0) == name.startswith("cat")
-            for name, target in zip(part.names, part.targets, strict=True)
+            (target == 0) == name.startswith("cat") for name, target in zip(part.names, part.targets, strict=True)
         )
 
 

@@ -53,9 +53,7 @@ def test_other_folders_are_named(tree, load):
 
 def test_without_timm_a_plain_error(tree, load, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.data", None)
-    with pytest.raises(
-        UsageError, match=r"data=imagenet: .* comes with timm; pip install bottlenecks\[timm\]"
-    ):
+    with pytest.raises(UsageError, match=r"data=imagenet: .* comes with timm; pip install bottlenecks\[timm\]"):
         load("imagenet", root=str(tree({TENCH: 2}))).setup()
 
 
@@ -66,7 +64,4 @@ def test_the_sample_of_500_real_pictures(load, tmp_path):
     data = load("imagenet", root=str(tmp_path / "imagenet-sample"))
     data.setup()
     assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [270, 30, 200]
-    assert (
-        len(set().union(*(data.pictures(split).targets.tolist() for split in ("train", "val", "test"))))
-        == 500
-    )
+    assert len(set().union(*(data.pictures(split).targets.tolist() for split in ("train", "val", "test")))) == 500

@@ -44,9 +44,7 @@ def test_what_is_fetched_is_there_whole_or_not_at_all(tree, load, monkeypatch, t
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["imagenette2-160"]
 
 
-@pytest.mark.parametrize(
-    "failure", [URLError("no route to host"), RuntimeError("File not found or corrupted.")]
-)
+@pytest.mark.parametrize("failure", [URLError("no route to host"), RuntimeError("File not found or corrupted.")])
 def test_no_network_is_one_plain_error(failure, load, monkeypatch, tmp_path):
     def download(root: str, size: str, download: bool) -> None:
         raise failure
@@ -63,8 +61,6 @@ def test_no_network_is_one_plain_error(failure, load, monkeypatch, tmp_path):
 def test_unknown_sizes_and_classes_are_refused(tree, load):
     with pytest.raises(Exception, match=r"data\.size=64px: there are full, 320px, 160px"):
         load("imagenette", size="64px")
-    data = load(
-        "imagenette", root=str(tree({"train/n01440764": 2, "train/n01443537": 2, "val/n01440764": 1}))
-    )
+    data = load("imagenette", root=str(tree({"train/n01440764": 2, "train/n01443537": 2, "val/n01440764": 1})))
     with pytest.raises(UsageError, match="are not classes of Imagenette: n01443537"):
         data.setup()

@@ -73,6 +73,4 @@ def test_lightning_sets_the_epoch_and_a_resumed_run_sees_the_same_order(tmp_path
     resumed = fit(4, str(tmp_path / "2.ckpt"))
     assert list(resumed.seen) == [2, 3]
     assert all(resumed.seen[epoch] == whole.seen[epoch] for epoch in (2, 3))
-    assert [index for batch in whole.seen[3] for index in batch] == [
-        index for _, index in order_of(3, seed=1)
-    ]
+    assert [index for batch in whole.seen[3] for index in batch] == [index for _, index in order_of(3, seed=1)]

@@ -62,7 +62,5 @@ def test_limit_keeps_the_first():
     assert limit(pictures, 2, "data.limit_val").names == ("0", "1")
     assert len(limit(pictures, 9, "data.limit_val")) == 3
     for count in (0, -1, 1.5):
-        with pytest.raises(
-            UsageError, match=rf"data\.limit_val={count}: must be a number of pictures from 1"
-        ):
+        with pytest.raises(UsageError, match=rf"data\.limit_val={count}: must be a number of pictures from 1"):
             limit(pictures, count, "data.limit_val")

@@ -1,0 +1,64 @@
+"""What the tests share: the real commands around a stand-in backbone, in folders of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from hydra import compose, initialize_config_dir
+
+from bottlenecks.cli import CONFIGS
+from evaluate import evaluate
+from train import train
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+TINY = ("model=custom", "model.name=tiny", "model.factory._target_=tests.networks.Tiny", "split=body")
+QUICK = ("training.epochs=2", "backbone.epochs=2", "unit.latent_channels=8", "logger=none")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def configure(command: str, root: Path, *overrides: str) -> DictConfig:
+    """Compose a shipped configuration with every output under `root`."""
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(command, [*paths, *overrides])
+
+
+def quiet(overrides: Sequence[str]) -> list[str]:
+    """Add what keeps a test's terminal quiet."""
+    return [*overrides, "+trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a tiny backbone on digits, a ladder of two rates at `body`, and its curve."""
+    root = tmp_path_factory.mktemp("trained")
+    train(configure("train", root, *quiet([*TINY, *QUICK, "lambda=[0.003,0.03]"])))
+    evaluate(configure("evaluate", root, *TINY, "unit.latent_channels=8", "logger=none"))
+    return root
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run an entry point's `main` on arguments; give its exit status and what it wrote on stderr."""
+
+    def run(main: Callable[[], object], *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0), capsys.readouterr().err
+        return 0, capsys.readouterr().err
+
+    return run

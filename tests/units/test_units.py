@@ -1,0 +1,181 @@
+"""One contract for every unit: exact sizes, exact bytes, refusals, and a start from the features."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from bottlenecks.bitstream import BitstreamError, pack
+from bottlenecks.errors import UsageError
+from bottlenecks.training.seeds import generator_for
+from bottlenecks.units import UNITS, BottleneckUnit, FactorizedUnit, make_unit
+
+SHAPE = (12, 7, 10)
+
+
+def features_like(shape: tuple[int, ...] = SHAPE, count: int = 3, seed: int = 0) -> Tensor:
+    """Correlated, non-negative features (count, *shape)."""
+    noise = torch.randn(count, *shape, generator=generator_for(seed, "features"))
+    mix = torch.randn(shape[0], shape[0], generator=generator_for(seed, "mix"))
+    return torch.einsum("nchw,dc->ndhw", noise, mix).relu()
+
+
+@pytest.fixture(params=sorted(UNITS))
+def unit(request: pytest.FixtureRequest) -> BottleneckUnit:
+    torch.manual_seed(0)
+    made = make_unit(request.param, {"feature_shape": SHAPE, "latent_channels": 6})
+    made.start_from(features_like(count=16))
+    made.eval().refresh()
+    made.finalise()
+    return made
+
+
+def test_every_size_is_restored(unit: BottleneckUnit) -> None:
+    for size in ((7, 10), (8, 8), (1, 1), (3, 2), (13, 5)):
+        features = features_like((SHAPE[0], *size))
+        assert unit(features).features_hat.shape == features.shape
+        assert unit.decompress(unit.compress(features)).shape == features.shape
+
+
+def test_bytes_decode_to_what_the_forward_pass_gives(unit: BottleneckUnit) -> None:
+    features = features_like()
+    with torch.no_grad():
+        expected = unit(features).features_hat
+    streams = unit.compress(features)
+    assert torch.equal(unit.decompress(streams), expected)
+    assert streams == unit.compress(features)
+
+
+def test_real_bytes_follow_the_estimate(unit: BottleneckUnit) -> None:
+    features = features_like(count=64)
+    with torch.no_grad():
+        estimated = float(unit(features).rate_bits.sum()) / 8
+    streams = unit.compress(features)
+    payload = sum(map(len, streams)) - 6 * len(streams)
+    assert estimated * 0.97 <= payload <= estimated * 1.03 + 2 * len(streams)
+
+
+def test_noise_comes_from_the_generator_alone(unit: BottleneckUnit) -> None:
+    features = features_like()
+    unit.train()
+    first = unit(features, generator_for(1)).rate_bits
+    torch.rand(7)
+    assert torch.equal(unit(features, generator_for(1)).rate_bits, first)
+    assert not torch.equal(unit(features, generator_for(2)).rate_bits, first)
+
+
+def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: BottleneckUnit) -> None:
+    twin = copy.deepcopy(unit)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(0.1)
+    twin.finalise()
+    unit.load_state_dict(twin.state_dict())
+    unit.finalise()
+    features = features_like()
+    assert unit.compress(features) == twin.compress(features)
+
+
+def test_streams_of_another_unit_are_refused(unit: BottleneckUnit) -> None:
+    twin = copy.deepcopy(unit)
+    with torch.no_grad():
+        twin.get_parameter("entropy.biases.4").add_(1.0)
+    twin.refresh()
+    twin.finalise()
+    with pytest.raises(BitstreamError, match="not for this one"):
+        unit.decompress(twin.compress(features_like()))
+
+
+@pytest.mark.parametrize("damage", ["short", "long", "flipped", "empty"])
+def test_damaged_streams_are_refused(unit: BottleneckUnit, damage: str) -> None:
+    (stream,) = unit.compress(features_like(count=1))
+    damaged = {
+        "short": stream[:-1],
+        "long": stream + b"\0",
+        "flipped": stream[:-1] + bytes([stream[-1] ^ 1]),
+        "empty": b"",
+    }[damage]
+    with pytest.raises(BitstreamError):
+        unit.decompress([damaged])
+
+
+def test_a_forged_size_is_bounded(unit: BottleneckUnit) -> None:
+    fingerprint = unit.coder.tables.fingerprint
+    with pytest.raises(BitstreamError, match="positions are allowed"):
+        unit.decompress([pack(b"", fingerprint, (4000, 4000))])
+    with pytest.raises(BitstreamError, match="is not one this unit's encoder writes"):
+        unit.decompress([pack(b"", fingerprint, SHAPE[1:])])
+
+
+def test_one_batch_has_one_size(unit: BottleneckUnit) -> None:
+    streams = unit.compress(features_like()) + unit.compress(features_like((SHAPE[0], 4, 4)))
+    with pytest.raises(BitstreamError, match="one batch must have one size"):
+        unit.decompress(streams)
+
+
+def test_coding_needs_tables() -> None:
+    with pytest.raises(RuntimeError, match="no tables yet"):
+        FactorizedUnit(SHAPE).compress(features_like())
+
+
+@pytest.mark.parametrize(("stride", "kernel_size"), [(1, 1), (2, 3), (3, 3), (4, 5), (4, 7)])
+def test_any_stride_restores_odd_sizes(stride: int, kernel_size: int) -> None:
+    unit = FactorizedUnit(SHAPE, 4, stride, kernel_size).eval()
+    for size in ((7, 10), (9, 9), (14, 14), (1, 3)):
+        features = features_like((SHAPE[0], *size))
+        latent = unit.encode(features)
+        assert latent.shape[-2:] == unit.latent_size(size)
+        assert unit(features).features_hat.shape == features.shape
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"kernel_size": 4}, r"unit.kernel_size=4: expected an odd number of at least unit.stride=2"),
+        ({"stride": 5}, r"unit.kernel_size=3: expected an odd number of at least unit.stride=5"),
+        ({"stride": 0}, r"unit.stride=0: expected at least 1"),
+        ({"latent_channels": 0}, r"unit.latent_channels=0: expected at least 1"),
+        ({"activation": "gelu"}, r"unit.activation=gelu: expected relu or none"),
+        ({"widht": 3}, r"unit: factorized was given .*widht"),
+        ({"feature_shape": (197, 768)}, r"features there have shape \(197, 768\); units take \(C, H, W\)"),
+    ],
+)
+def test_bad_configurations_are_named(config: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_unit("factorized", {"feature_shape": SHAPE, **config})
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(UsageError, match="unit.architecture=factorised: no such unit; there are factorized"):
+        make_unit("factorised", {})
+
+
+def test_only_nonnegative_features_end_in_relu() -> None:
+    signed = FactorizedUnit(SHAPE, nonnegative=False).eval()
+    rectified = FactorizedUnit(SHAPE, nonnegative=True).eval()
+    assert (signed(features_like()).features_hat < 0).any()
+    assert not (rectified(features_like()).features_hat < 0).any()
+
+
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_a_warm_start_keeps_most_of_the_variance(activation: str) -> None:
+    smooth = torch.nn.functional.interpolate(features_like((12, 4, 4), count=32), scale_factor=2)
+    torch.manual_seed(0)
+    cold = FactorizedUnit((12, 8, 8), 12, activation=activation, nonnegative=True).eval()
+    warm = copy.deepcopy(cold)
+    warm.start_from(smooth)
+
+    def lost(unit: FactorizedUnit) -> float:
+        with torch.no_grad():
+            return float((unit.decode(unit.encode(smooth), (8, 8)) - smooth).square().mean() / smooth.var())
+
+    assert lost(cold) > 0.9
+    assert lost(warm) < (1e-6 if activation == "none" else 0.5)
+
+
+def test_the_default_unit_for_resnet50_is_small() -> None:
+    unit = FactorizedUnit((1024, 14, 14))
+    assert sum(tensor.numel() * tensor.element_size() for tensor in unit.state_dict().values()) < 2**20
