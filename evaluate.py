@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 from rich import print as say
-from rich.console import Console
 
 from bottlenecks.checkpoint import Ladder
-from bottlenecks.cli import entry_point
+from bottlenecks.cli import entry_point, show
 from bottlenecks.codec import UnitCodec
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.plot import save_picture
@@ -25,7 +24,7 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: there are no rates, or they are not for this network.
     """
-    experiment = prepare(cfg)
+    experiment = prepare(cfg, "test")
     ladder = Ladder.load(experiment.folder)
     ladder.check_backbone(experiment.backbone.fingerprint, f"model.weights={experiment.backbone.source}")
     device = pick_device(cfg.device)
@@ -44,7 +43,7 @@ def evaluate(cfg: DictConfig) -> Curve:
     curve = Curve.of(judgement, name, cfg.split, experiment.datamodule.name, experiment.task.metric_name)
     curve.write(experiment.results)
     save_picture(curve, experiment.results / "curve.png")
-    Console().print(curve.table())
+    show(curve.table())
     say(f"Wrote {experiment.results}/curve.json, curve.csv and curve.png")
     logger = open_logger(cfg, "evaluate", "evaluate", experiment.title)
     log_table(logger, "rate_accuracy", list(curve.points[0]), rows_of(curve.points))

@@ -9,11 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich import print as say
-from rich.console import Console
 from rich.table import Table
 
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.cli import entry_point
+from bottlenecks.cli import entry_point, show
 from bottlenecks.errors import UsageError
 from bottlenecks.experiment import (
     Experiment,
@@ -50,11 +49,12 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     if cfg.stage != "unit":
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     lmbdas = parse_lambdas(cfg["lambda"])
-    experiment = prepare(cfg)
+    experiment = prepare(cfg, "fit")
     settings = settings_of(cfg, experiment.image_shape)
     todo = unfinished(experiment.folder, lmbdas, settings, experiment.backbone.fingerprint, cfg.overwrite)
     written = train_rates(cfg, experiment, todo, settings) if todo else {}
-    Console().print(summary(written)) if written else None
+    if written:
+        show(summary(written))
     return written
 
 
@@ -123,7 +123,7 @@ def log_rates(loggers: list[Logger | None], written: dict[Path, RateInfo], title
 def summary(written: dict[Path, RateInfo]) -> Table:
     """Draw what was trained as a table for the terminal."""
     table = Table(title="Trained, as seen on the held-back training pictures")
-    keys = [key for key in ("val/bpp", "val/accuracy", "val/agreement", "val/loss", "epoch")]
+    keys = ["val/bpp", "val/accuracy", "val/agreement", "val/loss", "epoch"]
     for name in ("lambda", *keys, "file"):
         table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")
     for path, info in written.items():

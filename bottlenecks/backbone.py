@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchvision import models
 
@@ -35,7 +36,6 @@ class BackboneSpec:
         weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
         weights_package: for timm, an installed package that carries the pretrained weights as a file.
         factory: for `custom`, a Hydra node with `_target_` that builds the `nn.Module`.
-        split: the split point proposed where the user names none.
     """
 
     name: str
@@ -45,13 +45,19 @@ class BackboneSpec:
     weights: str = "auto"
     weights_package: str | None = None
     factory: Mapping[str, Any] | None = None
-    split: str | None = None
 
     def __post_init__(self) -> None:
         if self.library not in LIBRARIES:
             raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
         if self.library == "custom" and not self.factory:
             raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
+
+    @classmethod
+    def of(cls, node: DictConfig) -> BackboneSpec:
+        """Read the `model` node of a configuration; the split point it proposes is not the network's."""
+        values = {str(name): node[name] for name in node if name != "split"}
+        nested = {name: OmegaConf.to_container(value) for name, value in values.items() if OmegaConf.is_config(value)}
+        return cls(**{**values, **nested})
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-able values."""

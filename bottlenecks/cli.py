@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,11 +14,16 @@ from typing import Any, NoReturn
 import hydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
 
 from bottlenecks.errors import UsageError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+WIDTH = 150  # columns of a table where there is no terminal to ask
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -42,11 +49,24 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
         @functools.wraps(function)
         def main() -> Any:
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's own printer
+            hush_lightning()
             return run(command)
 
         return main
 
     return decorate
+
+
+def hush_lightning() -> None:
+    """Keep Lightning's advertisements, and its remarks on what is meant here, off the terminal."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*in eval mode at the start of training", "`isinstance.treespec, LeafSpec.` is deprecated"):
+        warnings.filterwarnings("ignore", message=message)  # the frozen network is meant to be in eval mode
+
+
+def show(table: Table) -> None:
+    """Print a table, at full width where the output is no terminal."""
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def run(command: Callable[[], Any]) -> Any:
@@ -55,6 +75,8 @@ def run(command: Callable[[], Any]) -> Any:
         return command()
     except UsageError as error:
         fail(str(error))
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        fail(f"{error.full_key}: missing; give it as {error.full_key}=…")
     except MissingConfigException as error:
         fail(_describe_missing(error))
     except (HydraException, OmegaConfBaseException) as error:

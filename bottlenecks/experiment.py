@@ -57,16 +57,21 @@ class Experiment:
         return f"{self.backbone.spec.name}/{self.network.split}/{self.datamodule.name}"
 
 
-def prepare(cfg: DictConfig) -> Experiment:
+def prepare(cfg: DictConfig, stage: str) -> Experiment:
     """Build what a configuration names; a backbone that has to be trained first is trained.
+
+    Args:
+        cfg: of `train.py` or `evaluate.py`.
+        stage: `fit` or `test`, whose pictures are looked for before anything else is done.
 
     Raises:
         UsageError: something is missing or does not fit.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: PictureDataModule = instantiate(cfg.data)
-    spec = BackboneSpec(**plain(cfg.model))
+    spec = BackboneSpec.of(cfg.model)
     task = make_task(spec.task)
+    datamodule.setup(stage)
     checkpoints = Path(cfg.paths.checkpoints)
     backbone = obtain_backbone(spec, datamodule, checkpoints, lambda: make_backbone(cfg))
     datamodule.preprocessing = backbone.preprocessing
@@ -91,7 +96,7 @@ def make_backbone(cfg: DictConfig) -> Backbone:
     settings = BackboneTraining(**plain(cfg.backbone))
     trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False)
     return train_backbone(
-        BackboneSpec(**plain(cfg.model)),
+        BackboneSpec.of(cfg.model),
         instantiate(cfg.data),
         Path(cfg.paths.checkpoints),
         settings,
@@ -205,4 +210,4 @@ def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger
 
 def plain(node: Any) -> dict[str, Any]:
     """Turn a configuration node into plain containers, every interpolation resolved."""
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return OmegaConf.to_container(node, resolve=True)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image, UnidentifiedImageError
-from rich.console import Console
 from rich.table import Table
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.cli import run
+from bottlenecks.cli import run, show
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.weights import write_atomically
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = BottleneckNetwork.load(options.folder, options.weights)
     if options.lmbda is not None:
         network.lmbda = options.lmbda
-    Console().print(classify(network, options.pictures, options.out))
+    show(classify(network, options.pictures, options.out))
 
 
 if __name__ == "__main__":

@@ -242,3 +242,23 @@ def _describe(graph: Graph, node: Node) -> Crossing:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
+
+
+def main(cfg: Any) -> None:
+    """List the split points of a network: python -m bottlenecks.split model=resnet50."""
+    import torch
+
+    from bottlenecks.backbone import BackboneSpec, build_network
+    from bottlenecks.cli import show
+    from bottlenecks.macs import count_macs
+
+    network = build_network(BackboneSpec.of(cfg.model))
+    example = torch.zeros(1, 3, cfg.image_size, cfg.image_size)
+    title = f"{cfg.model.name} at {cfg.image_size}x{cfg.image_size}"
+    show(render_table(split_points(network, example), count_macs(network, example), title))
+
+
+if __name__ == "__main__":
+    from bottlenecks.cli import entry_point
+
+    entry_point("split")(main)()

@@ -65,7 +65,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able metadata, so that `path` is at any moment absent, the old file or the new one."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, serialise(content, {key: json.dumps(value) for key, value in metadata.items()}))
+    data = serialise(content, {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
+    write_atomically(path, _sort_header(data))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -123,6 +124,14 @@ def fingerprint(network: nn.Module) -> str:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _sort_header(data: bytes) -> bytes:
+    """Put the header's keys in order, so that the same content gives the same bytes: the library shuffles them."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:

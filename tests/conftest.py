@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
-
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from bottlenecks.cli import CONFIGS
 from evaluate import evaluate
@@ -36,7 +35,7 @@ def configure(command: str, root: Path, *overrides: str) -> DictConfig:
 
 def quiet(overrides: Sequence[str]) -> list[str]:
     """Add what keeps a test's terminal quiet."""
-    return [*overrides, "+trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
+    return [*overrides, "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
 
 
 @pytest.fixture(scope="session")

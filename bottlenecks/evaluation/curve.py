@@ -124,7 +124,7 @@ class Curve:
         interval = self.interval(value)
         if value is None or interval is None:
             return "", ""
-        return f"{value:.1%}", f"{interval[0]:.1%} .. {interval[1]:.1%}"
+        return f"{value:.1%}", f"{interval[0]:.1%}..{interval[1]:.1%}"
 
     def _csv(self) -> str:
         buffer = io.StringIO()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
@@ -55,5 +57,5 @@ class RateMetrics(nn.Module):
 
     def _mean(self, name: str, value: Tensor) -> Metric:
         if name not in self.means:
-            self.means[name] = MeanMetric().to(value.device)
+            self.means[name] = MeanMetric(nan_strategy=math.inf).to(value.device)  # never the best, never hidden
         return self.means[name]  # type: ignore[return-value]

@@ -63,10 +63,6 @@ def snapshot(module: LadderModule) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-IGNORED = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*in eval mode at the start")
-
-
-@IGNORED
 def test_every_backbone_tensor_is_bitwise_the_same_after_training(tmp_path: Path) -> None:
     module = make_module([0.01, 0.1])
     before = snapshot(module)
@@ -78,7 +74,6 @@ def test_every_backbone_tensor_is_bitwise_the_same_after_training(tmp_path: Path
     assert any("down.weight" in name for name in changed) and any("entropy.matrices" in name for name in changed)
 
 
-@IGNORED
 def test_optimiser_and_checkpoint_hold_exactly_the_units(tmp_path: Path) -> None:
     module = make_module([0.01, 0.1])
     trainer = fit(module, tmp_path)
@@ -91,7 +86,6 @@ def test_optimiser_and_checkpoint_hold_exactly_the_units(tmp_path: Path) -> None
     assert len(optimised) == len(expected)
 
 
-@IGNORED
 def test_a_unit_trains_in_a_ladder_as_it_does_alone(tmp_path: Path) -> None:
     ladder = make_module([0.003, 0.03, 0.3], torch.float64)
     alone = make_module([0.03], torch.float64)
@@ -103,7 +97,6 @@ def test_a_unit_trains_in_a_ladder_as_it_does_alone(tmp_path: Path) -> None:
     assert not torch.allclose(ladder.units[0].down.weight, ladder.units[1].down.weight)
 
 
-@IGNORED
 def test_clipping_one_unit_leaves_its_neighbour_alone(tmp_path: Path) -> None:
     module = make_module([0.01, 10.0], gradient_clip=0.5)
     images, targets = next(iter(pictures()))

@@ -149,7 +149,7 @@ def test_bad_configurations_are_named(config: dict[str, object], message: str) -
 
 
 def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(UsageError, match="unit.architecture=factorised: no such unit; there are factorized"):
+    with pytest.raises(UsageError, match=r"unit.architecture=factorised: no such unit; there are factorized"):
         make_unit("factorised", {})
 
 

@@ -1,0 +1,150 @@
+"""Rate checkpoints: exact, complete, all or nothing, and refused by name where they do not fit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from bottlenecks.checkpoint import CheckpointError, Ladder, Rate, find_rates, load_rate, rate_path, save_rate
+from bottlenecks.network import BottleneckNetwork
+from bottlenecks.weights import read_safetensors, write_safetensors
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained ladder, backbone beside it, that a test may spoil."""
+    shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path / "checkpoints" / "tiny" / "body" / "digits"
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Write a file again with other metadata."""
+    tensors, metadata = read_safetensors(path)
+    write_safetensors(path, tensors, {**metadata, **changes})
+
+
+def test_files_are_named_by_their_lambda(folder: Path) -> None:
+    assert [path.name for path in find_rates(folder)] == ["lambda=0.003.safetensors", "lambda=0.03.safetensors"]
+    assert rate_path(folder, 1e-5).name == "lambda=1e-05.safetensors"
+
+
+def test_a_file_holds_exactly_the_unit_its_tables_and_what_is_needed_to_use_it(folder: Path) -> None:
+    path = rate_path(folder, 0.03)
+    rate = load_rate(path)
+    with safe_open(path, framework="pt") as file:
+        names, metadata = set(file.keys()), file.metadata()
+    expected = {f"unit.{name}" for name in rate.unit.state_dict()}
+    assert names == expected | {"tables.frequencies", "tables.lengths", "tables.offsets"}
+    required = {"format_version", "model", "backbone_fingerprint", "split", "feature_shape", "unit", "lambda", "data"}
+    assert required | {"training_hash", "metrics"} <= set(metadata)
+    assert metadata["lambda"] == "0.03" and metadata["split"] == '"body"' and metadata["feature_shape"] == "[16, 8, 8]"
+
+
+def test_saving_and_loading_changes_no_byte_on_the_wire(folder: Path, tmp_path: Path) -> None:
+    rate = load_rate(rate_path(folder, 0.03))
+    save_rate(tmp_path / "again.safetensors", rate)
+    again = load_rate(tmp_path / "again.safetensors")
+    features = torch.rand(4, 16, 8, 8)
+    assert rate.unit.compress(features) == again.unit.compress(features)
+    assert again.info == rate.info
+    assert (tmp_path / "again.safetensors").read_bytes() == rate_path(folder, 0.03).read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = rate_path(folder, 0.03)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_rate(path, load_rate(path))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in folder.iterdir() if entry.name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_a_truncated_file_is_refused(folder: Path, kept: int) -> None:
+    path = rate_path(folder, 0.03)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(CheckpointError, match=r"lambda=0\.03\.safetensors: damaged"):
+        Ladder.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 99}, r"format version 99, this program reads 1"),
+        ({"colour": "red"}, r"damaged metadata \(.*colour"),
+        ({"unit": {"architecture": "factorized", "config": {"feature_shape": [16, 8, 8]}}}, r"do not fit each other"),
+        ({"unit": {}}, r"do not fit each other \('architecture'\)"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(folder: Path, changes: dict[str, object], message: str) -> None:
+    path = rate_path(folder, 0.03)
+    edit(path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_rate(path)
+
+
+def test_other_safetensors_are_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="no rate checkpoint"):
+        load_rate(folder.parent.parent / "backbone" / "digits.safetensors")
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no rate checkpoints .*train some with train.py"):
+        Ladder.load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["backbone_fingerprint", "split"])
+def test_rates_that_do_not_belong_together_are_refused(folder: Path, key: str) -> None:
+    edit(rate_path(folder, 0.03), **{key: "another"})
+    with pytest.raises(CheckpointError, match=f"lambda=0.03 has {key} another, lambda=0.003 has .* no ladder"):
+        Ladder.load(folder)
+
+
+def test_two_rates_with_the_same_tables_are_refused(folder: Path) -> None:
+    rate = load_rate(rate_path(folder, 0.03))
+    with pytest.raises(CheckpointError, match="tables of one fingerprint"):
+        Ladder({0.03: rate, 0.1: Rate(rate.unit, replace(rate.info, lmbda=0.1))})
+
+
+def test_a_ladder_is_a_mapping_from_coarse_to_fine(folder: Path) -> None:
+    ladder = Ladder.load(folder)
+    assert list(ladder) == [0.003, 0.03] and len(ladder) == 2 and 0.03 in ladder
+    with pytest.raises(CheckpointError, match=r"lambda=0.5: no such rate; there are 0.003, 0.03"):
+        ladder[0.5]
+
+
+def test_another_backbone_is_refused_by_name(folder: Path) -> None:
+    backbone = folder.parent.parent / "backbone" / "digits.safetensors"
+    tensors, metadata = read_safetensors(backbone)
+    tensors["classifier.bias"] += 1
+    write_safetensors(backbone, tensors, metadata)
+    with pytest.raises(CheckpointError, match=r"trained around tiny [0-9a-f]{16}, but .* give the weights"):
+        BottleneckNetwork.load(folder)
+
+
+def test_swapping_rates_leaves_the_network_and_decodes_any_mix(folder: Path) -> None:
+    network = BottleneckNetwork.load(folder)
+    assert network.lmbda == 0.03
+    tail = network.network.tail
+    before = {name: tensor.clone() for name, tensor in network.network.state_dict().items()}
+    images = torch.rand(3, 3, 32, 32)
+    fine = network.encode(images)
+    network.lmbda = 0.003
+    coarse = network.encode(images)
+    assert coarse != fine and sum(map(len, coarse)) <= sum(map(len, fine))
+    mixed = network.decode([fine[0], coarse[1], fine[2]])
+    assert torch.equal(mixed[1], network.decode(coarse)[1])
+    assert torch.allclose(mixed[0], network.decode(fine)[0])
+    assert network.network.tail is tail
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.network.state_dict().items())

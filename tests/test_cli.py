@@ -1,0 +1,173 @@
+"""Bad input on the real command lines: one line, status 2, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluate
+import train
+from bottlenecks.checkpoint import rate_path
+from bottlenecks.cli import entry_point, run
+from bottlenecks.errors import closest
+from bottlenecks.run import main as run_pictures
+from bottlenecks.split import main as list_split_points
+from tests.conftest import TINY, quiet
+from tests.networks import Tiny
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def folder_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of twelve pictures each."""
+    root = tmp_path_factory.mktemp("pictures")
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for index in range(12):
+            pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model=resnet51",), "model=resnet51: no such model; there are convnext_tiny"),
+        (("model=torchvision", "model.name=resnet51", "split=layer3"), "model.name=resnet51: no such network"),
+        (("data=digit",), "data=digit: no such data; there are cifar10, digits"),
+        (("stage=units",), "stage=units: expected unit or backbone"),
+        (("lambda=0",), "lambda=0: expected a number above 0"),
+        (("lambda=-0.1",), "lambda=-0.1: expected a number above 0"),
+        (("lambda=abc",), "lambda=abc: expected a number above 0"),
+        (("lambda=[]",), "lambda=[]: expected at least one number above 0"),
+        (("lambda=[0.01,0.01]",), "0.01 is there twice"),
+        (("lambda=nan",), "lambda=nan: expected a number above 0"),
+        (("colour=red",), "Could not override 'colour'"),
+        (("lambda=[0.01",), "no viable alternative at input '[0.01'"),
+        (("data=image_folder", "data.root=/nowhere"), "data.root=/nowhere: no such folder"),
+        (("data=pictures", "data.root=/nowhere"), "data.root=/nowhere: no such folder"),
+        (("model=torchvision",), "model.name: missing; give it as model.name=…"),
+        (("model=torchvision", "model.name=resnet34"), "split: missing; give it as split=…"),
+        (("model.library=keras",), "model.library=keras: expected one of torchvision, timm, custom"),
+        (("model.weights=/nowhere/w.pt",), "model.weights=/nowhere/w.pt: no such file"),
+        (("model.weights=DEFAULT",), "model.weights=DEFAULT: those outputs are not the classes of data=digits"),
+        (("data.image_size=-3",), "-3"),
+        (("data.batch_size=0",), "data.batch_size=0"),
+    ],
+)
+def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    if not any(argument.startswith("lambda") for argument in arguments):
+        arguments = (*arguments, "lambda=0.01")
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("checkpoints", "results", "logs")]
+    status, error = command(train.main, *paths, "logger=none", *arguments)
+    assert status == 2
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert message in error
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("split=bdoy",), "split=bdoy: no tensor of Tiny has this name; closest: body"),
+        (("split=classifier",), "this is the network's output"),
+        (("unit.architecture=spicy",), "unit.architecture=spicy: no such unit; there are factorized"),
+        (("unit.kernel_size=2",), "unit.kernel_size=2: expected an odd number"),
+        (("loss.kd=0",), "loss: every weight is 0"),
+        (("data.limit_val=0",), "data.limit_val=0"),
+        (("logger=wandb", "logger.mode=sometimes"), "logger.mode=sometimes: expected one of auto, online"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_named(
+    command: Command, trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    paths = [f"paths.checkpoints={trained / 'checkpoints'}", f"paths.logs={tmp_path}"]
+    status, error = command(train.main, *quiet(TINY), "logger=none", "lambda=0.5", *paths, *arguments)
+    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1
+    assert message in error
+    assert not (trained / "checkpoints/tiny/body/digits/lambda=0.5.safetensors").exists()
+
+
+def test_no_backbone_for_the_data_names_three_ways_out(command: Command, folder_of_pictures: Path) -> None:
+    status, error = command(train.main, "model=resnet18", "data=image_folder", f"data.root={folder_of_pictures}")
+    assert status == 2
+    for way_out in ("stage=backbone", "model.weights=FILE", "ImageNet's labels"):
+        assert way_out in error
+
+
+def test_an_empty_folder_and_a_file_that_is_no_picture_are_named(
+    command: Command, tmp_path: Path, folder_of_pictures: Path
+) -> None:
+    status, error = command(train.main, "data=pictures", f"data.root={tmp_path}")
+    assert status == 2 and f"data.root={tmp_path}" in error
+    for index, path in enumerate(sorted(folder_of_pictures.rglob("*.png"))):
+        (tmp_path / f"{index}.png").write_bytes(path.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    weights = tmp_path.parent / "weights.pt"
+    torch.save(Tiny().state_dict(), weights)
+    arguments = (*quiet(TINY), "data=pictures", f"data.root={tmp_path}", "logger=none", f"model.weights={weights}")
+    preprocessing = "{resize: 32, crop: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
+    status, error = command(train.main, *arguments, f"data.preprocessing={preprocessing}")
+    assert status == 2 and "broken.jpg" in error and "data.skip_damaged=true" in error
+
+
+def test_a_damaged_checkpoint_is_named(command: Command, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints/tiny/body/digits"
+    folder.mkdir(parents=True)
+    rate_path(folder, 0.5).write_bytes(b"damaged")
+    backbone = trained / "checkpoints/tiny/backbone/digits.safetensors"
+    arguments = [*TINY, f"paths.checkpoints={tmp_path / 'checkpoints'}", f"model.weights={backbone}", "logger=none"]
+    for main, extra in ((evaluate.main, ()), (train.main, ("lambda=0.5",))):
+        status, error = command(main, *arguments, *extra)
+        assert status == 2 and "lambda=0.5.safetensors: damaged" in error and error.count("\n") == 1
+    assert rate_path(folder, 0.5).read_bytes() == b"damaged"
+
+
+def test_a_picture_becomes_bytes_and_a_label(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(trained / "checkpoints/tiny/body/digits")
+    picture = tmp_path / "seven.png"
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(picture)
+    run_pictures([folder, "--lambda", "0.003", str(picture), "--out", str(tmp_path / "kept")])
+    first = capsys.readouterr().out
+    assert "0.003" in first and (tmp_path / "kept/seven.bneck").stat().st_size < 200
+    run_pictures([folder, str(tmp_path / "kept/seven.bneck")])
+    again = capsys.readouterr().out
+    assert first.split("seven.png")[1].split()[:8] == again.split("seven.bneck")[1].split()[:8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{folder}", "/nowhere.png"], "/nowhere.png: no such file"),
+        (["{folder}", __file__], "not a readable picture"),
+        (["{folder}", "--lambda", "0.5", __file__], "lambda=0.5: no such rate; there are 0.003, 0.03"),
+        (["{folder}", "{folder}/x.bneck"], "x.bneck: the frame is empty"),
+        (["/nowhere", __file__], "/nowhere: no rate checkpoints"),
+    ],
+)
+def test_bad_pictures_are_named(
+    trained: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    folder = trained / "checkpoints/tiny/body/digits"
+    (folder / "x.bneck").write_bytes(b"")
+    given = [argument.format(folder=folder) for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: run_pictures(given))
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_listing_shows_shapes_and_shares(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    main = entry_point("split")(list_split_points)
+    assert command(main, "model=resnet18", "image_size=64") == (0, "")
+
+
+def test_closest_falls_back_to_the_first() -> None:
+    assert closest("layre3", ["layer1", "layer3"], 1) == "layer3"
+    assert closest("zzz", ["a", "b", "c"], 2) == "a, b"

@@ -1,0 +1,59 @@
+"""Every shipped configuration composes, and what it names can be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from bottlenecks.backbone import BackboneSpec, build_network
+from bottlenecks.cli import CONFIGS
+from bottlenecks.preprocessing import Preprocessing
+from tests.conftest import configure
+
+TEMPLATES = {"torchvision", "timm", "custom"}
+MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+
+
+def choices(group: str) -> list[str]:
+    """List the files of a group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def test_the_ten_promised_models_are_there() -> None:
+    promised = "resnet18 resnet50 mobilenet_v3_large efficientnet_b0 convnext_tiny vgg16_bn densenet121 vit_b_16 swin_t"
+    assert {*promised.split(), "efficientnet_lite0"} == set(MODELS) - TEMPLATES
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - TEMPLATES))
+def test_a_model_builds_and_its_split_point_exists(name: str, tmp_path: Path) -> None:
+    cfg = configure("train", tmp_path, f"model={name}")
+    if cfg.model.library == "timm":
+        pytest.importorskip("timm")
+    import torch
+
+    with torch.device("meta"):
+        network = build_network(BackboneSpec.of(cfg.model), 10)
+    assert any(path == cfg.split for path, _ in network.named_modules())
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_a_data_config_composes(name: str, tmp_path: Path) -> None:
+    cfg = configure("train", tmp_path, f"data={name}")
+    assert cfg.data.name == name and cfg.data.seed == cfg.seed
+    if cfg.data.preprocessing:
+        Preprocessing.from_dict(OmegaConf.to_container(cfg.data.preprocessing))
+
+
+@pytest.mark.parametrize("group", ["logger", "trainer", "unit"])
+def test_every_choice_composes(group: str, tmp_path: Path) -> None:
+    for name in choices(group):
+        for command in ("train", "evaluate"):
+            assert configure(command, tmp_path, f"{group}={name}")[group]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_files_are_short(path: Path) -> None:
+    limit = 25 if path.parent != CONFIGS else 40
+    assert len(path.read_text().splitlines()) <= limit

@@ -1,0 +1,174 @@
+"""Training through the real entry point: kept, refused, resumed, killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bottlenecks.checkpoint import load_rate, read_info
+from bottlenecks.errors import UsageError
+from bottlenecks.training.resume import ResumeState, differences
+from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
+from train import train
+
+FOLDER = Path("checkpoints/tiny/body/digits")
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    """A folder that has the tiny backbone and nothing else."""
+    shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")
+    return tmp_path
+
+
+def run(root: Path, *overrides: str) -> dict[Path, object]:
+    """Train at lambda 0.01 for two epochs unless told otherwise."""
+    return train(configure("train", root, *quiet([*TINY, *QUICK, *overrides])))
+
+
+def test_a_trained_rate_says_what_it_is(trained: Path) -> None:
+    info = read_info(trained / FOLDER / "lambda=0.03.safetensors")
+    assert (info.model, info.split, info.data, info.lmbda) == ("tiny", "body", "digits", 0.03)
+    assert info.feature_shape == [16, 8, 8] and info.image_shape == [3, 32, 32]
+    assert info.backbone["weights"] == "../../backbone/digits.safetensors"
+    assert {"val/loss", "val/bpp", "val/accuracy", "val/agreement", "val/distortion_kd"} <= set(info.metrics)
+    assert info.class_names == [str(digit) for digit in range(10)]
+    assert not (trained / FOLDER / ".resume").exists()
+
+
+def test_a_finished_rate_is_kept_and_said_so(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = run(root)
+    before = path.stat().st_mtime_ns
+    assert run(root) == {}
+    assert "finished with these very settings" in " ".join(capsys.readouterr().out.split())
+    assert path.stat().st_mtime_ns == before
+    assert set(run(root, "lambda=[0.01,0.02]")) == {path.with_name("lambda=0.02.safetensors")}
+
+
+def test_other_settings_are_refused_unless_told_to_overwrite(root: Path) -> None:
+    (path,) = run(root)
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match=r"training.epochs 2 -> 1\).*overwrite=true.*unit.name=mine"):
+        run(root, "training.epochs=1")
+    assert path.read_bytes() == before
+    run(root, "training.epochs=1", "overwrite=true")
+    assert read_info(path).training["training"]["epochs"] == 1
+    (variant,) = run(root, "unit.name=wide", "unit.latent_channels=12")
+    assert variant.parent == path.parent / "unit=wide"
+
+
+def test_the_same_settings_give_the_same_file(root: Path) -> None:
+    (path,) = run(root)
+    first = path.read_bytes()
+    run(root, "overwrite=true")
+    assert path.read_bytes() == first
+
+
+def interrupt(root: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, *overrides: str) -> None:
+    """Train until a given epoch has been saved, and die there."""
+    save = ResumeState.on_train_epoch_end
+
+    def die(self: ResumeState, trainer: object, module: object) -> None:
+        save(self, trainer, module)  # type: ignore[arg-type]
+        if trainer.current_epoch == epoch:  # type: ignore[attr-defined]
+            raise SystemError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeState, "on_train_epoch_end", die)
+        with pytest.raises(SystemError, match="killed"):
+            run(root, *overrides)
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("training.epochs=4", "data.augment=true", "data.limit_train=256", "data.limit_val=50")
+    other = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copytree(root / "checkpoints", other / "checkpoints")
+    (expected,) = run(other, *options)
+    interrupt(root, monkeypatch, 1, *options)
+    assert not (root / FOLDER / "lambda=0.01.safetensors").exists()
+    (path,) = run(root, *options, "resume=true")
+    assert path.read_bytes() == expected.read_bytes()
+    assert not (path.parent / ".resume").exists()
+
+
+def test_resume_refuses_other_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(root, monkeypatch, 0)
+    with pytest.raises(UsageError, match=r"made with other settings \(loss.ce 0.0 -> 1.0\)"):
+        run(root, "resume=true", "loss.ce=1.0")
+
+
+def test_resume_refuses_a_damaged_state(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(root, monkeypatch, 0)
+    state = root / FOLDER / ".resume" / "lambda=0.01.ckpt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UsageError, match=r"lambda=0.01.ckpt is damaged .* start anew with resume=false"):
+        run(root, "resume=true")
+    run(root)
+    assert not state.exists()
+
+
+def test_resume_without_a_state_starts_from_the_beginning(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(run(root, "resume=true")) == 1
+    assert "nothing to go on from" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> None:
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    long = ("training.epochs=80", "data.limit_train=128", "data.limit_val=32", "training.calibration_images=64")
+    options = [*quiet([*TINY, *QUICK]), *paths, *long]
+    command = [sys.executable, "-W", "ignore", "train.py", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    state = root / FOLDER / ".resume" / "lambda=0.01.ckpt"
+    while not state.exists():
+        assert process.poll() is None, "training ended before it could be killed"
+        time.sleep(0.02)
+    time.sleep(0.3)  # into another epoch, or the writing of its state
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (root / FOLDER / "lambda=0.01.safetensors").exists()
+    saved = torch.load(state, weights_only=True)
+    assert 0 < saved["epoch"] + 1 < 80
+    (path,) = run(root, *long, "resume=true")
+    load_rate(path)
+
+
+def test_differences_name_nested_settings() -> None:
+    old = {"a": 1, "b": {"c": 2, "d": 3}}
+    assert differences(old, {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}) == "b.d 3 -> 4, e None -> 5"
+    assert differences(old, old) == ""
+
+
+def test_a_loss_that_is_never_finite_is_an_error_and_writes_nothing(root: Path) -> None:
+    with pytest.raises(UsageError, match=r"lambda=\[1e\+38\]: the loss never was a finite number; lower training.lr"):
+        run(root, "lambda=1e38", "training.lr=1e30", "training.gradient_clip=0")
+    assert not list((root / FOLDER).glob("*.safetensors"))
+
+
+def test_loggers_get_every_rates_series_under_the_same_keys(root: Path) -> None:
+    run(root, "logger=csv", "lambda=[0.01,0.02]")
+    headers = [path.read_text().splitlines()[0] for path in sorted((root / "logs").rglob("metrics.csv"))]
+    assert len(headers) == 2 and headers[0] == headers[1]
+    for key in ("train/bpp", "val/bpp", "val/bits_per_element", "val/accuracy", "val/agreement", "val/distortion_kd"):
+        assert key in headers[0].split(",")
+
+
+def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(root))
+    run(root, "logger=wandb")
+    (folder,) = (root / "logs" / "wandb").glob("offline-run-*")
+    assert list(folder.glob("*.wandb"))
