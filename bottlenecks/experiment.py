@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.backbone import Backbone, BackboneSpec, is_file, with_weights
+from bottlenecks.backbone import Backbone, BackboneSpec, build_network, is_file, with_weights
 from bottlenecks.checkpoint import RateInfo, rate_folder
 from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork, cut
@@ -72,21 +72,29 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     spec = BackboneSpec.of(cfg.model)
     task = make_task(spec.task)
     datamodule.setup(stage)
+    split = cfg.split
     checkpoints = Path(cfg.paths.checkpoints)
-    backbone = obtain_backbone(spec, datamodule, checkpoints, lambda: make_backbone(cfg))
+
+    def train_now() -> Backbone:
+        transform = datamodule.default_preprocessing
+        if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
+            cut(build_network(spec, datamodule.num_classes), split, torch.zeros(1, *transform.input_shape))
+        return make_backbone(cfg)
+
+    backbone = obtain_backbone(spec, datamodule, checkpoints, train_now)
     datamodule.preprocessing = backbone.preprocessing
     shape = datamodule.preprocessing.input_shape
     if shape is None:
         raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
-    network = cut(backbone.network, cfg.split, torch.zeros(1, *shape))
+    network = cut(backbone.network, split, torch.zeros(1, *shape))
     return Experiment(
         datamodule,
         backbone,
         network,
         task,
         shape,
-        rate_folder(checkpoints, spec.name, cfg.split, datamodule.name, cfg.unit.name),
-        Path(cfg.paths.results) / spec.name / cfg.split / datamodule.name,
+        rate_folder(checkpoints, spec.name, split, datamodule.name, cfg.unit.name),
+        Path(cfg.paths.results) / spec.name / split / datamodule.name,
     )
 
 

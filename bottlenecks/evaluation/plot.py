@@ -30,13 +30,8 @@ def draw(curve: Curve) -> Figure:
         _line(axes, curve, sorted(points, key=lambda point: point["payload_bytes"]), key, COLOURS[index % 7])
     if curve.unsplit is not None:
         axes.axhline(curve.unsplit, color="0.4", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"unsplit {curve.unsplit:.1%}",
-            (0.01, curve.unsplit),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            color="0.3",
+        axes.text(
+            1.01, curve.unsplit, f"unsplit\n{curve.unsplit:.1%}", transform=axes.get_yaxis_transform(), va="center"
         )
     _label(axes, curve, key)
     return figure
