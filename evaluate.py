@@ -26,7 +26,7 @@ def evaluate(cfg: DictConfig) -> Curve:
     """
     experiment = prepare(cfg, "test")
     ladder = Ladder.load(experiment.folder)
-    ladder.check_backbone(experiment.backbone.fingerprint, f"model.weights={experiment.backbone.source}")
+    ladder.check_network(experiment.backbone.fingerprint, cfg.split, experiment.backbone.source)
     device = pick_device(cfg.device)
     codecs = [UnitCodec(rate) for rate in ladder.values()]
     for codec in codecs:

@@ -59,6 +59,18 @@ class BackboneSpec:
         nested = {name: OmegaConf.to_container(value) for name, value in values.items() if OmegaConf.is_config(value)}
         return cls(**{**values, **nested})
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any], source: str) -> BackboneSpec:
+        """Read what `to_dict` gave and a file kept.
+
+        Raises:
+            UsageError: it does not describe a network; the message names the source.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(f"{source}: its backbone is described as {dict(values)} ({error})") from None
+
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON-able values."""
         return asdict(self)

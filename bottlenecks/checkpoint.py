@@ -185,18 +185,26 @@ class Ladder(Mapping[float, Rate]):
         """Find the rate whose tables have this fingerprint."""
         return self._by_fingerprint.get(fingerprint)
 
-    def check_backbone(self, fingerprint: str, what: str) -> None:
-        """Refuse a backbone other than the one that the units were trained around.
+    def check_network(self, fingerprint: str, split: str, source: str) -> None:
+        """Refuse a backbone or a split point other than those that the units were trained for.
+
+        Args:
+            fingerprint: of the backbone at hand.
+            split: where it is cut.
+            source: where its weights came from, for the message.
 
         Raises:
-            CheckpointError: with both fingerprints.
+            CheckpointError: they differ; the message has both.
         """
-        expected = self.info.backbone_fingerprint
-        if fingerprint != expected:
+        info = self.info
+        if fingerprint != info.backbone_fingerprint:
             raise CheckpointError(
-                f"the rates at split={self.info.split} were trained around {self.info.model} {expected}, but "
-                f"{what} is {fingerprint}; give the weights they were trained with (model.weights=FILE), or train anew"
+                f"model.weights={source}: this is backbone {fingerprint}, but the rates at split={info.split} were "
+                f"trained around {info.model} {info.backbone_fingerprint}; give the weights they were trained with "
+                "(model.weights=FILE), or train anew"
             )
+        if split != info.split:
+            raise CheckpointError(f"split={split}: these rates were trained for split={info.split}; use that, or train")
 
     def __getitem__(self, lmbda: float) -> Rate:
         """Give the rate of a lambda.

@@ -66,7 +66,7 @@ class UnitCodec(Codec):
     @torch.no_grad()
     def estimated_bits(self, features: Tensor) -> Tensor:
         """Estimate with the entropy model's density at the rounded latent."""
-        return self.unit(features).rate_bits
+        return self.unit.quantise(self.unit.encode(features))[1]
 
     def device_macs(self, features: Tensor) -> int:
         """Count the encoder's."""

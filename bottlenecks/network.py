@@ -48,13 +48,13 @@ class BottleneckNetwork:
         """
         ladder = Ladder.load(folder)
         info = ladder.info
-        spec = BackboneSpec(**info.backbone)
+        spec = BackboneSpec.read(info.backbone, str(folder))
         if weights is not None:
             spec = with_weights(spec, weights)
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
-        ladder.check_backbone(backbone.fingerprint, f"model.weights={backbone.source}")
+        ladder.check_network(backbone.fingerprint, info.split, backbone.source)
         return cls(cut(backbone.network, info.split, torch.zeros(1, *info.image_shape)), ladder)
 
     @property

@@ -14,6 +14,8 @@ from safetensors import safe_open
 from bottlenecks.checkpoint import CheckpointError, Ladder, Rate, find_rates, load_rate, rate_path, save_rate
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.weights import read_safetensors, write_safetensors
+from evaluate import evaluate
+from tests.conftest import TINY, configure
 
 
 @pytest.fixture
@@ -129,8 +131,17 @@ def test_another_backbone_is_refused_by_name(folder: Path) -> None:
     tensors, metadata = read_safetensors(backbone)
     tensors["classifier.bias"] += 1
     write_safetensors(backbone, tensors, metadata)
-    with pytest.raises(CheckpointError, match=r"trained around tiny [0-9a-f]{16}, but .* give the weights"):
+    with pytest.raises(
+        CheckpointError, match=r"this is backbone [0-9a-f]{16}, but .* around tiny [0-9a-f]{16}; give the"
+    ):
         BottleneckNetwork.load(folder)
+
+
+def test_a_ladder_moved_to_another_split_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, folder.parent.parent / "stem" / "digits")
+    overrides = [*TINY[:-1], "split=stem", "logger=none", f"paths.checkpoints={tmp_path / 'checkpoints'}"]
+    with pytest.raises(CheckpointError, match="split=stem: these rates were trained for split=body"):
+        evaluate(configure("evaluate", tmp_path, *overrides))
 
 
 def test_swapping_rates_leaves_the_network_and_decodes_any_mix(folder: Path) -> None:

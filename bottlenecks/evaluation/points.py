@@ -180,6 +180,8 @@ def _time_each(function: Callable[[Any], Any], items: Iterable[Any]) -> tuple[fl
         for item in items:
             start = time.perf_counter()
             results.append(function(item))
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # kernels run on after the call returns
             times.append(1e3 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(threads)
