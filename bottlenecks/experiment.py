@@ -17,9 +17,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.backbone import Backbone, BackboneSpec, build_network, is_file, with_weights
+from bottlenecks.architecture import BackboneSpec, build_network, with_weights
+from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo, rate_folder
 from bottlenecks.errors import UsageError
+from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bottlenecks.backbone import BackboneSpec, is_file, load_backbone, with_weights
+from bottlenecks.architecture import BackboneSpec, with_weights
+from bottlenecks.backbone import load_backbone
 from bottlenecks.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.checkpoint import Ladder, Rate
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
 
 

@@ -248,7 +248,7 @@ def main(cfg: Any) -> None:
     """List the split points of a network: python -m bottlenecks.split model=resnet50."""
     import torch
 
-    from bottlenecks.backbone import BackboneSpec, build_network
+    from bottlenecks.architecture import BackboneSpec, build_network
     from bottlenecks.cli import show
     from bottlenecks.macs import count_macs
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from bottlenecks.backbone import BackboneSpec, build_network, load_backbone, save_backbone
+from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.training.backbone import backbone_path, obtain_backbone
@@ -59,8 +60,6 @@ def test_a_factory_gets_the_number_of_classes() -> None:
 
 
 def test_a_loaded_backbone_is_frozen_and_keeps_what_it_was_saved_with(tmp_path: Path) -> None:
-    from bottlenecks.backbone import Backbone
-
     made = Backbone(Tiny(), TINY, Preprocessing.from_dict(PLAIN), ("a", "b"), "here")
     save_backbone(tmp_path / "w.safetensors", made, {"data": "mine"})
     spec = BackboneSpec(**{**TINY.to_dict(), "weights": str(tmp_path / "w.safetensors")})
@@ -112,8 +111,6 @@ def test_unknown_weights_list_those_there_are() -> None:
 
 
 def test_auto_takes_a_kept_backbone_or_trains_one_for_digits(tmp_path: Path) -> None:
-    from bottlenecks.backbone import Backbone
-
     spec = BackboneSpec(**{**TINY.to_dict(), "weights": "auto"})
     digits = Digits(name="digits", batch_size=64, num_workers=0, preprocessing=PLAIN)
     made = Backbone(Tiny(), TINY, Preprocessing.from_dict(PLAIN), (), "trained now")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from bottlenecks.backbone import BackboneSpec, build_network
+from bottlenecks.architecture import BackboneSpec, build_network
 from bottlenecks.cli import CONFIGS
 from bottlenecks.preprocessing import Preprocessing
 from tests.conftest import configure

@@ -14,18 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from bottlenecks.backbone import (
-    Backbone,
-    BackboneSpec,
-    build_network,
-    find_weights,
-    is_file,
-    load_backbone,
-    save_backbone,
-    with_weights,
-)
+from bottlenecks.architecture import BackboneSpec, build_network, with_weights
+from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.pretrained import find_weights, is_file
 from bottlenecks.training.seeds import seed_for
 from datamodules.base import PictureDataModule
 

@@ -1,0 +1,120 @@
+"""Networks as a configuration names them, built with random weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torchvision import models
+
+from bottlenecks.errors import UsageError, closest
+
+LIBRARIES = ("torchvision", "timm", "custom")
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a `configs/model/*.yaml` says of a network.
+
+    Attributes:
+        name: the network's name here; checkpoints and results lie under it.
+        task: what it does, a file in `bottlenecks/tasks/`.
+        library: `torchvision`, `timm`, or `custom` for a factory of the user's.
+        architecture: its name in that library.
+        weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
+        weights_package: for timm, an installed package that carries the pretrained weights as a file.
+        factory: for `custom`, a Hydra node with `_target_` that builds the `nn.Module`.
+    """
+
+    name: str
+    task: str = "classification"
+    library: str = "torchvision"
+    architecture: str = ""
+    weights: str = "auto"
+    weights_package: str | None = None
+    factory: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.library not in LIBRARIES:
+            raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
+        if self.library == "custom" and not self.factory:
+            raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
+
+    @classmethod
+    def of(cls, node: DictConfig) -> BackboneSpec:
+        """Read the `model` node of a configuration; the split point it proposes is not the network's."""
+        values = {str(name): node[name] for name in node if name != "split"}
+        nested = {name: OmegaConf.to_container(value) for name, value in values.items() if OmegaConf.is_config(value)}
+        return cls(**{**values, **nested})
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], source: str) -> BackboneSpec:
+        """Read what `to_dict` gave and a file kept.
+
+        Raises:
+            UsageError: it does not describe a network; the message names the source.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(f"{source}: its backbone is described as {dict(values)} ({error})") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-able values."""
+        return asdict(self)
+
+
+def with_weights(spec: BackboneSpec, weights: str | Path) -> BackboneSpec:
+    """Give the same network with other weights."""
+    return replace(spec, weights=str(weights))
+
+
+def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Module:
+    """Build the architecture with random weights.
+
+    Args:
+        spec: which one.
+        num_classes: number of outputs; None leaves the library's default (1,000).
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        UsageError: no such architecture; the message names the closest ones.
+    """
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    if spec.library == "custom":
+        network = instantiate(dict(spec.factory or {}), **classes)
+        if not isinstance(network, nn.Module):
+            raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
+        return network.eval()
+    name = spec.architecture or spec.name
+    names = list_networks(spec.library)
+    if name not in names:
+        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
+    if spec.library == "timm":
+        return import_timm().create_model(name, pretrained=False, **classes).eval()
+    # Inception and GoogLeNet warn unless told whether to initialise; their auxiliary outputs are for training alone.
+    return models.get_model(name, weights=None, **classes).eval()
+
+
+def list_networks(library: str) -> list[str]:
+    """List the classification networks of torchvision, or all of timm's."""
+    if library == "timm":
+        return list(import_timm().list_models())
+    return [name for name in models.list_models(module=models) if not name.startswith("quantized_")]
+
+
+def import_timm() -> ModuleType:
+    """Import timm, which is optional."""
+    try:
+        return importlib.import_module("timm")
+    except ImportError:
+        raise UsageError("model.library=timm: timm is not installed; pip install 'bottlenecks[timm]'") from None

