@@ -17,8 +17,6 @@ from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.training.backbone import backbone_path, obtain_backbone
 from datamodules.digits import Digits
-from datamodules.imagenet import ImageNet
-from tests.conftest import REPOSITORY, SHARED_DATA
 from tests.networks import Tiny
 
 TINY = BackboneSpec("tiny", library="custom", factory={"_target_": "tests.networks.Tiny"}, weights="none")
@@ -141,22 +139,3 @@ def test_lite0_gives_the_logits_of_timms_own_loading_and_transform() -> None:
         logits = backbone.network(torch.stack([transform(image) for image in images]))
     assert torch.equal(logits, expected)
     assert len(backbone.class_names) == 1000
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SHARED_DATA.exists(), reason="needs the development datasets")
-def test_lite0_knows_the_imagenet_sample(tmp_path: Path) -> None:
-    import subprocess
-
-    subprocess.run([SHARED_DATA / "unpack", tmp_path, "imagenet-sample"], check=True, cwd=REPOSITORY)
-    data = ImageNet(name="imagenet", root=str(tmp_path / "imagenet-sample"), batch_size=32, num_workers=0)
-    backbone = load_backbone(LITE0)
-    data.preprocessing = backbone.preprocessing
-    correct = count = 0
-    with torch.no_grad():
-        for loader in (data.calibration_dataloader(), data.val_dataloader(), data.test_dataloader()):
-            for images, targets in loader:
-                correct += int((backbone.network(images).argmax(1) == targets).sum())
-                count += len(images)
-    assert count == 500
-    assert correct / count >= 0.87

@@ -16,7 +16,9 @@ import torch
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
 from bottlenecks.training.resume import ResumeState, differences
+from bottlenecks.weights import read_safetensors
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
+from tests.networks import Tiny
 from train import train
 
 FOLDER = Path("checkpoints/tiny/body/digits")
@@ -143,6 +145,29 @@ def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> No
     assert 0 < saved["epoch"] + 1 < 80
     (path,) = run(root, *long, "resume=true")
     load_rate(path)
+
+
+def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / "checkpoints/tiny/backbone/digits.safetensors"
+    before = path.read_bytes()
+    assert run(root, "stage=backbone") == {}
+    assert path.read_bytes() == before and "overwrite=true" in " ".join(capsys.readouterr().out.split())
+
+    torch.save(Tiny(num_classes=7).state_dict(), root / "seven.pt")
+    run(root, "stage=backbone", "overwrite=true", f"model.weights={root / 'seven.pt'}")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "new: classifier.weight, classifier.bias" in said and "on held-back pictures" in said
+    tensors, metadata = read_safetensors(path)
+    assert tensors["classifier.bias"].shape == (10,)
+    assert metadata["val/accuracy"] > 0.2 and metadata["preprocessing"]["resize"] == [32, 32]
+
+
+def test_a_backbone_cannot_start_from_weights_of_something_else(root: Path) -> None:
+    torch.save({"other": torch.zeros(3)}, root / "other.pt")
+    with pytest.raises(UsageError, match=r"other.pt: none of its tensors fits tiny"):
+        run(root, "stage=backbone", "overwrite=true", f"model.weights={root / 'other.pt'}")
 
 
 def test_differences_name_nested_settings() -> None:
