@@ -126,7 +126,7 @@ def test_resume_without_a_state_starts_from_the_beginning(root: Path, capsys: py
 
 def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> None:
     paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
-    long = ("training.epochs=80", "data.limit_train=128", "data.limit_val=32", "training.calibration_images=64")
+    long = ("training.epochs=40", "data.limit_train=128", "data.limit_val=32", "training.calibration_images=64")
     options = [*quiet([*TINY, *QUICK]), *paths, *long]
     command = [sys.executable, "-W", "ignore", "train.py", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -142,7 +142,7 @@ def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> No
     process.wait()
     assert not (root / FOLDER / "lambda=0.01.safetensors").exists()
     saved = torch.load(state, weights_only=True)
-    assert 0 < saved["epoch"] + 1 < 80
+    assert 0 < saved["epoch"] + 1 < 40
     (path,) = run(root, *long, "resume=true")
     load_rate(path)
 
@@ -156,12 +156,13 @@ def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
     assert path.read_bytes() == before and "overwrite=true" in " ".join(capsys.readouterr().out.split())
 
     torch.save(Tiny(num_classes=7).state_dict(), root / "seven.pt")
-    run(root, "stage=backbone", "overwrite=true", f"model.weights={root / 'seven.pt'}")
+    options = ("overwrite=true", "backbone.epochs=6", "backbone.lr=1e-2")
+    run(root, "stage=backbone", f"model.weights={root / 'seven.pt'}", *options)
     said = " ".join(capsys.readouterr().out.split())
     assert "new: classifier.weight, classifier.bias" in said and "on held-back pictures" in said
     tensors, metadata = read_safetensors(path)
     assert tensors["classifier.bias"].shape == (10,)
-    assert metadata["val/accuracy"] > 0.2 and metadata["preprocessing"]["resize"] == [32, 32]
+    assert metadata["val/accuracy"] > 0.3 and metadata["preprocessing"]["resize"] == [32, 32]
 
 
 def test_a_backbone_cannot_start_from_weights_of_something_else(root: Path) -> None:
