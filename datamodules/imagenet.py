@@ -3,17 +3,11 @@
 from collections.abc import Mapping
 from functools import cached_property
 
-from torchvision.models import ResNet50_Weights
-
 from bottlenecks.errors import UsageError
+from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
 from datamodules.folders import existing_folder, labelled_parts
 from datamodules.source import Pictures
-
-
-def imagenet_class_names() -> tuple[str, ...]:
-    """Return ImageNet's 1,000 names of classes, as torchvision keeps them with its weights."""
-    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def synset_indices() -> Mapping[str, int]:
@@ -42,7 +36,7 @@ class ImageNet(PictureDataModule):
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """ImageNet's 1,000 names, however many classes are there."""
-        return imagenet_class_names()
+        return imagenet_classes()
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:
         root = existing_folder(self.root, "{train,val}/<synset>/* or <synset>/*")

@@ -7,10 +7,10 @@ from typing import Any
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
+from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
 from datamodules.folders import existing_folder, labelled_parts
-from datamodules.imagenet import imagenet_class_names
 from datamodules.source import Pictures
 
 FOLDERS = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
@@ -55,7 +55,7 @@ class Imagenette(PictureDataModule):
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         """ImageNet's 1,000 names, of which ten occur."""
-        return imagenet_class_names()
+        return imagenet_classes()
 
     def prepare_data(self) -> None:
         """Download where that is wanted and nothing is there.
