@@ -8,6 +8,7 @@ from rich import print as say
 from bottlenecks.checkpoint import Ladder
 from bottlenecks.cli import entry_point, show
 from bottlenecks.codec import UnitCodec
+from bottlenecks.errors import check_number
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.plot import save_picture
 from bottlenecks.evaluation.points import judge
@@ -26,7 +27,9 @@ def evaluate(cfg: DictConfig) -> Curve:
     """
     experiment = prepare(cfg, "test")
     ladder = Ladder.load(experiment.folder)
-    ladder.check_network(experiment.backbone.fingerprint, cfg.split, experiment.backbone.source)
+    ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
+    check_number("timed_images", cfg.timed_images, 1, whole=True)
+    experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
     device = pick_device(cfg.device)
     codecs = [UnitCodec(rate) for rate in ladder.values()]
     for codec in codecs:

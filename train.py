@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.cli import entry_point, show
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, check_number
 from bottlenecks.experiment import (
     Experiment,
     describe_rate,
@@ -49,9 +49,15 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     if cfg.stage != "unit":
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     lmbdas = parse_lambdas(cfg["lambda"])
+    for name in ("epochs", "calibration_images"):
+        check_number(f"training.{name}", cfg.training[name], 1, whole=True)
+    for name in ("lr", "entropy_lr", "warmup", "gradient_clip"):
+        check_number(f"training.{name}", cfg.training[name])
     experiment = prepare(cfg, "fit")
-    settings = settings_of(cfg, experiment.image_shape)
-    todo = unfinished(experiment.folder, lmbdas, settings, experiment.backbone.fingerprint, cfg.overwrite)
+    settings = settings_of(cfg, experiment)
+    todo = unfinished(experiment.folder, lmbdas, settings, cfg.overwrite)
+    if cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists():
+        todo = lmbdas  # the run was cut off while it wrote the first of its rates
     written = train_rates(cfg, experiment, todo, settings) if todo else {}
     if written:
         show(summary(written))
@@ -72,6 +78,9 @@ def train_rates(
 ) -> dict[Path, RateInfo]:
     """Train the units of several rates side by side and write their checkpoints."""
     best, state = BestStates(), ResumeState(experiment.folder, lmbdas, settings)
+    start = state.find(cfg.resume, cfg.overwrite)
+    if cfg.resume and start is None:
+        say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
     loggers = [open_logger(cfg, "train", f"lambda={lmbda!r}", experiment.title) for lmbda in lmbdas]
     trainer = make_trainer(cfg, [best, state], [logger for logger in loggers if logger])
     device = trainer.strategy.root_device
@@ -89,7 +98,7 @@ def train_rates(
         OptimiserConfig(cfg.training.lr, cfg.training.entropy_lr, cfg.training.warmup, cfg.training.gradient_clip),
         cfg.seed,
     )
-    fit(module, experiment.datamodule, trainer, state, cfg.resume)
+    fit(module, experiment.datamodule, trainer, state, start)
     written = keep(
         module,
         best,

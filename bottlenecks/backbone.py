@@ -38,7 +38,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         freeze(self.network)
-        object.__setattr__(self, "fingerprint", fingerprint(self.network))
+        object.__setattr__(self, "fingerprint", fingerprint(self.network.state_dict()))
 
 
 def load_backbone(

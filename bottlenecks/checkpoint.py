@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,36 @@ from torch import Tensor
 
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
+from bottlenecks.split import SplitNetwork
 from bottlenecks.units import DEFAULT_UNIT, BottleneckUnit, make_unit
-from bottlenecks.weights import read_safetensors, write_safetensors
+from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
 TABLES = ("frequencies", "lengths", "offsets")
+
+
+MAX_SIDE = 2**14  # of a shape that a file may claim
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(side) is int and 0 < side <= MAX_SIDE for side in value)
+    )
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+EXPECTED: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("model", "split", "data", "unit_name", "backbone_fingerprint"), lambda value: type(value) is str),
+    **dict.fromkeys(("backbone", "preprocessing", "unit", "training", "metrics"), lambda value: type(value) is dict),
+    **dict.fromkeys(("image_shape", "feature_shape"), _is_shape),
+    "class_names": _is_names,
+    "lmbda": lambda value: type(value) is float and 0 < value < math.inf,
+}
 
 
 class CheckpointError(UsageError):
@@ -86,9 +112,14 @@ class RateInfo:
                 "train the rate anew, or use the program that wrote it"
             )
         try:
-            return cls(**{"lmbda" if key == "lambda" else key: value for key, value in metadata.items()})
+            info = cls(**{"lmbda" if key == "lambda" else key: value for key, value in metadata.items()})
         except TypeError as error:
             raise CheckpointError(f"{path}: damaged metadata ({error}); train the rate anew") from None
+        wrong = [name for name, holds in EXPECTED.items() if not holds(getattr(info, name))]
+        if wrong:
+            value = getattr(info, wrong[0])
+            raise CheckpointError(f"{path}: damaged metadata ({wrong[0]}={value!r}); train the rate anew")
+        return info
 
 
 @dataclass(frozen=True)
@@ -115,12 +146,12 @@ def save_rate(path: Path, rate: Rate) -> None:
     tables = rate.unit.coder.tables
     tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.state_dict().items()}
     tensors |= {f"tables.{name}": torch.tensor(getattr(tables, name)) for name in TABLES}
-    write_safetensors(path, tensors, rate.info.to_metadata())
+    write_safetensors(path, tensors, {**rate.info.to_metadata(), "tensors": fingerprint(tensors)})
 
 
 def read_info(path: Path) -> RateInfo:
     """Read what a rate checkpoint says of itself."""
-    return RateInfo.from_metadata(_read(path)[1], path)
+    return _read(path)[1]
 
 
 def load_rate(path: Path) -> Rate:
@@ -129,8 +160,7 @@ def load_rate(path: Path) -> Rate:
     Raises:
         CheckpointError: damaged, of another version, or inconsistent.
     """
-    tensors, metadata = _read(path)
-    info = RateInfo.from_metadata(metadata, path)
+    tensors, info = _read(path)
     try:
         unit = make_unit(info.unit["architecture"], info.unit["config"])
         unit.load_state_dict(_with_prefix(tensors, "unit."))
@@ -174,7 +204,11 @@ class Ladder(Mapping[float, Rate]):
         Raises:
             CheckpointError: there is none, or one that cannot be used.
         """
-        return cls({rate.info.lmbda: rate for rate in map(load_rate, find_rates(Path(folder)))})
+        rates = {path: load_rate(path) for path in find_rates(Path(folder))}
+        for path, rate in rates.items():
+            if path != rate_path(path.parent, rate.info.lmbda):
+                raise CheckpointError(f"{path}: holds lambda={rate.info.lmbda!r}; name it so, or move it away")
+        return cls({rate.info.lmbda: rate for rate in rates.values()})
 
     @property
     def info(self) -> RateInfo:
@@ -185,12 +219,12 @@ class Ladder(Mapping[float, Rate]):
         """Find the rate whose tables have this fingerprint."""
         return self._by_fingerprint.get(fingerprint)
 
-    def check_network(self, fingerprint: str, split: str, source: str) -> None:
+    def check_network(self, network: SplitNetwork, fingerprint: str, source: str) -> None:
         """Refuse a backbone or a split point other than those that the units were trained for.
 
         Args:
-            fingerprint: of the backbone at hand.
-            split: where it is cut.
+            network: the backbone at hand, cut.
+            fingerprint: of the backbone.
             source: where its weights came from, for the message.
 
         Raises:
@@ -203,8 +237,16 @@ class Ladder(Mapping[float, Rate]):
                 f"trained around {info.model} {info.backbone_fingerprint}; give the weights they were trained with "
                 "(model.weights=FILE), or train anew"
             )
-        if split != info.split:
-            raise CheckpointError(f"split={split}: these rates were trained for split={info.split}; use that, or train")
+        if network.split != info.split:
+            raise CheckpointError(
+                f"split={network.split}: these rates were trained for split={info.split}; use that, or train"
+            )
+        for lmbda, rate in self._rates.items():
+            if not tuple(rate.info.feature_shape) == rate.unit.feature_shape == network.feature_shape:
+                raise CheckpointError(
+                    f"lambda={lmbda!r} is for features of {rate.unit.feature_shape}, split={info.split} gives "
+                    f"{network.feature_shape}; use the image size it was trained with, or train anew"
+                )
 
     def __getitem__(self, lmbda: float) -> Rate:
         """Give the rate of a lambda.
@@ -239,11 +281,16 @@ def find_rates(folder: Path) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
     try:
-        return read_safetensors(path)
+        tensors, metadata = read_safetensors(path)
     except UsageError as error:
         raise CheckpointError(str(error)) from None
+    written = metadata.pop("tensors", None)
+    info = RateInfo.from_metadata(metadata, path)
+    if written != fingerprint(tensors):
+        raise CheckpointError(f"{path}: damaged, its tensors are not those that were written; train the rate anew")
+    return tensors, info
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -75,6 +75,8 @@ def run(command: Callable[[], Any]) -> Any:
         return command()
     except UsageError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         fail(f"{error.full_key}: missing; give it as {error.full_key}=…")
     except MissingConfigException as error:
@@ -82,18 +84,20 @@ def run(command: Callable[[], Any]) -> Any:
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
             fail(str(error.__cause__))
-        fail(" ".join(str(error).split()))
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'file'}: {error.strerror or error}; choose a place that can be written and read")
 
 
-def fail(message: str) -> NoReturn:
-    """Print `message` as one line on stderr and end the program with status 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Print `message` as one line on stderr and end the program."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def _describe_missing(error: MissingConfigException) -> str:
     if not error.options or not error.missing_cfg_file:
-        return " ".join(str(error).split())
+        return str(error)
     group, _, name = error.missing_cfg_file.rpartition("/")
     message = f"{group}={name}: no such {group}; there are {', '.join(error.options)}"
     if group == "model":

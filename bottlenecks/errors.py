@@ -1,6 +1,8 @@
 """The error that a user can mend."""
 
 import difflib
+import math
+import re
 from collections.abc import Sequence
 
 
@@ -15,3 +17,31 @@ class UsageError(ValueError):
 def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:
     """Name the candidates that look most like `name`, or the first ones where none does."""
     return ", ".join(difflib.get_close_matches(name, candidates, n=most, cutoff=0.4) or list(candidates)[:most])
+
+
+def reason(error: Exception) -> str:
+    """Give the first line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def check_name(argument: str, name: object) -> None:
+    """Refuse a name that could not be one folder.
+
+    Raises:
+        UsageError: it is no text of letters, digits, dots, dashes, underscores and equals signs, or `.` or `..`.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.=-]+", name) or set(name) == {"."}:
+        raise UsageError(
+            f"{argument}={name}: expected a name of letters, digits, '.', '-' and '_'; a folder is named so"
+        )
+
+
+def check_number(argument: str, value: object, least: float = 0, whole: bool = False) -> None:
+    """Refuse what is no finite number of at least `least`.
+
+    Raises:
+        UsageError: it is not, or it is not whole where it has to be.
+    """
+    right = isinstance(value, int) if whole else isinstance(value, (int, float))
+    if isinstance(value, bool) or not right or not least <= value < math.inf:  # type: ignore[operator]
+        raise UsageError(f"{argument}={value}: expected a {'whole ' if whole else ''}number of at least {least:g}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
+from rich import print as say
 
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo, rate_folder
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, check_name, check_number
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
@@ -28,7 +29,18 @@ from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, tra
 from bottlenecks.units import BottleneckUnit
 from datamodules.base import PictureDataModule
 
-WITHOUT_EFFECT = ("root", "download", "num_workers")  # settings of the data that do not bear on the outcome
+# Settings that do not bear on the outcome.
+WITHOUT_EFFECT = {
+    "data": ("root", "download", "num_workers"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -69,18 +81,22 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     Raises:
         UsageError: something is missing or does not fit.
     """
+    spec, split = BackboneSpec.of(cfg.model), str(cfg.split)
+    for argument, name in (("model.name", spec.name), ("split", split), ("unit.name", cfg.unit.name)):
+        check_name(argument, name)
+    check_name("data.name", cfg.data.name)
+    check_number("seed", cfg.seed, whole=True)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: PictureDataModule = instantiate(cfg.data)
-    spec = BackboneSpec.of(cfg.model)
     task = make_task(spec.task)
     datamodule.setup(stage)
-    split = cfg.split
     checkpoints = Path(cfg.paths.checkpoints)
 
     def train_now() -> Backbone:
         transform = datamodule.default_preprocessing
         if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
             cut(build_network(spec, datamodule.num_classes), split, torch.zeros(1, *transform.input_shape))
+        say(f"No {spec.name} for {datamodule.name} yet: training one now, it is kept")
         return make_backbone(cfg)
 
     backbone = obtain_backbone(spec, datamodule, checkpoints, train_now)
@@ -89,6 +105,11 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     if shape is None:
         raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
     network = cut(backbone.network, split, torch.zeros(1, *shape))
+    if network.layout != "NCHW":
+        raise UsageError(
+            f"split={split}: the features there are laid out as {network.layout} {network.feature_shape}; "
+            "units take NCHW maps so far, see python -m bottlenecks.split for others"
+        )
     return Experiment(
         datamodule,
         backbone,
@@ -104,6 +125,9 @@ def make_backbone(cfg: DictConfig) -> Backbone:
     """Train the backbone of a configuration on its data, and keep it."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     settings = BackboneTraining(**plain(cfg.backbone))
+    check_number("backbone.epochs", settings.epochs, 1, whole=True)
+    for name in ("lr", "weight_decay", "label_smoothing"):
+        check_number(f"backbone.{name}", getattr(settings, name))
     trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False)
     return train_backbone(
         BackboneSpec.of(cfg.model),
@@ -115,17 +139,17 @@ def make_backbone(cfg: DictConfig) -> Backbone:
     )
 
 
-def settings_of(cfg: DictConfig, image_shape: Sequence[int]) -> dict[str, Any]:
-    """Gather the settings that bear on a trained unit, lambda excepted."""
-    data = {key: value for key, value in plain(cfg.data).items() if key not in WITHOUT_EFFECT}
+def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
+    """Gather all that bears on a trained unit, lambda excepted."""
+    nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer")}
+    for group, names in WITHOUT_EFFECT.items():
+        nodes[group] = {name: value for name, value in nodes[group].items() if name not in names}
     return {
+        **nodes,
         "seed": cfg.seed,
-        "unit": plain(cfg.unit),
-        "loss": plain(cfg.loss),
-        "training": plain(cfg.training),
-        "data": data,
-        "image_shape": list(image_shape),
-        "precision": str(cfg.trainer.precision),
+        "image_shape": list(experiment.image_shape),
+        "backbone": experiment.backbone.fingerprint,
+        "split": experiment.network.split,
     }
 
 

@@ -56,8 +56,9 @@ class BottleneckNetwork:
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
-        ladder.check_network(backbone.fingerprint, info.split, backbone.source)
-        return cls(cut(backbone.network, info.split, torch.zeros(1, *info.image_shape)), ladder)
+        network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape))
+        ladder.check_network(network, backbone.fingerprint, backbone.source)
+        return cls(network, ladder)
 
     @property
     def lmbda(self) -> float:

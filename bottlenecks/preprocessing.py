@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -189,6 +190,10 @@ class Preprocessing:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "F":
+        raise UsageError("a picture of floating-point values has no agreed white; save it with 8 or 16 bits")
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to white
+        picture = Image.fromarray((np.asarray(picture) // 256).clip(0, 255).astype(np.uint8))
     return picture.convert("RGB")
 
 

@@ -32,7 +32,7 @@ def read_stream(network: BottleneckNetwork, path: Path) -> bytes:
             image = network.preprocessing.transform()(picture)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable picture ({error})") from None
     return network.encode(image[None])[0]
 
@@ -50,6 +50,9 @@ def label(network: BottleneckNetwork, stream: bytes, path: Path) -> tuple[str, f
 
 def classify(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None) -> Table:
     """Send each picture through the bottleneck, keeping its bytes where `out` names a folder."""
+    stems = [path.stem for path in paths if path.suffix != SUFFIX]
+    if out is not None and len(set(stems)) < len(stems):
+        raise UsageError(f"--out={out}: some pictures have the same name and would overwrite each other; rename them")
     table = Table()
     for name, justify in (("picture", "left"), ("lambda", "right"), ("bytes", "right"), ("label", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]

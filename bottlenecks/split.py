@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor, fx, nn
 from torch.fx import Node
 
-from bottlenecks.errors import UsageError, closest
+from bottlenecks.errors import UsageError, check_number, closest
 from bottlenecks.graph import Graph, Layout
 from bottlenecks.sides import Sides
 
@@ -252,6 +252,7 @@ def main(cfg: Any) -> None:
     from bottlenecks.cli import show
     from bottlenecks.macs import count_macs
 
+    check_number("image_size", cfg.image_size, 1, whole=True)
     network = build_network(BackboneSpec.of(cfg.model))
     example = torch.zeros(1, 3, cfg.image_size, cfg.image_size)
     title = f"{cfg.model.name} at {cfg.image_size}x{cfg.image_size}"

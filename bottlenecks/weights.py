@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema")
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -41,9 +41,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return read_safetensors(path)[0]
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"model.weights={path}: not a readable file of weights ({reason})") from None
+    except UsageError:
+        raise
+    except pickle.UnpicklingError:  # torch's message proposes to run whatever the file holds
+        raise UsageError(f"model.weights={path}: not a readable file of weights (more than tensors in it)") from None
+    except Exception as error:  # damaged files end in errors of many kinds
+        raise UsageError(f"model.weights={path}: not a readable file of weights ({reason(error)})") from None
     return _unwrap(content, path)
 
 
@@ -117,10 +120,10 @@ def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str) -
     network.load_state_dict(state, strict=False)
 
 
-def fingerprint(network: nn.Module) -> str:
-    """Identify a network by its tensors: 16 hexadecimal digits of a SHA-256 over names, types, shapes and values."""
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Identify tensors: 16 hexadecimal digits of a SHA-256 over names, types, shapes and values."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -84,6 +84,11 @@ def test_a_truncated_file_is_refused(folder: Path, kept: int) -> None:
     ("changes", "message"),
     [
         ({"format_version": 99}, r"format version 99, this program reads 1"),
+        ({"lambda": "abc"}, r"damaged metadata \(lmbda='abc'\)"),
+        ({"feature_shape": [16, 8, 10**9]}, r"damaged metadata \(feature_shape=\[16, 8, 1000000000\]\)"),
+        ({"split": None}, r"damaged metadata \(split=None\)"),
+        ({"class_names": 5}, r"damaged metadata \(class_names=5\)"),
+        ({"tensors": "0" * 16}, r"damaged, its tensors are not those that were written"),
         ({"colour": "red"}, r"damaged metadata \(.*colour"),
         ({"unit": {"architecture": "factorized", "config": {"feature_shape": [16, 8, 8]}}}, r"do not fit each other"),
         ({"unit": {}}, r"do not fit each other \('architecture'\)"),
@@ -104,6 +109,27 @@ def test_other_safetensors_are_refused(folder: Path) -> None:
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no rate checkpoints .*train some with train.py"):
         Ladder.load(tmp_path)
+
+
+def test_a_flipped_bit_in_a_weight_is_noticed(folder: Path) -> None:
+    path = rate_path(folder, 0.03)
+    content = bytearray(path.read_bytes())
+    content[-2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="its tensors are not those that were written"):
+        load_rate(path)
+
+
+def test_a_renamed_rate_is_refused(folder: Path) -> None:
+    rate_path(folder, 0.03).rename(rate_path(folder, 0.5))
+    with pytest.raises(CheckpointError, match=r"lambda=0.5.safetensors: holds lambda=0.03; name it so"):
+        Ladder.load(folder)
+
+
+def test_rates_for_features_of_another_size_are_refused(trained: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, "logger=none", "data.image_size=48", f"paths.checkpoints={trained / 'checkpoints'}"]
+    with pytest.raises(CheckpointError, match=r"for features of \(16, 8, 8\), split=body gives \(16, 12, 12\)"):
+        evaluate(configure("evaluate", tmp_path, *overrides))
 
 
 @pytest.mark.parametrize("key", ["backbone_fingerprint", "split"])

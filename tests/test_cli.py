@@ -18,7 +18,7 @@ from bottlenecks.errors import closest
 from bottlenecks.run import main as run_pictures
 from bottlenecks.split import main as list_split_points
 from tests.conftest import TINY, quiet
-from tests.networks import Tiny
+from tests.networks import Tiny, Tokens
 
 Command = Callable[..., tuple[int, str]]
 
@@ -58,6 +58,14 @@ def folder_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("model.weights=/nowhere/w.pt",), "model.weights=/nowhere/w.pt: no such file"),
         (("model.weights=DEFAULT",), "model.weights=DEFAULT: those outputs are not the classes of data=digits"),
         (("data.image_size=-3",), "-3"),
+        (("model.name=..",), "model.name=..: expected a name"),
+        (("data.name=a/b",), "data.name=a/b: expected a name"),
+        (("unit.name=../../x",), "unit.name=../../x: expected a name"),
+        (("seed=-1",), "seed=-1: expected a whole number of at least 0"),
+        (("training.epochs=0",), "training.epochs=0: expected a whole number of at least 1"),
+        (("training.lr=fast",), "training.lr=fast: expected a number of at least 0"),
+        (("backbone.epochs=0",), "backbone.epochs=0: expected a whole number of at least 1"),
+        (("split=layre3",), "split=layre3: no tensor of ResNet has this name; closest: layer3"),
         (("data.batch_size=0",), "data.batch_size=0"),
     ],
 )
@@ -77,6 +85,8 @@ def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tu
     [
         (("split=bdoy",), "split=bdoy: no tensor of Tiny has this name; closest: body"),
         (("split=classifier",), "this is the network's output"),
+        (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=flat"), "laid out as NTC"),
+        (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=last"), "laid out as NHWC"),
         (("unit.architecture=spicy",), "unit.architecture=spicy: no such unit; there are factorized"),
         (("unit.kernel_size=2",), "unit.kernel_size=2: expected an odd number"),
         (("loss.kd=0",), "loss: every weight is 0"),
@@ -87,11 +97,25 @@ def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tu
 def test_what_does_not_fit_the_network_is_named(
     command: Command, trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
+    torch.save(Tokens().state_dict(), tmp_path / "tokens.pt")
+    arguments = tuple(argument.format(tokens=tmp_path / "tokens.pt") for argument in arguments)
     paths = [f"paths.checkpoints={trained / 'checkpoints'}", f"paths.logs={tmp_path}"]
     status, error = command(train.main, *quiet(TINY), "logger=none", "lambda=0.5", *paths, *arguments)
     assert status == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert message in error
     assert not (trained / "checkpoints/tiny/body/digits/lambda=0.5.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(command: Command, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments = [
+        *TINY,
+        f"paths.checkpoints={trained / 'checkpoints'}",
+        f"paths.logs={tmp_path / 'logs'}",
+        "logger=none",
+    ]
+    status, error = command(evaluate.main, *arguments, f"paths.results={tmp_path / 'file'}")
+    assert status == 2 and str(tmp_path / "file") in error and error.count("\n") == 1
 
 
 def test_no_backbone_for_the_data_names_three_ways_out(command: Command, folder_of_pictures: Path) -> None:

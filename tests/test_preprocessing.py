@@ -176,3 +176,12 @@ def test_refuses_missing_values_and_bad_image_sizes():
         Preprocessing.from_dict({"resize": 256, "crop": 224})
     with pytest.raises(UsageError, match=r"data\.image_size=-1: must be"):
         IMAGENET.with_image_size(-1)
+
+
+def test_sixteen_bits_keep_their_greys() -> None:
+    ramp = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+    preprocessing = Preprocessing.from_dict({"resize": None, "crop": None, "mean": [0] * 3, "std": [1] * 3})
+    image = preprocessing.transform()(Image.fromarray(ramp))
+    assert torch.allclose(image[0], torch.from_numpy(ramp / 65536).float(), atol=1 / 255)
+    with pytest.raises(UsageError, match="floating-point"):
+        preprocessing.transform()(Image.fromarray(np.zeros((4, 4), dtype=np.float32)))

@@ -16,7 +16,7 @@ import torch
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
 from bottlenecks.training.resume import ResumeState, differences
-from bottlenecks.weights import read_safetensors
+from bottlenecks.weights import read_safetensors, write_safetensors
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
 from tests.networks import Tiny
 from train import train
@@ -113,10 +113,52 @@ def test_resume_refuses_a_damaged_state(root: Path, monkeypatch: pytest.MonkeyPa
     interrupt(root, monkeypatch, 0)
     state = root / FOLDER / ".resume" / "lambda=0.01.ckpt"
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(UsageError, match=r"lambda=0.01.ckpt is damaged .* start anew with resume=false"):
+    with pytest.raises(UsageError, match=r"lambda=0.01.ckpt is damaged .* start anew with overwrite=true"):
         run(root, "resume=true")
-    run(root)
+    run(root, "overwrite=true")
     assert not state.exists()
+
+
+def test_resume_refuses_another_backbone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(root, monkeypatch, 0)
+    backbone = root / "checkpoints/tiny/backbone/digits.safetensors"
+    tensors, metadata = read_safetensors(backbone)
+    tensors["stem.0.weight"] *= 2
+    write_safetensors(backbone, tensors, metadata)
+    with pytest.raises(UsageError, match=r"made with other settings \(backbone [0-9a-f]{16} -> [0-9a-f]{16}\)"):
+        run(root, "resume=true")
+
+
+def test_an_interrupted_run_is_not_discarded_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(root, monkeypatch, 0)
+    with pytest.raises(UsageError, match=r"an interrupted run lies at .*resume=true, or discard it with overwrite"):
+        run(root)
+    state = root / FOLDER / ".resume" / "lambda=0.01.ckpt"
+    (state.parent / f".{state.name}.123.tmp").write_bytes(b"left by a kill")
+    assert len(run(root, "overwrite=true")) == 1
+    assert not state.parent.exists()
+
+
+def test_a_run_cut_off_between_two_rates_writes_them_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = {path: path.read_bytes() for path in run(root, "lambda=[0.01,0.02]")}
+    run_again = ("lambda=[0.01,0.02]", "overwrite=true")
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeState, "remove", lambda self: None)
+        run(root, *run_again)  # as if killed after the last rate: the state is still there
+    (folder,) = {path.parent for path in expected}
+    (folder / "lambda=0.02.safetensors").unlink()
+    assert set(run(root, "lambda=[0.01,0.02]", "resume=true")) == set(expected)
+    assert {path: path.read_bytes() for path in expected} == expected
+    assert not (folder / ".resume").exists()
+
+
+def test_an_interrupt_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_control_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bottlenecks.training.module.LadderModule.on_train_epoch_end", press_control_c)
+    with pytest.raises(UsageError, match=r"interrupted in epoch 0; go on with resume=true"):
+        run(root)
 
 
 def test_resume_without_a_state_starts_from_the_beginning(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

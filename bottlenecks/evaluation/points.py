@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +75,7 @@ class Tally:
         if estimate is None or self.estimated_bits is None:
             self.estimated_bits = None
         else:
-            self.estimated_bits += float(estimate.double().sum())
+            self.estimated_bits += float(estimate.cpu().double().sum())
 
     def score(self) -> float | None:
         """Give the task's metric, None where nothing was labelled."""
@@ -171,18 +170,21 @@ def _point(tally: Tally, features: Tensor, head_macs: int) -> Point:
     )
 
 
-def _time_each(function: Callable[[Any], Any], items: Iterable[Any]) -> tuple[float, list[Any]]:
+def _time_each(function: Callable[[Any], Any], items: Collection[Any]) -> tuple[float, list[Any]]:
     """Call a function on each item with one thread; give the median time in ms, and the results."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         times, results = [], []
-        for item in items:
+        for index, item in enumerate([next(iter(items)), *items]):  # the first call warms up
             start = time.perf_counter()
-            results.append(function(item))
+            result = function(item)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # kernels run on after the call returns
+            if index == 0:
+                continue
+            results.append(result)
             times.append(1e3 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(threads)
-    return float(torch.tensor(times or [math.nan]).median()), results
+    return float(torch.tensor(times).median()), results

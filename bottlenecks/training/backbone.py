@@ -107,7 +107,6 @@ def obtain_backbone(
         elif kept.is_file():
             spec = with_weights(spec, kept)
         elif datamodule.name in TRAINED_ON_THE_SPOT:
-            say(f"No {spec.name} for {datamodule.name} yet: training one now, kept as {kept}")
             return train()
         else:
             raise UsageError(
@@ -119,7 +118,14 @@ def obtain_backbone(
             f"model.weights={spec.weights}: those outputs are not the classes of data={datamodule.name}; fine-tune "
             "with stage=backbone, give a file with model.weights=FILE, or use data=pictures to distil without labels"
         )
-    return load_backbone(spec, datamodule.num_classes, datamodule.default_preprocessing)
+    backbone = load_backbone(spec, datamodule.num_classes, datamodule.default_preprocessing)
+    names = tuple(datamodule.class_names)
+    if datamodule.labels == "own" and backbone.class_names and backbone.class_names != names:
+        raise UsageError(
+            f"model.weights={backbone.source}: trained for the classes {', '.join(backbone.class_names[:4])} …, "
+            f"data={datamodule.name} has {', '.join(names[:4])} …; give this data another data.name and train for it"
+        )
+    return backbone
 
 
 def train_backbone(
@@ -151,6 +157,8 @@ def train_backbone(
     datamodule.preprocessing = preprocessing
     module = BackboneModule(network, datamodule.num_classes, settings)
     trainer.fit(module, datamodule=datamodule)
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")
     path = backbone_path(checkpoints, spec.name, datamodule.name)
     source = with_weights(spec, path)
     backbone = Backbone(network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))

@@ -21,16 +21,13 @@ from bottlenecks.training.seeds import seed_for
 from bottlenecks.units import BottleneckUnit, make_unit
 
 
-def unfinished(
-    folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], fingerprint: str, overwrite: bool
-) -> list[float]:
+def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], overwrite: bool) -> list[float]:
     """Tell which rates are still to be trained.
 
     Args:
         folder: of the rates.
         lmbdas: that are asked for.
         settings: that bear on the outcome.
-        fingerprint: of the backbone.
         overwrite: whether finished rates are to be trained anew.
 
     Raises:
@@ -42,10 +39,7 @@ def unfinished(
         if overwrite or not path.exists():
             todo.append(lmbda)
             continue
-        info = _read_kept(path)
-        changes = differences(
-            {**info.training, "backbone": info.backbone_fingerprint}, {**settings, "backbone": fingerprint}
-        )
+        changes = differences(_read_kept(path).training, settings)
         if changes:
             raise UsageError(
                 f"{path} is finished and was trained otherwise ({changes}); train it anew with overwrite=true, or "
@@ -74,13 +68,8 @@ def build_units(
         warm_start: begin from the features' statistics instead of from noise.
 
     Raises:
-        UsageError: the features are no (C, H, W) maps, or the configuration does not fit the unit.
+        UsageError: the configuration does not fit the unit.
     """
-    if network.layout != "NCHW":
-        raise UsageError(
-            f"split={network.split}: the features there are laid out as {network.layout} {network.feature_shape}; "
-            "units take NCHW maps so far, see python -m bottlenecks.split for others"
-        )
     config = {key: value for key, value in unit.items() if key not in ("name", "architecture")}
     config |= {"feature_shape": network.feature_shape, "nonnegative": features.nonnegative}
     units = {}
@@ -98,7 +87,7 @@ def fit(
     datamodule: pl.LightningDataModule,
     trainer: pl.Trainer,
     state: ResumeState,
-    resume: bool,
+    start: Path | None,
 ) -> None:
     """Train, going on from an interrupted run where asked.
 
@@ -107,19 +96,17 @@ def fit(
         datamodule: the pictures.
         trainer: has `state` and a `BestStates` among its callbacks.
         state: where the run is kept while it is unfinished.
-        resume: whether to go on from there.
+        start: what to go on from, or None to begin.
 
     Raises:
         UsageError: training was cut short.
     """
-    start = state.find() if resume else None
-    if resume and start is None:
-        say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
     if start is None:
         state.remove()
-    trainer.fit(module, datamodule=datamodule, ckpt_path=start)
-    if trainer.interrupted:
-        raise UsageError(f"interrupted in epoch {trainer.current_epoch}; go on with resume=true")
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=start)
+    except SystemExit:  # how Lightning ends after a signal
+        raise UsageError(f"interrupted in epoch {trainer.current_epoch}; go on with resume=true") from None
 
 
 def keep(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.loss import RateDistortionLoss
@@ -180,6 +181,16 @@ class LadderModule(pl.LightningModule):
         """Keep only what is trained."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if trained(name)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a state that is not exactly these units'.
+
+        Raises:
+            UsageError: names are missing or surplus.
+        """
+        expected = {name for name in self.state_dict() if trained(name)}
+        if set(checkpoint["state_dict"]) != expected:
+            raise UsageError("resume=true: the state does not hold these units; start anew with overwrite=true")
 
     def _share_of_peak(self, step: int) -> float:
         total = max(1, int(self.trainer.estimated_stepping_batches))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
 from bottlenecks.weights import write_atomically
 
 
@@ -30,25 +29,34 @@ class ResumeState(pl.Callback):
         self.path = folder / ".resume" / f"{stem}.ckpt"
         self.settings = dict(settings)
 
-    def find(self) -> Path | None:
-        """Give the state to go on from, or None where there is none.
+    def find(self, resume: bool, overwrite: bool) -> Path | None:
+        """Give the state to go on from, or None where the run is to begin.
+
+        Args:
+            resume: whether to go on from a state that is there.
+            overwrite: whether to discard it.
 
         Raises:
-            UsageError: it was written with other settings, or is damaged.
+            UsageError: it is there and neither was said; or it was written with other settings, or is damaged.
         """
-        if not self.path.is_file():
+        if not self.path.is_file() or (overwrite and not resume):
             return None
+        if not resume:
+            raise UsageError(
+                f"an interrupted run lies at {self.path}; go on with resume=true, or discard it with overwrite=true"
+            )
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             stored = content["callbacks"][self.state_key]["settings"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"resume=true: {self.path} is damaged ({reason}); start anew with resume=false") from None
+        except Exception as error:  # damaged files end in errors of many kinds
+            raise UsageError(
+                f"resume=true: {self.path} is damaged ({reason(error)}); start anew with overwrite=true"
+            ) from None
         changes = differences(stored, self.settings)
         if changes:
             raise UsageError(
                 f"resume=true: {self.path} was made with other settings ({changes}); "
-                "give those again, or start anew with resume=false"
+                "give those again, or start anew with overwrite=true"
             )
         return self.path
 
@@ -63,6 +71,8 @@ class ResumeState(pl.Callback):
     def remove(self) -> None:
         """Take the state away: its rates are finished, or begin anew."""
         self.path.unlink(missing_ok=True)
+        for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a process killed while writing
+            leftover.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
 

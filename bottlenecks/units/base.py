@@ -112,13 +112,29 @@ class BottleneckUnit(nn.Module, ABC):
         return self._coder
 
     def finalise(self, tables: SymbolTables | None = None) -> None:
-        """Make the unit ready for bytes, with the given tables or with those of its entropy model."""
+        """Make the unit ready for bytes, in eval mode, with the given tables or with those of its entropy model.
+
+        Raises:
+            ValueError: the tables have another number of channels than the latent.
+        """
         self._coder = Coder(self.build_tables() if tables is None else tables)
+        if self._coder.tables.num_channels != len(self.medians):
+            raise ValueError(
+                f"tables of {self._coder.tables.num_channels} channels, the latent has {len(self.medians)}"
+            )
+        self.eval()
 
     @torch.no_grad()
     def symbols(self, features: Tensor) -> Tensor:
-        """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w) int32."""
-        return torch.round(self.encode(features).to(self.medians) - self.medians).to(torch.int32)
+        """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w) int32.
+
+        Raises:
+            ValueError: the latent is not finite, or beyond what 32 bits hold.
+        """
+        steps = torch.round(self.encode(features).to(self.medians) - self.medians)
+        if not (steps.abs() < 2**31).all():
+            raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
+        return steps.to(torch.int32)
 
     @torch.no_grad()
     def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
@@ -129,8 +145,13 @@ class BottleneckUnit(nn.Module, ABC):
         """Code features (N, C, H, W) into one byte string an image, header included.
 
         Maps of another height and width than the unit was made for are coded too; their size then travels along.
+
+        Raises:
+            ValueError: the maps have more positions than a receiver takes, or cannot be coded.
         """
         size = tuple(features.shape[-2:])
+        if math.prod(size) > self.limits().max_positions:
+            raise ValueError(f"features of {size} are more than {MAX_SCALE} times as large as {self.feature_shape[1:]}")
         shape = None if size == self.feature_shape[1:] else size
         symbols = self.symbols(features).cpu().numpy()
         fingerprint = self.coder.tables.fingerprint

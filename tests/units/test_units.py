@@ -110,6 +110,18 @@ def test_a_forged_size_is_bounded(unit: BottleneckUnit) -> None:
         unit.decompress([pack(b"", fingerprint, SHAPE[1:])])
 
 
+def test_what_no_receiver_takes_is_not_sent(unit: BottleneckUnit) -> None:
+    with pytest.raises(ValueError, match=r"features of \(200, 200\) are more than 16 times as large"):
+        unit.compress(torch.zeros(1, SHAPE[0], 200, 200))
+    with pytest.raises(ValueError, match="not finite or too large to code"):
+        unit.compress(torch.full((1, *SHAPE), torch.nan))
+
+
+def test_finalising_ends_training(unit: BottleneckUnit) -> None:
+    unit.train().finalise()
+    assert not unit.training
+
+
 def test_one_batch_has_one_size(unit: BottleneckUnit) -> None:
     streams = unit.compress(features_like()) + unit.compress(features_like((SHAPE[0], 4, 4)))
     with pytest.raises(BitstreamError, match="one batch must have one size"):
