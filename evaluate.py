@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from omegaconf import DictConfig
-from rich import print as say
 
 from bottlenecks.checkpoint import Ladder
-from bottlenecks.cli import entry_point, show
+from bottlenecks.cli import entry_point
 from bottlenecks.codec import UnitCodec
 from bottlenecks.errors import check_number
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.plot import save_picture
 from bottlenecks.evaluation.points import judge
 from bottlenecks.experiment import open_logger, pick_device, prepare
+from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_picture, log_table
 
 

@@ -8,11 +8,10 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
-from rich import print as say
 from rich.table import Table
 
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.cli import entry_point, show
+from bottlenecks.cli import entry_point
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.experiment import (
     Experiment,
@@ -24,6 +23,7 @@ from bottlenecks.experiment import (
     prepare,
     settings_of,
 )
+from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_file
 from bottlenecks.training.backbone import backbone_path
 from bottlenecks.training.best import BestStates

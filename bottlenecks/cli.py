@@ -15,15 +15,10 @@ import hydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
-from rich.console import Console
-from rich.table import Table
 
 from bottlenecks.errors import UsageError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-
-
-WIDTH = 150  # columns of a table where there is no terminal to ask
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -62,11 +57,6 @@ def hush_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (".*in eval mode at the start of training", "`isinstance.treespec, LeafSpec.` is deprecated"):
         warnings.filterwarnings("ignore", message=message)  # the frozen network is meant to be in eval mode
-
-
-def show(table: Table) -> None:
-    """Print a table, at full width where the output is no terminal."""
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def run(command: Callable[[], Any]) -> Any:

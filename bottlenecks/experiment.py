@@ -16,7 +16,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
-from rich import print as say
 
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone
@@ -25,6 +24,7 @@ from bottlenecks.errors import UsageError, check_name, check_number
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
+from bottlenecks.terminal import say
 from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone
 from bottlenecks.units import BottleneckUnit
 from datamodules.base import PictureDataModule

@@ -11,9 +11,10 @@ from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.cli import run, show
+from bottlenecks.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.terminal import show
 from bottlenecks.weights import write_atomically
 
 SUFFIX = ".bneck"

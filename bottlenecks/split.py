@@ -249,8 +249,8 @@ def main(cfg: Any) -> None:
     import torch
 
     from bottlenecks.architecture import BackboneSpec, build_network
-    from bottlenecks.cli import show
     from bottlenecks.macs import count_macs
+    from bottlenecks.terminal import show
 
     check_number("image_size", cfg.image_size, 1, whole=True)
     network = build_network(BackboneSpec.of(cfg.model))

@@ -204,6 +204,7 @@ def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
     assert "new: classifier.weight, classifier.bias" in said and "on held-back pictures" in said
     tensors, metadata = read_safetensors(path)
     assert tensors["classifier.bias"].shape == (10,)
+    assert tensors["stem.1.num_batches_tracked"] == 6 * 18 and tensors["stem.1.running_mean"].any()
     assert metadata["val/accuracy"] > 0.3 and metadata["preprocessing"]["resize"] == [32, 32]
 
 

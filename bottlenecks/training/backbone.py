@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich import print as say
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
@@ -19,6 +18,7 @@ from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
+from bottlenecks.terminal import say
 from bottlenecks.training.seeds import seed_for
 from datamodules.base import PictureDataModule
 
@@ -156,6 +156,7 @@ def train_backbone(
         )
     datamodule.preprocessing = preprocessing
     module = BackboneModule(network, datamodule.num_classes, settings)
+    module.train()  # Lightning leaves the mode as it is, and networks are built in eval mode
     trainer.fit(module, datamodule=datamodule)
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from rich import print as say
 
 from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, rate_path, read_info, save_rate
 from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork
+from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.module import LadderModule
@@ -103,6 +103,7 @@ def fit(
     """
     if start is None:
         state.remove()
+    module.train()
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=start)
     except SystemExit:  # how Lightning ends after a signal
