@@ -136,7 +136,7 @@ def keep(
         if not best.states[rate]:
             continue
         unit.load_state_dict(best.states[rate])
-        unit.cpu().eval().finalise()
+        unit.cpu().finalise()
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
         info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
         path = rate_path(folder, lmbda)

@@ -163,7 +163,8 @@ class BottleneckUnit(nn.Module, ABC):
         Raises:
             BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
         """
-        frames = [self._check(unpack(stream, self.limits())) for stream in streams]
+        limits = self.limits()
+        frames = [self._check(unpack(stream, limits)) for stream in streams]
         sizes = {frame.shape or self.feature_shape[1:] for frame in frames}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
