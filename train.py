@@ -15,11 +15,13 @@ from bottlenecks.cli import entry_point
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.experiment import (
     Experiment,
+    cache_key,
     describe_rate,
     make_backbone,
     open_logger,
     parse_lambdas,
     plain,
+    plan_cache,
     prepare,
     settings_of,
 )
@@ -27,6 +29,7 @@ from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_file
 from bottlenecks.training.backbone import backbone_path
 from bottlenecks.training.best import BestStates
+from bottlenecks.training.cache import CachePlan, cache_frozen
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units, fit, keep, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
@@ -51,6 +54,9 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     lmbdas = parse_lambdas(cfg["lambda"])
     for name in ("epochs", "calibration_images"):
         check_number(f"training.{name}", cfg.training[name], 1, whole=True)
+    if cfg.training.rates_per_pass is not None:
+        check_number("training.rates_per_pass", cfg.training.rates_per_pass, 1, whole=True)
+    plan = plan_cache(cfg)
     for name in ("lr", "entropy_lr", "warmup", "gradient_clip"):
         check_number(f"training.{name}", cfg.training[name])
     experiment = prepare(cfg, "fit")
@@ -58,7 +64,7 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     todo = unfinished(experiment.folder, lmbdas, settings, cfg.overwrite)
     if cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists():
         todo = lmbdas  # the run was cut off while it wrote the first of its rates
-    written = train_rates(cfg, experiment, todo, settings) if todo else {}
+    written = train_rates(cfg, experiment, todo, settings, plan) if todo else {}
     if written:
         show(summary(written))
     return written
@@ -74,7 +80,11 @@ def train_network(cfg: DictConfig) -> None:
 
 
 def train_rates(
-    cfg: DictConfig, experiment: Experiment, lmbdas: list[float], settings: dict[str, object]
+    cfg: DictConfig,
+    experiment: Experiment,
+    lmbdas: list[float],
+    settings: dict[str, object],
+    plan: CachePlan | None,
 ) -> dict[Path, RateInfo]:
     """Train the units of several rates side by side and write their checkpoints."""
     best, state = BestStates(), ResumeState(experiment.folder, lmbdas, settings)
@@ -84,21 +94,19 @@ def train_rates(
     loggers = [open_logger(cfg, "train", f"lambda={lmbda!r}", experiment.title) for lmbda in lmbdas]
     trainer = make_trainer(cfg, [best, state], [logger for logger in loggers if logger])
     device = trainer.strategy.root_device
-    features = calibrate(
-        experiment.network.head.to(device),
-        experiment.datamodule.calibration_dataloader(),
-        device,
-        cfg.training.calibration_images,
-    )
+    network, pictures = experiment.network.to(device), experiment.datamodule
+    features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
+    cached = plan and cache_frozen(network, pictures, device, plan, cache_key(cfg, experiment))
     module = LadderModule(
-        experiment.network,
-        build_units(lmbdas, plain(cfg.unit), experiment.network, features, cfg.seed, cfg.training.warm_start),
+        network,
+        build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start),
         experiment.task,
         RateDistortionLoss(experiment.task, plain(cfg.loss), features.variance),
         OptimiserConfig(cfg.training.lr, cfg.training.entropy_lr, cfg.training.warmup, cfg.training.gradient_clip),
         cfg.seed,
+        cfg.training.rates_per_pass,
     )
-    fit(module, experiment.datamodule, trainer, state, start)
+    fit(module, cached or pictures, trainer, state, start)
     written = keep(
         module,
         best,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from bottlenecks.coder import SymbolTables
 
@@ -14,6 +16,10 @@ with warnings.catch_warnings():
     # compressai imports torch_geometric, which scripts functions as it is imported
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     from compressai.entropy_models import EntropyBottleneck
+
+
+ONE_SIGMA = math.log(0.8413 / 0.1587)  # logit of what a Gaussian has below one standard deviation
+NARROWEST = 0.1  # standard deviation of a density at a start from a sample, in quantiser steps
 
 
 class FactorizedPrior(EntropyBottleneck):
@@ -66,15 +72,33 @@ class FactorizedPrior(EntropyBottleneck):
         return self._get_medians().detach()
 
     @torch.no_grad()
+    def start_from(self, y: Tensor) -> None:
+        """Let each channel's density begin around a sample of the latent (N, K, h, w), and as wide as it is.
+
+        Stretching and shifting are exact: the first thing the density does to `y` is an affine map.
+        """
+        mean, deviation = y.mean((0, 2, 3))[:, None, None], y.std((0, 2, 3))[:, None, None]
+        low, centre, high = (self._position(logit) for logit in (-ONE_SIGMA, 0.0, ONE_SIGMA))
+        old = F.softplus(self.matrices[0])
+        new = old * (high - low) / 2 / deviation.clamp_min(NARROWEST)
+        self.matrices[0].copy_(new + torch.log(-torch.expm1(-new)))  # the inverse of softplus
+        self.biases[0].add_(old * centre - new * mean)
+        self.refresh()
+
+    @torch.no_grad()
     def refresh(self) -> None:
         """Move medians and tails to where the density is now; to be called before anything is judged.
 
         Stands in for the second optimiser of CompressAI's examples: a bisection search, tens of milliseconds.
         """
-        radius = torch.full_like(self.quantiles[:, :, :1], 1e5)  # CompressAI's own search is tied to float32
         for index, target in enumerate(self.target):
-            found = self._search_target(lambda y: self._logits_cumulative(y, True), target, -radius, radius)
-            self.quantiles[:, :, index] = found[:, :, 0]
+            self.quantiles[:, :, index] = self._position(target)[:, :, 0]
+
+    def _position(self, logit: float | Tensor) -> Tensor:
+        """Find where each channel's cumulative reaches a logit, (K, 1, 1), by bisection."""
+        radius = torch.full_like(self.quantiles[:, :, :1], 1e5)  # CompressAI's own search is tied to float32
+        target = torch.as_tensor(logit).to(self.quantiles)
+        return self._search_target(lambda y: self._logits_cumulative(y, True), target, -radius, radius)
 
     def tables(self) -> SymbolTables:
         """Quantise the densities to the integer tables that bytes are coded with."""

@@ -26,11 +26,13 @@ from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone
+from bottlenecks.training.cache import GIB, CachePlan
 from bottlenecks.units import BottleneckUnit
 from datamodules.base import PictureDataModule
 
 # Settings that do not bear on the outcome.
 WITHOUT_EFFECT = {
+    "training": ("cache_features", "cache_memory_gib", "cache_disk_gib", "rates_per_pass"),
     "data": ("root", "download", "num_workers"),
     "trainer": (
         "accelerator",
@@ -150,6 +152,31 @@ def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
         "image_shape": list(experiment.image_shape),
         "backbone": experiment.backbone.fingerprint,
         "split": experiment.network.split,
+    }
+
+
+def plan_cache(cfg: DictConfig) -> CachePlan | None:
+    """Read how the frozen network's outputs are to be kept; None for not at all.
+
+    Raises:
+        UsageError: a value that is none of those expected.
+    """
+    choice = cfg.training.cache_features
+    if choice not in (True, False, "auto"):
+        raise UsageError(f"training.cache_features={choice}: expected true, false or auto")
+    for name in ("cache_memory_gib", "cache_disk_gib"):
+        check_number(f"training.{name}", cfg.training[name])
+    memory, disk = (int(cfg.training[f"cache_{place}_gib"] * GIB) for place in ("memory", "disk"))
+    plan = CachePlan(Path(cfg.paths.cache), memory, disk, cfg.training.cache_precision, choice is True)
+    return plan if choice else None
+
+
+def cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
+    """Gather all that the frozen network's outputs depend on, pictures excepted."""
+    return {
+        "backbone": experiment.backbone.fingerprint,
+        "split": experiment.network.split,
+        "precision": cfg.trainer.precision,
     }
 
 

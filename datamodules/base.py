@@ -51,10 +51,12 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         limit_test: the same for the pictures kept for judging.
         augment: crop (and mirror) training pictures at random.
         flip: whether `augment` may mirror.
+        views: how many random views of a picture `augment` takes in turn; None draws new ones each epoch.
         skip_damaged: leave out files that are no readable picture, instead of refusing the dataset.
         preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
+        num_views: how many views of each training picture there are; None where they are new each epoch.
         location: the setting that says where the data is, and its value, for messages.
         labels: `imagenet` (targets are ImageNet's indices), `own` or `none`.
         default_preprocessing: `preprocessing` at `image_size`, or None.
@@ -82,12 +84,15 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         limit_test: int | None = None,
         augment: bool = False,
         flip: bool = True,
+        views: int | None = None,
         skip_damaged: bool = False,
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UsageError(f"data.batch_size={batch_size}: must be a number of pictures from 1 up")
+        if views is not None and views < 1:
+            raise UsageError(f"data.views={views}: must be a number from 1 up, or null for new views each epoch")
         self.name = name
         self.root = root
         self.location = f"data={name}" if root is None else f"data.root={root}"
@@ -100,6 +105,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
         self.augment = augment
         self.flip = flip
+        self.num_views = views if augment else 1
         self.skip_damaged = skip_damaged
         self.default_preprocessing = self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
         self._preprocessing: Preprocessing | None = None
@@ -157,7 +163,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """Training pictures in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)
-        sampler = EpochSampler(len(dataset), self.seed)
+        sampler = EpochSampler(len(dataset), self.seed, self.num_views)
         return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
 
     def calibration_dataloader(self) -> DataLoader:
@@ -171,6 +177,29 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def test_dataloader(self) -> DataLoader:
         """Pictures on which nothing was chosen, in a fixed order."""
         return self._loader(self._dataset("test"))
+
+    def view_loaders(self, split: Split) -> list[DataLoader]:
+        """Every view of every picture of a split, in the order of `pictures`, one loader a view.
+
+        Raises:
+            RuntimeError: there is no end of views.
+        """
+        if split != "train":
+            return [self._loader(self._dataset(split))]
+        if self.num_views is None:
+            raise RuntimeError("the training pictures have new views each epoch; they cannot be listed")
+        dataset = self._dataset("train", augment=self.augment)
+        keys = [[(view, index) for index in range(len(dataset))] for view in range(self.num_views)]
+        return [self._loader(dataset, sampler=order) for order in keys]
+
+    def identity(self, split: Split) -> dict[str, Any]:
+        """Give all that the tensors of `view_loaders` depend on, JSON-able."""
+        augmented = self.augment and split == "train"
+        return {
+            "pictures": self.pictures(split).identity(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "augment": {"views": self.num_views, "flip": self.flip, "seed": self.seed} if augmented else None,
+        }
 
     @abstractmethod
     def _sources(self) -> tuple[Pictures, Pictures | None]:

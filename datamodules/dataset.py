@@ -14,7 +14,7 @@ class PictureDataset(Dataset[tuple[torch.Tensor, int]]):
     Args:
         pictures: the pictures, with their targets.
         transform: picture -> float tensor `(3, H, W)`.
-        seed: for a random transform: its draws depend on seed, epoch and index alone, not on the process that
+        seed: for a random transform: its draws depend on seed, view and index alone, not on the process that
             runs it or on what came before. None for a deterministic transform.
     """
 
@@ -27,12 +27,12 @@ class PictureDataset(Dataset[tuple[torch.Tensor, int]]):
         return len(self.pictures)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
-        """Return image `(3, H, W)` and target at an index, or at the `(epoch, index)` of `EpochSampler`."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        """Return image `(3, H, W)` and target at an index, or at the `(view, index)` of `EpochSampler`."""
+        view, index = key if isinstance(key, tuple) else (0, key)
         picture, target = self.pictures[index], int(self.pictures.targets[index])
         if self.seed is None:
             return self.transform(picture), target
-        state = np.random.SeedSequence([self.seed, epoch, index]).generate_state(1, np.uint64)
+        state = np.random.SeedSequence([self.seed, view, index]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(state[0]))  # torch.manual_seed would reseed the accelerator too
             return self.transform(picture), target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -41,9 +42,18 @@ class Pictures(ABC):
         names = tuple(self.names[index] for index in indices)
         return replace(self, names=names, targets=self.targets[np.asarray(indices, dtype=np.int64)])
 
+    @abstractmethod
+    def identity(self) -> str:
+        """Identify names, targets and contents by 16 hexadecimal digits."""
+
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
         """Return position -> reason for each picture that cannot be read; see `datamodules.damage`."""
         return {}
+
+    def _digest(self) -> hashlib._Hash:
+        digest = hashlib.sha256("\0".join(self.names).encode())
+        digest.update(np.ascontiguousarray(self.targets).tobytes())
+        return digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +74,14 @@ class PictureFiles(Pictures):
         """
         return load_picture(os.path.join(self.folder, self.names[index]))
 
+    def identity(self) -> str:
+        """Identify names, targets, sizes and times of change by 16 hexadecimal digits."""
+        digest = self._digest()
+        for name in self.names:
+            stat = os.stat(os.path.join(self.folder, name))
+            digest.update(f"{stat.st_size}/{stat.st_mtime_ns};".encode())
+        return digest.hexdigest()[:16]
+
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
         """Return position -> reason for each file that cannot be read; see `datamodules.damage`."""
         return find_damaged([os.path.join(self.folder, name) for name in self.names], thorough)
@@ -82,6 +100,12 @@ class PictureArrays(Pictures):
     def __getitem__(self, index: int) -> Image.Image:
         """Return the picture at a position, in mode `L` or `RGB`."""
         return Image.fromarray(self.arrays[index])
+
+    def identity(self) -> str:
+        """Identify names, targets and pixels by 16 hexadecimal digits."""
+        digest = self._digest()
+        digest.update(np.ascontiguousarray(self.arrays).data)
+        return digest.hexdigest()[:16]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> PictureArrays:
         """Return the pictures at these positions, in this order."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from bottlenecks.coder import ideal_bits
@@ -43,6 +46,18 @@ def test_tables_code_at_the_estimated_rate() -> None:
     y_hat, rate_bits = model(y)
     symbols = (y_hat - model.medians).round()[0].to(torch.int32).numpy()
     assert abs(ideal_bits(symbols, model.tables()) / rate_bits.item() - 1) < 0.01
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 5.0])
+def test_a_start_from_a_sample_costs_what_a_gaussian_does(deviation: float) -> None:
+    model = FactorizedPrior(4)
+    y = deviation * torch.randn(64, 4, 8, 8, generator=generator_for("y")) + 3
+    model.start_from(y)
+    with torch.no_grad():
+        bits = float(model.train()(y, generator_for("noise"))[1].mean()) / (4 * 8 * 8)
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * (deviation**2 + 1 / 12))
+    assert entropy - 0.05 < bits < entropy + 0.05
+    assert torch.allclose(model.medians, torch.tensor(3.0), atol=0.3 * deviation)
 
 
 def test_building_tables_leaves_the_state_alone() -> None:

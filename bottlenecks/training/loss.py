@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bottlenecks.errors import UsageError
 from bottlenecks.tasks import Task
+from bottlenecks.training.frozen import FrozenBatch
 
 PERCENT = 100.0
 
@@ -80,34 +81,29 @@ class RateDistortionLoss:
         self,
         lmbda: float,
         rate_bits: Tensor,
-        num_pixels: int,
         output: Tensor,
-        teacher: Tensor,
-        targets: Tensor,
         features_hat: Tensor,
-        features: Tensor,
+        frozen: FrozenBatch,
     ) -> RateDistortion:
         """Compute the loss of each picture.
 
         Args:
             lmbda: price of one percent of distortion in bits per pixel.
             rate_bits: estimated bits, (N,).
-            num_pixels: H * W of the network's input.
             output: of the split network.
-            teacher: of the unsplit network.
-            targets: labels; not looked at unless `ce` has a weight.
             features_hat: reconstruction, (N, C, H, W).
-            features: what the head gave, (N, C, H, W).
+            frozen: what the frozen network made of the pictures; its targets are not looked at unless `ce` has a
+                weight.
         """
         parts: dict[str, Tensor] = {}
         for name in self.weights:
             if name == "kd":
-                error = self.task.distillation(precise(output), precise(teacher))
+                error = self.task.distillation(precise(output), precise(frozen.teacher))
             elif name == "ce":
-                error = self.task.supervised(precise(output), targets)
+                error = self.task.supervised(precise(output), frozen.targets)
             else:
-                error = feature_error(precise(features_hat), precise(features), self.feature_variance)
+                error = feature_error(precise(features_hat), precise(frozen.features), self.feature_variance)
             parts[name] = PERCENT * error
         distortion = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(0)
-        bpp = rate_bits / num_pixels
+        bpp = rate_bits / frozen.num_pixels
         return RateDistortion(lmbda * distortion + bpp, bpp, distortion, parts)

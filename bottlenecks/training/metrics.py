@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import MeanMetric
 
 from bottlenecks.tasks import Task
+from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortion
+
+NAMES = ("loss", "bpp", "bits_per_element", "distortion", "agreement")
 
 
 class RateMetrics(nn.Module):
@@ -17,30 +21,31 @@ class RateMetrics(nn.Module):
     Args:
         task: gives metric and agreement their meaning.
         num_elements: of the features of one picture.
+        distortions: names of the distortion's parts.
     """
 
-    def __init__(self, task: Task, num_elements: int) -> None:
+    def __init__(self, task: Task, num_elements: int, distortions: Sequence[str]) -> None:
         super().__init__()
         self.task, self.num_elements = task, num_elements
-        self.means = nn.ModuleDict()
+        names = [*NAMES, *(f"distortion_{name}" for name in distortions)]
+        # An infinite loss is never the best; a value that is no number is never hidden.
+        self.means = nn.ModuleDict({name: MeanMetric(nan_strategy=math.inf) for name in names})
         self.metric = task.metric()
 
-    def update(
-        self, losses: RateDistortion, rate_bits: Tensor, output: Tensor, teacher: Tensor, targets: Tensor
-    ) -> None:
+    def update(self, losses: RateDistortion, rate_bits: Tensor, output: Tensor, frozen: FrozenBatch) -> None:
         """Take in a batch; every tensor's first dimension counts pictures."""
         values = {
             "loss": losses.loss,
             "bpp": losses.bpp,
             "bits_per_element": rate_bits / self.num_elements,
             "distortion": losses.distortion,
-            "agreement": self.task.agreement(output, teacher),
+            "agreement": self.task.agreement(output, frozen.teacher),
             **{f"distortion_{name}": part for name, part in losses.parts.items()},
         }
         for name, value in values.items():
-            self._mean(name, value).update(value.detach())
-        if (targets >= 0).any():
-            self.metric.update(output.detach(), targets)
+            self.means[name].update(value.detach())  # type: ignore[operator]
+        if (frozen.targets >= 0).any():
+            self.metric.update(output.detach(), frozen.targets)
 
     def compute(self) -> dict[str, float]:
         """Give the means; the task's metric is left out where nothing was labelled."""
@@ -54,8 +59,3 @@ class RateMetrics(nn.Module):
         for mean in self.means.values():
             mean.reset()  # type: ignore[operator]
         self.metric.reset()
-
-    def _mean(self, name: str, value: Tensor) -> Metric:
-        if name not in self.means:
-            self.means[name] = MeanMetric(nan_strategy=math.inf).to(value.device)  # never the best, never hidden
-        return self.means[name]  # type: ignore[return-value]

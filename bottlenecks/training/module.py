@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,14 @@ from torch.optim import Optimizer
 from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
+from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
+from bottlenecks.training.passes import in_groups, with_gradient_now
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import BottleneckUnit
 
-Batch = tuple[Tensor, Tensor]
+Batch = FrozenBatch | tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class LadderModule(pl.LightningModule):
     images -> head -> features -> unit of each lambda -> features_hat, all as one batch -> tail -> output
 
     The head and the teacher run once a batch. Every unit has its own loss, clipping, noise and best state, so
-    it trains as it would alone. The frozen part keeps no gradient, stays in eval mode and is not saved.
+    it trains as it would alone. The frozen part keeps no gradient, stays in eval mode and is not saved. A batch is
+    pictures and targets, or what the frozen network made of them before.
 
     Args:
         network: the cut network, frozen.
@@ -60,6 +63,7 @@ class LadderModule(pl.LightningModule):
         loss: the rate-distortion loss.
         optimiser: learning rates and schedule.
         seed: of the noise.
+        rates_per_pass: how many rates go through the tail at once, which bounds its activations; None for all.
     """
 
     def __init__(
@@ -70,16 +74,18 @@ class LadderModule(pl.LightningModule):
         loss: RateDistortionLoss,
         optimiser: OptimiserConfig,
         seed: int,
+        rates_per_pass: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
+        self.passes = in_groups(range(len(self.lmbdas)), rates_per_pass)
         num_elements = math.prod(network.feature_shape)
         self.metrics = nn.ModuleDict(
             {
-                stage: nn.ModuleList(RateMetrics(task, num_elements) for _ in self.lmbdas)
+                stage: nn.ModuleList(RateMetrics(task, num_elements, [*loss.weights]) for _ in self.lmbdas)
                 for stage in ("train_", "val_")  # nn.Module has a method `train`
             }
         )
@@ -100,30 +106,29 @@ class LadderModule(pl.LightningModule):
         self._shared_step(batch, "val")
 
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
-        images, targets = batch
-        with torch.no_grad():
-            features = self.network.head(images)
-            teacher = self.network.tail(features)
+        frozen = batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch)
+        return torch.stack([self._pass(frozen, rates, stage) for rates in self.passes]).sum()
+
+    def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str) -> Tensor:
+        """Take some rates through units, tail and loss; give the sum of their losses."""
         outputs = [
-            unit(features, generator_for(self.seed, lmbda, self.global_step))
-            for lmbda, unit in zip(self.lmbdas, self.units, strict=True)
+            self.units[rate](frozen.features, generator_for(self.seed, self.lmbdas[rate], self.global_step))
+            for rate in rates
         ]
-        students = self.network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(outputs))
-        total = torch.zeros((), device=images.device)
-        for rate, (output, student) in enumerate(zip(outputs, students, strict=True)):
-            losses = self.rate_loss(
-                self.lmbdas[rate],
-                output.rate_bits,
-                images.shape[-2] * images.shape[-1],
-                student,
-                teacher,
-                targets,
-                output.features_hat,
-                features,
-            )
-            self._metrics(stage, rate).update(losses, output.rate_bits, student, teacher, targets)
-            total = total + losses.loss.mean()
-        return total
+
+        def distort(features_hat: Tensor) -> Tensor:
+            students = self.network.tail(features_hat).chunk(len(rates))
+            hats = features_hat.chunk(len(rates))
+            total = features_hat.new_zeros((), dtype=outputs[0].rate_bits.dtype)
+            for rate, output, student, hat in zip(rates, outputs, students, hats, strict=True):
+                losses = self.rate_loss(self.lmbdas[rate], output.rate_bits.detach(), student, hat, frozen)
+                self._metrics(stage, rate).update(losses, output.rate_bits, student, frozen)
+                total = total + self.lmbdas[rate] * losses.distortion.mean()
+            return total
+
+        distortion = with_gradient_now(distort, torch.cat([output.features_hat for output in outputs]))
+        rate_bits = torch.stack([output.rate_bits.mean() for output in outputs]).sum()
+        return distortion + rate_bits / frozen.num_pixels
 
     def on_validation_epoch_start(self) -> None:
         """Bring medians up to date: they decide the rounding."""

@@ -14,6 +14,9 @@ from bottlenecks.entropy import FactorizedPrior
 from bottlenecks.errors import UsageError
 from bottlenecks.units.base import BottleneckUnit
 
+START_STEPS = 2.5  # standard deviation of the first component at a warm start, in quantiser steps
+QUANTISATION_NOISE = 1 / 12  # variance of what rounding adds
+
 
 class FactorizedUnit(BottleneckUnit):
     """Depthwise strided and pointwise convolution, factorized prior, and the mirror image.
@@ -96,26 +99,36 @@ class FactorizedUnit(BottleneckUnit):
 
     @torch.no_grad()
     def start_from(self, features: Tensor) -> None:
-        """Begin as a linear transform coder: low-pass, principal components, and their inverse.
+        """Begin as a linear transform coder, fitted to a sample of the features (N, C, H, W).
 
-        The depthwise convolutions average the stride's window and repeat its mean, the pointwise ones project on
-        the features' first K principal components and back, and every BatchNorm begins as what it would measure.
-
-        Args:
-            features: a sample of what the head gives, (N, C, H, W).
+        The first depthwise convolution averages the stride's window, the pointwise ones project on the first K
+        principal components and back, and the last gives each place in the window the weight that fits best. The
+        first component begins `START_STEPS` quantiser steps wide; the way back is damped as noise of one step asks
+        for (Wiener). Every BatchNorm begins as what it would measure, the entropy model as wide as the latent.
         """
-        low_pass, repeat = (window(self.kernel_size, self.stride, total) for total in (1, self.stride**2))
-        self.down.weight.copy_(low_pass.expand_as(self.down.weight))
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        self.down.weight.copy_(window(self.kernel_size, self.stride).expand_as(self.down.weight))
         coarse = self.down(features)
         mean, basis = principal_components(coarse, self.latent_channels)
-        pass_through(self.down_norm, mean, coarse.var((0, 2, 3)), offset=torch.zeros_like(mean))
-        self.project.weight.copy_(basis.T[:, :, None, None])
+        pass_through(self.down_norm, coarse, torch.zeros_like(mean))
+        first = torch.einsum("nchw,c->nhw", coarse - mean[:, None, None], basis[:, 0])
+        scale = START_STEPS / first.std().clamp_min(1e-9)
+        self.project.weight.copy_(scale * basis.T[:, :, None, None])
         nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
-        self.expand.weight.copy_(basis[:, :, None, None])
-        variances = torch.einsum("nchw,ck->nkhw", coarse - mean[:, None, None], basis).var((0, 2, 3))
-        pass_through(self.expand_norm, torch.zeros_like(mean), basis.square() @ variances, offset=mean)
-        self.up.weight.copy_(repeat.expand_as(self.up.weight))
-        pass_through(self.up_norm, mean, coarse.var((0, 2, 3)), offset=mean)
+        y = self.encode(features)
+        self.entropy.start_from(y)
+        variances = y.var((0, 2, 3))
+        wiener = variances / (variances + QUANTISATION_NOISE)
+        self.expand.weight.copy_((basis * wiener / scale)[:, :, None, None])
+        wide = self.expand(y)
+        pass_through(self.expand_norm, wide, mean, self.expand.weight.square().sum((1, 2, 3)) * QUANTISATION_NOISE)
+        wide = self.inner(self.expand_norm(wide))
+        self.up.weight.copy_(repeat(wide, features, self.kernel_size, self.stride))
+        fine = self.up(wide, output_size=list(features.shape[-2:]))
+        pass_through(self.up_norm, fine, features.mean((0, 2, 3)))
+        for module, mode in modes.items():
+            module.training = mode
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Give (ceil(H/s), ceil(W/s))."""
@@ -136,16 +149,42 @@ class FactorizedUnit(BottleneckUnit):
         return self.entropy.tables()
 
 
-def window(kernel_size: int, stride: int, total: float) -> Tensor:
-    """Make a depthwise kernel (1, 1, k, k) that is even over the stride's window, with a given sum.
+def window(kernel_size: int, stride: int) -> Tensor:
+    """Make a depthwise kernel (1, 1, k, k) that averages the stride's window.
 
-    The window begins at the kernel's centre, which is where a convolution padded by k // 2 begins. It is cut off
-    where the kernel ends before it does, and keeps its sum.
+    The window begins at the kernel's centre, which is where a convolution padded by k // 2 begins, and is cut off
+    where the kernel ends before it does.
     """
     centre = kernel_size // 2
     kernel = torch.zeros(1, 1, kernel_size, kernel_size)
     inside = kernel[..., centre : centre + stride, centre : centre + stride]
-    inside.fill_(total / inside.numel())
+    inside.fill_(1 / inside.numel())
+    return kernel
+
+
+def repeat(coarse: Tensor, fine: Tensor, kernel_size: int, stride: int) -> Tensor:
+    """Make the depthwise transposed kernels (C, 1, k, k) that repeat each value over the stride's window.
+
+    Each channel and place in the window has the weight of least squares, so that what the features do at the
+    places of a small map (its borders, say) is kept.
+
+    Args:
+        coarse: (N, C, h, w).
+        fine: what it is to become, (N, C, H, W) with h = ceil(H / s) and w = ceil(W / s).
+        kernel_size: k.
+        stride: s.
+    """
+    height, width = coarse.shape[-2:]
+    missing = (0, width * stride - fine.shape[-1], 0, height * stride - fine.shape[-2])
+    cells = F.pixel_unshuffle(F.pad(fine, missing), stride).unflatten(1, (-1, stride, stride))
+    there = F.pixel_unshuffle(F.pad(torch.ones_like(fine[:1, :1]), missing), stride).view(stride, stride, height, width)
+    found = torch.einsum("nchw,ncijhw->cij", coarse, cells)
+    energy = torch.einsum("nchw,ijhw->cij", coarse.square(), there)
+    weights = torch.where(energy > 0, found / energy, 1.0)
+    centre = kernel_size // 2
+    kernel = torch.zeros(len(weights), 1, kernel_size, kernel_size)
+    inside = kernel[:, 0, centre : centre + stride, centre : centre + stride]
+    inside.copy_(weights[:, : inside.shape[1], : inside.shape[2]])
     return kernel
 
 
@@ -166,10 +205,18 @@ def principal_components(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return mean, F.pad(basis, (0, count - rank))
 
 
-def pass_through(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, offset: Tensor) -> None:
-    """Let a BatchNorm hold statistics that it has not measured, and give `x - mean + offset`; each is (C,)."""
+def pass_through(norm: nn.BatchNorm2d, inputs: Tensor, offset: Tensor, noise: Tensor | None = None) -> None:
+    """Let a BatchNorm hold the statistics of a sample, and give `x - mean + offset`.
+
+    Args:
+        norm: of C channels.
+        inputs: the sample, (N, C, h, w).
+        offset: (C,).
+        noise: variance that training adds to the sample's, (C,).
+    """
     assert norm.running_mean is not None and norm.running_var is not None
-    norm.running_mean.copy_(mean)
+    variance = inputs.var((0, 2, 3)) + (0 if noise is None else noise)
+    norm.running_mean.copy_(inputs.mean((0, 2, 3)))
     norm.running_var.copy_(variance)
     norm.weight.copy_((variance + norm.eps).sqrt())
     norm.bias.copy_(offset)

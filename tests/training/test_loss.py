@@ -10,6 +10,7 @@ from torch.distributions import Categorical, kl_divergence
 
 from bottlenecks.errors import UsageError
 from bottlenecks.tasks import Classification
+from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss
 
 
@@ -18,30 +19,27 @@ def batch() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
         "rate_bits": torch.tensor([64.0, 128.0, 0.0]),
-        "num_pixels": 32 * 32,
         "output": torch.randn(3, 5),
-        "teacher": torch.randn(3, 5),
-        "targets": torch.tensor([0, 4, 2]),
         "features_hat": torch.randn(3, 2, 4, 4),
-        "features": torch.randn(3, 2, 4, 4),
+        "frozen": FrozenBatch(torch.randn(3, 2, 4, 4), torch.randn(3, 5), torch.tensor([0, 4, 2]), 32 * 32),
     }
 
 
 def test_kd_is_the_divergence_in_percent_nats(batch: dict[str, Any]) -> None:
     parts = RateDistortionLoss(Classification(), {"kd": 1.0})(0.01, **batch).parts
-    expected = kl_divergence(Categorical(logits=batch["teacher"]), Categorical(logits=batch["output"]))
+    expected = kl_divergence(Categorical(logits=batch["frozen"].teacher), Categorical(logits=batch["output"]))
     assert torch.allclose(parts["kd"], 100 * expected, atol=1e-4)
 
 
 def test_ce_is_the_negative_log_probability_in_percent_nats(batch: dict[str, Any]) -> None:
     parts = RateDistortionLoss(Classification(), {"ce": 1.0})(0.01, **batch).parts
-    expected = -Categorical(logits=batch["output"]).log_prob(batch["targets"])
+    expected = -Categorical(logits=batch["output"]).log_prob(batch["frozen"].targets)
     assert torch.allclose(parts["ce"], 100 * expected, atol=1e-4)
 
 
 def test_mse_is_the_lost_share_of_the_variance(batch: dict[str, Any]) -> None:
     parts = RateDistortionLoss(Classification(), {"mse": 1.0}, feature_variance=4.0)(0.01, **batch).parts
-    error = (batch["features_hat"] - batch["features"]).numpy() ** 2
+    error = (batch["features_hat"] - batch["frozen"].features).numpy() ** 2
     assert parts["mse"].numpy() == pytest.approx(100 * error.reshape(3, -1).mean(1) / 4.0)
 
 
@@ -56,7 +54,7 @@ def test_loss_is_lambda_times_distortion_plus_bits_per_input_pixel(batch: dict[s
 
 
 def test_labels_are_not_looked_at_without_ce(batch: dict[str, Any]) -> None:
-    batch["targets"] = torch.full((3,), -1)
+    batch["frozen"] = batch["frozen"]._replace(targets=torch.full((3,), -1))
     result = RateDistortionLoss(Classification(), {"kd": 1.0, "ce": 0.0})(0.01, **batch)
     assert result.loss.isfinite().all() and set(result.parts) == {"kd"}
 

@@ -31,7 +31,9 @@ def pictures(dtype: torch.dtype = torch.float32) -> DataLoader:
     return DataLoader(TensorDataset(images, torch.arange(40) % 10), batch_size=10)
 
 
-def make_module(lmbdas: Sequence[float], dtype: torch.dtype = torch.float32, **optimiser: Any) -> LadderModule:
+def make_module(
+    lmbdas: Sequence[float], dtype: torch.dtype = torch.float32, rates_per_pass: int | None = None, **optimiser: Any
+) -> LadderModule:
     """Cut a tiny frozen network at `body` and put units there."""
     torch.manual_seed(0)
     network = cut(freeze(Tiny().to(dtype)), "body", torch.zeros(1, 3, 32, 32, dtype=dtype))
@@ -39,7 +41,7 @@ def make_module(lmbdas: Sequence[float], dtype: torch.dtype = torch.float32, **o
     units = {lmbda: unit.to(dtype) for lmbda, unit in build_units(lmbdas, UNIT, network, features, seed=3).items()}
     task = Classification()
     loss = RateDistortionLoss(task, {"kd": 1.0, "mse": 0.1}, features.variance)
-    return LadderModule(network, units, task, loss, OptimiserConfig(**optimiser), seed=3)
+    return LadderModule(network, units, task, loss, OptimiserConfig(**optimiser), 3, rates_per_pass)
 
 
 def fit(module: LadderModule, tmp_path: Path, epochs: int = 1, dtype: torch.dtype = torch.float32) -> pl.Trainer:
@@ -95,6 +97,17 @@ def test_a_unit_trains_in_a_ladder_as_it_does_alone(tmp_path: Path) -> None:
     for name, tensor in ladder.units[1].state_dict().items():
         assert torch.allclose(tensor.double(), expected[name].double(), atol=1e-6, rtol=0), name
     assert not torch.allclose(ladder.units[0].down.weight, ladder.units[1].down.weight)
+
+
+def test_rates_train_in_several_passes_as_in_one(tmp_path: Path) -> None:
+    together = make_module([0.003, 0.03, 0.3], torch.float64)
+    in_turn = make_module([0.003, 0.03, 0.3], torch.float64, rates_per_pass=2)
+    assert len(in_turn.passes) == 2
+    for module in (together, in_turn):
+        fit(module, tmp_path, dtype=torch.float64)
+    expected = together.units.state_dict()
+    for name, tensor in in_turn.units.state_dict().items():
+        assert torch.allclose(tensor.double(), expected[name].double(), atol=1e-9, rtol=0), name
 
 
 def test_clipping_one_unit_leaves_its_neighbour_alone(tmp_path: Path) -> None:

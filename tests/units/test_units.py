@@ -185,7 +185,28 @@ def test_a_warm_start_keeps_most_of_the_variance(activation: str) -> None:
             return float((unit.decode(unit.encode(smooth), (8, 8)) - smooth).square().mean() / smooth.var())
 
     assert lost(cold) > 0.9
-    assert lost(warm) < (1e-6 if activation == "none" else 0.5)
+    assert lost(warm) < (1e-3 if activation == "none" else 0.5)  # not 0: the way back is damped
+
+
+def test_a_warm_start_keeps_what_is_particular_to_places_of_a_small_map() -> None:
+    features = features_like((12, 1, 1), count=64).repeat(1, 1, 2, 2)
+    features[..., 0, :] *= torch.rand(12, 1, generator=generator_for("upper"))
+    unit = FactorizedUnit((12, 2, 2), 12).eval()
+    unit.start_from(features)
+    with torch.no_grad():
+        lost = (unit.decode(unit.encode(features), (2, 2)) - features).square().mean() / features.var()
+    assert lost < 3e-3
+
+
+def test_a_warm_start_is_one_in_every_scale_of_the_features() -> None:
+    bits = []
+    for scale in (1e-3, 1.0, 1e3):
+        torch.manual_seed(0)
+        unit = FactorizedUnit(SHAPE, 6).eval()
+        unit.start_from(scale * features_like(count=16))
+        with torch.no_grad():
+            bits.append(float(unit(scale * features_like(count=16)).rate_bits.mean()))
+    assert bits == pytest.approx([bits[1]] * 3, rel=0.02)
 
 
 def test_the_default_unit_for_resnet50_is_small() -> None:

@@ -1,0 +1,327 @@
+"""The frozen network's work, done once instead of once an epoch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bottlenecks.errors import UsageError, reason
+from bottlenecks.split import SplitNetwork
+from bottlenecks.terminal import say
+from bottlenecks.training.frozen import FrozenBatch, pass_frozen
+from bottlenecks.weights import write_atomically
+from datamodules.base import PictureDataModule, Split
+
+GIB = 2**30
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PRECISIONS = {16: torch.float16, 32: torch.float32}
+WAYS_OUT = (
+    "ways out: training.cache_precision=16 halves it, fewer data.views or data.limit_train, "
+    "larger training.cache_memory_gib or training.cache_disk_gib, or training.cache_features=false"
+)
+
+
+@dataclass(frozen=True)
+class CachePlan:
+    """How the frozen network's outputs are kept.
+
+    Attributes:
+        folder: where files go that do not fit in memory.
+        memory: bytes that may be held in memory.
+        disk: bytes that files may take.
+        precision: 32, or 16 for features in half the space; the teacher's outputs stay in 32 bits.
+        required: whether not to fit is an error, or only no cache.
+    """
+
+    folder: Path
+    memory: int
+    disk: int
+    precision: int
+    required: bool
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The frozen network's outputs for the pictures of a split, view after view.
+
+    Attributes:
+        features: (views * N, C, H, W), in memory or mapped from a file.
+        teacher: (views * N, …).
+        targets: (views * N,).
+    """
+
+    features: Tensor
+    teacher: Tensor
+    targets: Tensor
+
+
+class CachedSplit(Dataset[FrozenBatch]):
+    """Serves whole batches of rows in the place of pictures.
+
+    Args:
+        rows: of one split.
+        num_pictures: N.
+        num_pixels: of the network's input.
+    """
+
+    def __init__(self, rows: Rows, num_pictures: int, num_pixels: int) -> None:
+        self.rows, self.num_pictures, self.num_pixels = rows, num_pictures, num_pixels
+
+    def __len__(self) -> int:
+        return self.num_pictures
+
+    def __getitem__(self, key: int | tuple[int, int]) -> FrozenBatch:
+        """Give a batch of one."""
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> FrozenBatch:
+        """Give the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        index = torch.tensor([view * self.num_pictures + index for view, index in pairs])
+        rows = self.rows
+        return FrozenBatch(rows.features[index].float(), rows.teacher[index], rows.targets[index], self.num_pixels)
+
+
+class CachedDataModule(pl.LightningDataModule):
+    """Gives the batches that a `PictureDataModule` gives, already passed through the frozen network.
+
+    Args:
+        pictures: says order and batch size.
+        splits: `train` and `val`.
+    """
+
+    def __init__(self, pictures: PictureDataModule, splits: Mapping[Split, CachedSplit]) -> None:
+        super().__init__()
+        self.pictures, self.splits = pictures, splits
+
+    def train_dataloader(self) -> DataLoader:
+        """Training rows in the order that the pictures would have."""
+        return self._loader(self.pictures.train_dataloader(), "train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Held-back rows in a fixed order."""
+        return self._loader(self.pictures.val_dataloader(), "val")
+
+    def _loader(self, like: DataLoader, split: Split) -> DataLoader:
+        return DataLoader(
+            self.splits[split],
+            batch_size=like.batch_size,
+            sampler=like.sampler,
+            drop_last=like.drop_last,
+            collate_fn=_as_it_is,
+            pin_memory=like.pin_memory,
+            generator=torch.Generator(),
+        )
+
+
+def cache_frozen(
+    network: SplitNetwork, pictures: PictureDataModule, device: torch.device, plan: CachePlan, key: Mapping[str, Any]
+) -> CachedDataModule | None:
+    """Pass every training and held-back picture through the frozen network once.
+
+    What fits is held in memory. The rest goes to files under the plan's folder, one folder for each thing the
+    outputs depend on: `key`, the pictures, their views, the precision. They are checked when they are met again,
+    written under another name and renamed, and made by one process at a time.
+
+    Args:
+        network: on `device`.
+        pictures: gives the views.
+        device: where to run.
+        plan: how much may be kept, and where.
+        key: all that the frozen network's outputs depend on, pictures excepted; JSON-able.
+
+    Returns:
+        The data, or None where it does not fit and the plan does not require it.
+
+    Raises:
+        UsageError: it cannot be kept and the plan requires it: new random views each epoch, too large, no room,
+            no permission, a damaged or foreign file.
+    """
+    views = pictures.num_views
+    if views is None:
+        if not plan.required:
+            return None
+        raise UsageError(
+            "training.cache_features=true: data.augment=true draws new views each epoch; data.views=4 keeps to four "
+            "a picture, data.augment=false to one, or training.cache_features=false"
+        )
+    if plan.precision not in PRECISIONS:
+        raise UsageError(f"training.cache_precision={plan.precision}: expected 32, or 16 for half the space")
+    counts: dict[Split, int] = {"train": views * len(pictures.pictures("train")), "val": len(pictures.pictures("val"))}
+    example = _example(network, pictures, device)
+    row = _row_bytes(example, plan.precision)
+    size = row * sum(counts.values())
+    held = size <= plan.memory
+    if not held and not plan.required:
+        return None
+    text = f"{sum(counts.values())} rows of {row / 1024:,.0f} KiB, {size / GIB:.2f} GiB"
+    if not held and size > plan.disk:
+        raise UsageError(
+            f"training.cache_features=true: {text}, more than training.cache_memory_gib={plan.memory / GIB:g} and "
+            f"training.cache_disk_gib={plan.disk / GIB:g}; {WAYS_OUT}"
+        )
+    if held:
+        say(f"Caching features in memory: {text}")
+    splits: dict[Split, CachedSplit] = {}
+    for split, count in counts.items():
+        make = _Maker(network, pictures, split, device, count, example, plan.precision)
+        rows = make.in_memory() if held else make.on_disk(plan.folder, key, text)
+        splits[split] = CachedSplit(rows, len(pictures.pictures(split)), example.num_pixels)
+    return CachedDataModule(pictures, splits)
+
+
+class _Maker:
+    """Computes the rows of one split."""
+
+    def __init__(
+        self,
+        network: SplitNetwork,
+        pictures: PictureDataModule,
+        split: Split,
+        device: torch.device,
+        count: int,
+        example: FrozenBatch,
+        precision: int,
+    ) -> None:
+        self.network, self.pictures, self.split, self.device = network, pictures, split, device
+        self.shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "features": ((count, *example.features.shape[1:]), PRECISIONS[precision]),
+            "teacher": ((count, *example.teacher.shape[1:]), torch.float32),
+            "targets": ((count, *example.targets.shape[1:]), example.targets.dtype),
+        }
+
+    def in_memory(self) -> Rows:
+        rows = Rows(**{name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in self.shapes.items()})
+        self._fill(rows)
+        return rows
+
+    def on_disk(self, root: Path, key: Mapping[str, Any], text: str) -> Rows:
+        """Find the rows, or make them; only one process does, the others wait for it."""
+        described = {**key, "split_of_data": self.split, "pictures": self.pictures.identity(self.split)}
+        described |= {"shapes": {name: [list(shape), str(dtype)] for name, (shape, dtype) in self.shapes.items()}}
+        described |= {"version": FORMAT_VERSION}
+        name = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+        folder = root / f"{self.split}-{name}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f".{folder.name}.lock"):
+                for leftover in root.glob(f".{folder.name}.*.tmp"):  # of a process killed while writing
+                    shutil.rmtree(leftover)
+                if not folder.exists():
+                    say(f"Caching features in {folder}: {text} in all")
+                    self._write(folder, described)
+                return self._read(folder, described)
+        except OSError as error:
+            problem = "no room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or reason(error)
+            raise UsageError(f"paths.cache={root}: {problem} for {text}; give another folder; {WAYS_OUT}") from None
+
+    def _write(self, folder: Path, described: Mapping[str, Any]) -> None:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        try:
+            for name, (shape, dtype) in self.shapes.items():
+                with open(temporary / name, "wb") as file:  # room is taken now: a mapped file that has none is a crash
+                    os.posix_fallocate(file.fileno(), 0, max(1, _num_bytes(shape, dtype)))
+            rows = self._map(temporary, shared=True)
+            self._fill(rows)
+            del rows
+            sums = {name: _checksum(temporary / name, "Checking") for name in self.shapes}
+            write_atomically(temporary / MANIFEST, json.dumps({"key": described, "sums": sums}, indent=1).encode())
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _read(self, folder: Path, described: Mapping[str, Any]) -> Rows:
+        anew = f"remove {folder} to make it anew, or training.cache_features=false"
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            key, sums = manifest["key"], manifest["sums"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{folder}: damaged ({reason(error)}); {anew}") from None
+        if key != json.loads(json.dumps(described)):
+            raise UsageError(f"{folder}: made from other weights, pictures or settings than these; {anew}")
+        for name in self.shapes:
+            if _checksum(folder / name, "Checking") != sums.get(name):
+                raise UsageError(f"{folder}: damaged ({name} is not what was written); {anew}")
+        return self._map(folder, shared=False)
+
+    def _map(self, folder: Path, shared: bool) -> Rows:
+        def view(name: str) -> Tensor:
+            shape, dtype = self.shapes[name]
+            size = _num_elements(shape)
+            return torch.from_file(str(folder / name), shared=shared, size=size, dtype=dtype).view(shape)
+
+        return Rows(*(view(name) for name in self.shapes))
+
+    def _fill(self, rows: Rows) -> None:
+        start = 0
+        for batch in self._batches():
+            end = start + len(batch.features)
+            features = batch.features.to(rows.features.dtype)
+            if not features.isfinite().all():
+                raise UsageError(
+                    "training.cache_precision=16: the features are too large for it; use 32"
+                    if rows.features.dtype == torch.float16
+                    else f"{self.pictures.location}: the features are not finite; are the weights sound?"
+                )
+            rows.features[start:end] = features.cpu()
+            rows.teacher[start:end] = batch.teacher.float().cpu()
+            rows.targets[start:end] = batch.targets
+            start = end
+
+    def _batches(self) -> Iterable[FrozenBatch]:
+        loaders = self.pictures.view_loaders(self.split)
+        total = sum(map(len, loaders))
+        flat = (batch for loader in loaders for batch in loader)
+        for images, targets in track(flat, description=f"Caching {self.split}", total=total, transient=True):
+            yield pass_frozen(self.network, images.to(self.device), targets)
+
+
+def _example(network: SplitNetwork, pictures: PictureDataModule, device: torch.device) -> FrozenBatch:
+    images, targets = next(iter(pictures.val_dataloader()))
+    return pass_frozen(network, images[:1].to(device), targets[:1])
+
+
+def _row_bytes(example: FrozenBatch, precision: int) -> int:
+    return (
+        example.features.numel() * precision // 8
+        + example.teacher.numel() * 4
+        + example.targets.numel() * example.targets.element_size()
+    )
+
+
+def _num_elements(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _num_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
+    return _num_elements(shape) * dtype.itemsize
+
+
+def _checksum(path: Path, description: str) -> int:
+    value, chunk = 0, 2**24
+    with open(path, "rb") as file:
+        total = -(-path.stat().st_size // chunk)
+        for data in track(iter(lambda: file.read(chunk), b""), description=description, total=total, transient=True):
+            value = zlib.crc32(data, value)
+    return value
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

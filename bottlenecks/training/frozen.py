@@ -1,0 +1,33 @@
+"""What the frozen network makes of a batch: all that a unit trains on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bottlenecks.split import SplitNetwork
+
+
+class FrozenBatch(NamedTuple):
+    """A batch of pictures after the frozen network.
+
+    Attributes:
+        features: what the head gives, (N, C, H, W).
+        teacher: the unsplit network's output, (N, …).
+        targets: labels, (N,), -1 where there is none.
+        num_pixels: height times width of the network's input.
+    """
+
+    features: Tensor
+    teacher: Tensor
+    targets: Tensor
+    num_pixels: int
+
+
+@torch.no_grad()
+def pass_frozen(network: SplitNetwork, images: Tensor, targets: Tensor) -> FrozenBatch:
+    """Pass pictures (N, 3, H, W) through head and tail."""
+    features = network.head(images)
+    return FrozenBatch(features, network.tail(features), targets, images.shape[-2] * images.shape[-1])
