@@ -7,11 +7,12 @@ from omegaconf import DictConfig
 from bottlenecks.checkpoint import Ladder
 from bottlenecks.cli import entry_point
 from bottlenecks.codec import UnitCodec
-from bottlenecks.errors import check_number
+from bottlenecks.errors import UsageError, check_number
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.plot import save_picture
 from bottlenecks.evaluation.points import judge
 from bottlenecks.experiment import open_logger, pick_device, prepare
+from bottlenecks.processes import is_main, join, leave, own_share
 from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_picture, log_table
 
@@ -30,7 +31,10 @@ def evaluate(cfg: DictConfig) -> Curve:
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     check_number("timed_images", cfg.timed_images, 1, whole=True)
     experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
-    device = pick_device(cfg.device)
+    device = join(pick_device(cfg.device))
+    world_size, num_pictures = own_share().world_size, len(experiment.datamodule.pictures("test"))
+    if world_size > num_pictures:
+        raise UsageError(f"{world_size} processes for {num_pictures} pictures; start fewer")
     codecs = [UnitCodec(rate) for rate in ladder.values()]
     for codec in codecs:
         codec.unit.to(device)
@@ -44,6 +48,9 @@ def evaluate(cfg: DictConfig) -> Curve:
     )
     name = experiment.backbone.spec.name
     curve = Curve.of(judgement, name, cfg.split, experiment.datamodule.name, experiment.task.metric_name)
+    leave()
+    if not is_main():
+        return curve
     curve.write(experiment.results)
     save_picture(curve, experiment.results / "curve.png")
     show(curve.table())

@@ -25,6 +25,7 @@ from bottlenecks.experiment import (
     prepare,
     settings_of,
 )
+from bottlenecks.processes import leave
 from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_file
 from bottlenecks.training.backbone import backbone_path
@@ -65,6 +66,7 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     if cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists():
         todo = lmbdas  # the run was cut off while it wrote the first of its rates
     written = train_rates(cfg, experiment, todo, settings, plan) if todo else {}
+    leave()
     if written:
         show(summary(written))
     return written

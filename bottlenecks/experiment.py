@@ -22,12 +22,14 @@ from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo, rate_folder
 from bottlenecks.errors import UsageError, check_name, check_number
 from bottlenecks.pretrained import is_file
+from bottlenecks.processes import is_main
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
-from bottlenecks.training.backbone import BackboneTraining, obtain_backbone, train_backbone
+from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, train_backbone
 from bottlenecks.training.cache import GIB, CachePlan
 from bottlenecks.units import BottleneckUnit
+from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
 
 # Settings that do not bear on the outcome.
@@ -36,6 +38,7 @@ WITHOUT_EFFECT = {
     "data": ("root", "download", "num_workers"),
     "trainer": (
         "accelerator",
+        "use_distributed_sampler",
         "devices",
         "num_nodes",
         "enable_progress_bar",
@@ -98,8 +101,11 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
         transform = datamodule.default_preprocessing
         if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
             cut(build_network(spec, datamodule.num_classes), split, torch.zeros(1, *transform.input_shape))
-        say(f"No {spec.name} for {datamodule.name} yet: training one now, it is kept")
-        return make_backbone(cfg)
+        with one_at_a_time(backbone_path(checkpoints, spec.name, datamodule.name)) as path:
+            if path.exists():  # another process made it while this one waited
+                return obtain_backbone(spec, datamodule, checkpoints, train_now)
+            say(f"No {spec.name} for {datamodule.name} yet: training one now, it is kept")
+            return make_backbone(cfg, alone=True)
 
     backbone = obtain_backbone(spec, datamodule, checkpoints, train_now)
     datamodule.preprocessing = backbone.preprocessing
@@ -123,14 +129,20 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     )
 
 
-def make_backbone(cfg: DictConfig) -> Backbone:
-    """Train the backbone of a configuration on its data, and keep it."""
+def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
+    """Train the backbone of a configuration on its data, and keep it.
+
+    Args:
+        cfg: of `train.py`.
+        alone: on one device of this process, whatever the trainer is otherwise.
+    """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     settings = BackboneTraining(**plain(cfg.backbone))
     check_number("backbone.epochs", settings.epochs, 1, whole=True)
     for name in ("lr", "weight_decay", "label_smoothing"):
         check_number(f"backbone.{name}", getattr(settings, name))
-    trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False)
+    options = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
+    trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False, **options)
     return train_backbone(
         BackboneSpec.of(cfg.model),
         instantiate(cfg.data),
@@ -262,7 +274,9 @@ def _parse_lambda(value: Any) -> float:
 
 
 def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger | None:
-    """Open the logger of a run."""
+    """Open the logger of a run; only the main process has any."""
+    if not is_main():
+        return None
     folder = Path(cfg.paths.logs)
     folder.mkdir(parents=True, exist_ok=True)
     make = instantiate(cfg.logger, _partial_=True)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from bottlenecks.processes import is_main
+
+T = TypeVar("T")
 WIDTH = 150  # columns of a table where there is no terminal to ask
 
 
 def say(message: str) -> None:
     """Print a line; one that is longer than the terminal is left whole, so that paths can be copied."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(message)
+    if is_main():
+        Console(soft_wrap=True, highlight=False, markup=False).print(message)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Go through items behind a progress bar that goes away at the end.
+
+    Args:
+        items: any number of them.
+        description: stands before the bar.
+        total: how many there are, where they cannot be counted.
+    """
+    yield from track(items, description, total, transient=True, disable=not is_main())
 
 
 def show(table: Table) -> None:
     """Print a table, at full width where the output is no terminal."""
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
+    if is_main():
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(table)

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing, Size
+from bottlenecks.processes import own_share
 from datamodules.dataset import PictureDataset
-from datamodules.sampler import EpochSampler
+from datamodules.sampler import EpochSampler, ShareSampler
 from datamodules.source import Pictures, readable
 from datamodules.splits import divide, limit, shuffle
 
@@ -35,7 +36,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     Which picture is in which split never depends on `seed`. Each split is in an order whose every stretch has
     nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets, int64 `(N,)`, -1
     where there is no label. The `preprocessing` of the network that is fed has to be set before a loader is
-    asked for. A dataset says in `_sources` where its pictures are.
+    asked for. Where several processes have joined, the loaders to train and to judge with give each its share. A
+    dataset says in `_sources` where its pictures are.
 
     Args:
         name: what checkpoints and results call this data.
@@ -163,8 +165,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """Training pictures in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)
-        sampler = EpochSampler(len(dataset), self.seed, self.num_views)
-        return self._loader(dataset, sampler=sampler, drop_last=len(dataset) > self.batch_size)
+        sampler = EpochSampler(len(dataset), self.seed, self.num_views, own_share())
+        return self._loader(dataset, sampler=sampler, drop_last=len(sampler) > self.batch_size)
 
     def calibration_dataloader(self) -> DataLoader:
         """Training pictures in a fixed order, never augmented."""
@@ -172,11 +174,11 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader:
         """Pictures held back from training, in a fixed order."""
-        return self._loader(self._dataset("val"))
+        return self._in_shares("val")
 
     def test_dataloader(self) -> DataLoader:
         """Pictures on which nothing was chosen, in a fixed order."""
-        return self._loader(self._dataset("test"))
+        return self._in_shares("test")
 
     def view_loaders(self, split: Split) -> list[DataLoader]:
         """Every view of every picture of a split, in the order of `pictures`, one loader a view.
@@ -222,6 +224,10 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         if augment:
             return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed)
         return PictureDataset(self.pictures(split), preprocessing.transform())
+
+    def _in_shares(self, split: Split) -> DataLoader:
+        dataset = self._dataset(split)
+        return self._loader(dataset, sampler=ShareSampler(len(dataset), own_share()))
 
     def _loader(self, dataset: PictureDataset, **options: Any) -> DataLoader:
         return DataLoader(

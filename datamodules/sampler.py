@@ -5,24 +5,30 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from bottlenecks.processes import Share
+
+ALL = Share(0, 1)
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffles anew each epoch and says which view of a picture is its turn, so that augmentation can depend on it.
 
     Nothing is carried over from one epoch to the next: a resumed run sees the order that an uninterrupted one
-    sees. Lightning calls `set_epoch` before each epoch, and still does where it wraps this sampler to give
-    each process its share.
+    sees. Lightning calls `set_epoch` before each epoch.
 
     Args:
         num_pictures: how many pictures there are.
         seed: a number from 0.
         views: how many augmented views of each picture there are, taken in turn; None for new ones each epoch.
+        share: of the pictures, where several processes divide each epoch among them; all take equally many, so a
+            few pictures may have to wait for another epoch.
     """
 
-    def __init__(self, num_pictures: int, seed: int, views: int | None = None) -> None:
+    def __init__(self, num_pictures: int, seed: int, views: int | None = None, share: Share = ALL) -> None:
         self.num_pictures = num_pictures
         self.seed = seed
         self.views = views
+        self.share = share
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -30,10 +36,30 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_pictures
+        return self.num_pictures // self.share.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield `(view, index)` once for each picture."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_pictures)
+        order = order[self.share.rank :: self.share.world_size][: len(self)]
         view = self.epoch % self.views if self.views else self.epoch
         return ((view, index) for index in order.tolist())
+
+
+class ShareSampler(Sampler[int]):
+    """Goes through the pictures in order, each process through its share; no picture is taken twice.
+
+    Args:
+        num_pictures: how many pictures there are.
+        share: of this process.
+    """
+
+    def __init__(self, num_pictures: int, share: Share) -> None:
+        self.indices = range(share.rank, num_pictures, share.world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield each index of the share once."""
+        return iter(self.indices)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from bottlenecks.codec import Codec
 from bottlenecks.macs import count_macs
+from bottlenecks.processes import add_up
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
+from bottlenecks.terminal import progress
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Tally:
         self.codec, self.task = codec, task
         self.metric, self.agreement = task.metric(), MeanMetric()
         self.num_bytes = self.num_elements = self.num_pixels = self.num_images = 0
-        self.estimated_bits: float | None = 0.0
+        self.estimated_bits = 0.0  # not a number where the codec has no estimate
 
     def add_output(self, output: Tensor, reference: Tensor, targets: Tensor) -> None:
         """Take in a batch of outputs."""
@@ -72,10 +74,14 @@ class Tally:
         self.num_bytes += sum(map(len, streams))
         self.num_elements += features.numel()
         self.num_pixels += len(images) * images.shape[-2] * images.shape[-1]
-        if estimate is None or self.estimated_bits is None:
-            self.estimated_bits = None
-        else:
-            self.estimated_bits += float(estimate.cpu().double().sum())
+        self.estimated_bits += math.nan if estimate is None else float(estimate.cpu().double().sum())
+
+    def gather(self) -> None:
+        """Add up what all processes have counted; metrics do so by themselves."""
+        names = ("num_bytes", "num_elements", "num_pixels", "num_images", "estimated_bits")
+        total = add_up(torch.tensor([getattr(self, name) for name in names], dtype=torch.float64)).tolist()
+        for name, value in zip(names, total, strict=True):
+            setattr(self, name, value if name == "estimated_bits" else int(value))
 
     def score(self) -> float | None:
         """Give the task's metric, None where nothing was labelled."""
@@ -112,7 +118,8 @@ def judge(
 ) -> Judgement:
     """Code every picture with every codec, decode the bytes, and run the tail on what was decoded.
 
-    The head and the unsplit network run once for all codecs.
+    The head and the unsplit network run once for all codecs. Of several processes each codes its share, and all
+    give the result for the whole.
 
     Args:
         codecs: the operating points.
@@ -125,8 +132,7 @@ def judge(
     unsplit, tallies = Tally(None, task), [Tally(codec, task) for codec in codecs]
     first: Tensor | None = None
     shapes = set()
-    num_images = 0
-    for images, targets in track(batches, description="Judging", transient=True):
+    for images, targets in progress(batches, "Judging"):
         features = network.head(images.to(device))
         reference = network.tail(features)
         unsplit.add_output(reference, reference, targets)
@@ -136,13 +142,14 @@ def judge(
             tally.add_output(network.tail(codec.decompress(streams)), reference, targets)
         first = features if first is None else first
         shapes.add(tuple(images.shape[1:]))
-        num_images += len(images)
     assert first is not None, "datamodules refuse to be empty"
+    for tally in tallies:
+        tally.gather()
     head_macs = count_macs(network.head, torch.zeros(1, *min(shapes), device=device))
     return Judgement(
         [_point(tally, first[:timed_images], head_macs) for tally in tallies],
         unsplit.score(),
-        num_images,
+        tallies[0].num_images,
         list(shapes.pop()) if len(shapes) == 1 else None,
         list(first.shape[1:]),
     )
@@ -161,7 +168,7 @@ def _point(tally: Tally, features: Tensor, head_macs: int) -> Point:
         payload_bytes=tally.num_bytes / tally.num_images,
         bpp=num_bits / tally.num_pixels,
         bits_per_element=num_bits / tally.num_elements,
-        estimated_bpp=None if tally.estimated_bits is None else tally.estimated_bits / tally.num_pixels,
+        estimated_bpp=None if math.isnan(tally.estimated_bits) else tally.estimated_bits / tally.num_pixels,
         metric=tally.score(),
         agreement=float(tally.agreement.compute()),
         encode_ms=encode_ms,

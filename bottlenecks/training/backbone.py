@@ -18,7 +18,9 @@ from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
+from bottlenecks.processes import average_buffers, is_main
 from bottlenecks.terminal import say
+from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.seeds import seed_for
 from datamodules.base import PictureDataModule
 
@@ -69,9 +71,20 @@ class BackboneModule(pl.LightningModule):
         self.accuracy.update(self.network(images), targets)
         self.log("val/accuracy", self.accuracy, prog_bar=True)
 
+    def setup(self, stage: str) -> None:
+        """Let BatchNorm see all processes' batches, where the device can."""
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type != "cpu":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+
+    def on_validation_epoch_start(self) -> None:
+        """Let all processes judge the same network."""
+        average_buffers(self.network)
+
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
-        optimiser = torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay)
+        lr, weight_decay = self.settings.lr, self.settings.weight_decay
+        fused = can_fuse(self.device)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.settings.lr, total_steps=int(self.trainer.estimated_stepping_batches)
         )
@@ -158,13 +171,14 @@ def train_backbone(
     module = BackboneModule(network, datamodule.num_classes, settings)
     module.train()  # Lightning leaves the mode as it is, and networks are built in eval mode
     trainer.fit(module, datamodule=datamodule)
-    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+    if not all(tensor.isfinite().all() for tensor in module.network.state_dict().values()):
         raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")
     path = backbone_path(checkpoints, spec.name, datamodule.name)
     source = with_weights(spec, path)
-    backbone = Backbone(network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))
+    backbone = Backbone(module.network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))
     accuracy = float(trainer.callback_metrics["val/accuracy"])
-    save_backbone(path, backbone, {"data": datamodule.name, "val/accuracy": accuracy})
+    if is_main():
+        save_backbone(path, backbone, {"data": datamodule.name, "val/accuracy": accuracy})
     say(f"Kept {path}: {accuracy:.1%} on held-back pictures")
     return backbone
 

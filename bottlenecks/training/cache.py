@@ -16,16 +16,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.split import SplitNetwork
-from bottlenecks.terminal import say
+from bottlenecks.terminal import progress, say
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
-from bottlenecks.weights import write_atomically
+from bottlenecks.weights import one_at_a_time, write_atomically
 from datamodules.base import PictureDataModule, Split
 
 GIB = 2**30
@@ -220,8 +218,7 @@ class _Maker:
         name = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
         folder = root / f"{self.split}-{name}"
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f".{folder.name}.lock"):
+            with one_at_a_time(folder):
                 for leftover in root.glob(f".{folder.name}.*.tmp"):  # of a process killed while writing
                     shutil.rmtree(leftover)
                 if not folder.exists():
@@ -241,7 +238,7 @@ class _Maker:
             rows = self._map(temporary, shared=True)
             self._fill(rows)
             del rows
-            sums = {name: _checksum(temporary / name, "Checking") for name in self.shapes}
+            sums = {name: _checksum(temporary / name) for name in self.shapes}
             write_atomically(temporary / MANIFEST, json.dumps({"key": described, "sums": sums}, indent=1).encode())
             os.replace(temporary, folder)
         finally:
@@ -257,7 +254,7 @@ class _Maker:
         if key != json.loads(json.dumps(described)):
             raise UsageError(f"{folder}: made from other weights, pictures or settings than these; {anew}")
         for name in self.shapes:
-            if _checksum(folder / name, "Checking") != sums.get(name):
+            if _checksum(folder / name) != sums.get(name):
                 raise UsageError(f"{folder}: damaged ({name} is not what was written); {anew}")
         return self._map(folder, shared=False)
 
@@ -289,7 +286,7 @@ class _Maker:
         loaders = self.pictures.view_loaders(self.split)
         total = sum(map(len, loaders))
         flat = (batch for loader in loaders for batch in loader)
-        for images, targets in track(flat, description=f"Caching {self.split}", total=total, transient=True):
+        for images, targets in progress(flat, f"Caching {self.split}", total):
             yield pass_frozen(self.network, images.to(self.device), targets)
 
 
@@ -314,11 +311,11 @@ def _num_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
     return _num_elements(shape) * dtype.itemsize
 
 
-def _checksum(path: Path, description: str) -> int:
+def _checksum(path: Path) -> int:
     value, chunk = 0, 2**24
     with open(path, "rb") as file:
         total = -(-path.stat().st_size // chunk)
-        for data in track(iter(lambda: file.read(chunk), b""), description=description, total=total, transient=True):
+        for data in progress(iter(lambda: file.read(chunk), b""), "Checking", total):
             value = zlib.crc32(data, value)
     return value
 

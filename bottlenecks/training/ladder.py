@@ -11,6 +11,7 @@ import torch
 
 from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, rate_path, read_info, save_rate
 from bottlenecks.errors import UsageError
+from bottlenecks.processes import is_main
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
@@ -140,7 +141,8 @@ def keep(
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
         info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
         path = rate_path(folder, lmbda)
-        save_rate(path, Rate(unit, info))
+        if is_main():
+            save_rate(path, Rate(unit, info))
         written[path] = info
     lost = [lmbda for lmbda, state in zip(module.lmbdas, best.states, strict=True) if not state]
     if lost:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bottlenecks.errors import UsageError
+from bottlenecks.processes import average_buffers, own_share
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
+from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.passes import in_groups, with_gradient_now
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import BottleneckUnit
@@ -111,9 +113,10 @@ class LadderModule(pl.LightningModule):
 
     def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str) -> Tensor:
         """Take some rates through units, tail and loss; give the sum of their losses."""
+        share = own_share()
+        step = self.global_step * share.world_size + share.rank  # each process has noise of its own
         outputs = [
-            self.units[rate](frozen.features, generator_for(self.seed, self.lmbdas[rate], self.global_step))
-            for rate in rates
+            self.units[rate](frozen.features, generator_for(self.seed, self.lmbdas[rate], step)) for rate in rates
         ]
 
         def distort(features_hat: Tensor) -> Tensor:
@@ -130,22 +133,24 @@ class LadderModule(pl.LightningModule):
         rate_bits = torch.stack([output.rate_bits.mean() for output in outputs]).sum()
         return distortion + rate_bits / frozen.num_pixels
 
+    def setup(self, stage: str) -> None:
+        """Let BatchNorm see all processes' batches, where the device can."""
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type != "cpu":
+            self.units = nn.SyncBatchNorm.convert_sync_batchnorm(self.units)
+
     def on_validation_epoch_start(self) -> None:
-        """Bring medians up to date: they decide the rounding."""
+        """Bring medians up to date, which decide the rounding, and let all processes judge the same units."""
+        average_buffers(self.units)
         for unit in self.units:
             unit.refresh()  # type: ignore[operator]
 
     def on_validation_epoch_end(self) -> None:
         """Log what the epoch gave, each rate to a logger of its own with the same keys."""
-        for rate, logger in enumerate(self.loggers):
-            figures = {
-                **self.figures("train", rate),
-                **self.figures("val", rate),
-                "lr": self._learning_rate(),
-            }
-            logger.log_metrics({**figures, "epoch": self.current_epoch}, step=self.global_step)
-        losses = [self.figures("val", rate)["val/loss"] for rate in range(len(self.lmbdas))]
-        self.log("val_loss", sum(losses) / len(losses), prog_bar=True, logger=False)
+        figures = [{**self.figures("train", rate), **self.figures("val", rate)} for rate in range(len(self.lmbdas))]
+        for logger, row in zip(self.loggers, figures, strict=False):  # only one process has loggers
+            logger.log_metrics({**row, "lr": self._learning_rate(), "epoch": self.current_epoch}, self.global_step)
+        loss = sum(row["val/loss"] for row in figures) / len(figures)
+        self.log("val_loss", loss, prog_bar=True, logger=False, sync_dist=False)
 
     def on_train_epoch_end(self) -> None:
         """Begin the next epoch's figures."""
@@ -166,7 +171,8 @@ class LadderModule(pl.LightningModule):
             [
                 {"params": transforms, "lr": self.optimiser.lr},
                 {"params": entropy, "lr": self.optimiser.entropy_lr},
-            ]
+            ],
+            fused=can_fuse(self.device),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.processes import is_main
 from bottlenecks.weights import write_atomically
 
 
@@ -70,6 +71,8 @@ class ResumeState(pl.Callback):
 
     def remove(self) -> None:
         """Take the state away: its rates are finished, or begin anew."""
+        if not is_main():
+            return
         self.path.unlink(missing_ok=True)
         for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a process killed while writing
             leftover.unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""Which of several processes this one is; all answers are those of a single process where there is one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # what only asks who it is needs no torch
+    import torch
+    from torch import Tensor, nn
+
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+class Share(NamedTuple):
+    """The part of the work that is this process's.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: how many there are.
+    """
+
+    rank: int
+    world_size: int
+
+
+def own_share() -> Share:
+    """Give this process's share among those that have joined."""
+    import torch.distributed as dist
+
+    return Share(dist.get_rank(), dist.get_world_size()) if _joined() else Share(0, 1)
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and speaks, joined or not yet."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
+def join(device: torch.device) -> torch.device:
+    """Join the processes that a launcher such as torchrun started; alone where there is none.
+
+    Args:
+        device: that a single process would use.
+
+    Returns:
+        The device for this one.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _joined():
+        if device.type != "cpu" and device.index is None:
+            device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
+            torch.get_device_module(device).set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def leave() -> None:
+    """Leave the others, once all are here."""
+    import torch.distributed as dist
+
+    if _joined():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def add_up(values: Tensor) -> Tensor:
+    """Sum a tensor over all processes."""
+    import torch.distributed as dist
+
+    if _joined():
+        dist.all_reduce(values)
+    return values
+
+
+def average_buffers(module: nn.Module) -> None:
+    """Let every process have the mean of all processes' statistics (BatchNorm's, say)."""
+    import torch.distributed as dist
+
+    if not _joined():
+        return
+    for buffer in module.buffers():
+        if buffer.is_floating_point() and buffer.numel():
+            dist.all_reduce(buffer)
+            buffer /= dist.get_world_size()
+
+
+def _joined() -> bool:
+    import torch.distributed as dist
+
+    return dist.is_available() and dist.is_initialized()
