@@ -54,10 +54,15 @@ class FactorizedPrior(EntropyBottleneck):
         Returns:
             `y_hat` (N, K, h, w), and the bits of each picture (N,), in the precision of the parameters.
         """
+        y_hat, bits = self.bits(y, generator)
+        return y_hat, bits.flatten(1).sum(1)
+
+    def bits(self, y: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Do the same, and give the bits of each element, (N, K, h, w)."""
         self._generator = generator
         with torch.autocast(y.device.type, enabled=False):
             y_hat, likelihoods = super().forward(y.to(self.quantiles.dtype))
-        return y_hat, -likelihoods.log2().flatten(1).sum(1)
+        return y_hat, -likelihoods.log2()
 
     def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
         """Add noise from the generator, or round (see CompressAI)."""

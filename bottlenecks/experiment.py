@@ -27,7 +27,6 @@ from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, train_backbone
-from bottlenecks.training.cache import GIB, CachePlan
 from bottlenecks.units import BottleneckUnit
 from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
@@ -164,31 +163,6 @@ def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
         "image_shape": list(experiment.image_shape),
         "backbone": experiment.backbone.fingerprint,
         "split": experiment.network.split,
-    }
-
-
-def plan_cache(cfg: DictConfig) -> CachePlan | None:
-    """Read how the frozen network's outputs are to be kept; None for not at all.
-
-    Raises:
-        UsageError: a value that is none of those expected.
-    """
-    choice = cfg.training.cache_features
-    if choice not in (True, False, "auto"):
-        raise UsageError(f"training.cache_features={choice}: expected true, false or auto")
-    for name in ("cache_memory_gib", "cache_disk_gib"):
-        check_number(f"training.{name}", cfg.training[name])
-    memory, disk = (int(cfg.training[f"cache_{place}_gib"] * GIB) for place in ("memory", "disk"))
-    plan = CachePlan(Path(cfg.paths.cache), memory, disk, cfg.training.cache_precision, choice is True)
-    return plan if choice else None
-
-
-def cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
-    """Gather all that the frozen network's outputs depend on, pictures excepted."""
-    return {
-        "backbone": experiment.backbone.fingerprint,
-        "split": experiment.network.split,
-        "precision": cfg.trainer.precision,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import netrc
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 
 from bottlenecks.errors import UsageError
 
@@ -97,6 +101,32 @@ def log_picture(logger: Logger | None, key: str, path: Path) -> None:
     """Show a picture, where the logger can."""
     if isinstance(logger, WandbLogger):
         logger.log_image(key, images=[str(path)])
+
+
+def log_figure(logger: Logger | None, key: str, figure: Figure, step: int) -> None:
+    """Show a figure that changes over the steps, where the logger can."""
+    if isinstance(logger, WandbLogger):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100)
+        logger.log_image(key, images=[Image.open(buffer)], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_figure(key, figure, step)
+
+
+def log_histogram(logger: Logger | None, key: str, values: Tensor, step: int) -> None:
+    """Show how values spread, where the logger can."""
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        histogram = wandb.Histogram(values.flatten().cpu().numpy())
+        logger.experiment.log({key: histogram, "trainer/global_step": step})
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_histogram(key, values.flatten().cpu(), step)
+
+
+def in_sweep(logger: Logger | None) -> bool:
+    """Whether a run is a trial of a W&B sweep, which has one run a trial."""
+    return isinstance(logger, WandbLogger) and bool(logger.experiment.sweep_id)
 
 
 def log_file(logger: Logger | None, name: str, kind: str, path: Path, metadata: Mapping[str, Any]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import torch
+import wandb
+from omegaconf import OmegaConf
 
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
@@ -19,7 +24,7 @@ from bottlenecks.training.resume import ResumeState, differences
 from bottlenecks.weights import read_safetensors, write_safetensors
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
 from tests.networks import Tiny
-from train import train
+from train import main, train
 
 FOLDER = Path("checkpoints/tiny/body/digits")
 
@@ -228,16 +233,44 @@ def test_a_loss_that_is_never_finite_is_an_error_and_writes_nothing(root: Path) 
 
 def test_loggers_get_every_rates_series_under_the_same_keys(root: Path) -> None:
     run(root, "logger=csv", "lambda=[0.01,0.02]")
-    headers = [path.read_text().splitlines()[0] for path in sorted((root / "logs").rglob("metrics.csv"))]
+    headers = [path.read_text().splitlines()[0] for path in sorted((root / "logs").rglob("lambda=*/metrics.csv"))]
     assert len(headers) == 2 and headers[0] == headers[1]
     for key in ("train/bpp", "val/bpp", "val/bits_per_element", "val/accuracy", "val/agreement", "val/distortion_kd"):
         assert key in headers[0].split(",")
+    (summary,) = (root / "logs").rglob("summary/metrics.csv")
+    keys = summary.read_text().splitlines()[0].split(",")
+    assert {"val_loss", "lambda=0.01/val/bpp", "lambda=0.02/val/loss"} <= set(keys)
+
+
+def test_the_shipped_sweep_runs_as_written(
+    root: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
+) -> None:
+    """What the agent runs for a trial, on a stand-in network; one run, named as the agent names it."""
+    sweep = OmegaConf.load(REPOSITORY / "configs/sweep/unit.yaml")
+    for name, value in {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1", "WANDB_MODE": "offline"}.items():
+        monkeypatch.setenv(name, value)
+    trial = {name: one.get("value", one.get("min", 8)) for name, one in sweep.parameters.items()}
+    arguments = [f"{name}={value}" for name, value in {**trial, "unit.latent_channels": 8}.items()]
+    last = OmegaConf.to_container(sweep, resolve=False)["command"][-1]
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    options = quiet([*TINY, "training.epochs=2", "data.limit_train=128"])
+    assert command(main, *arguments, last, *options, *paths) == (0, ANY)
+    assert (root / FOLDER / "unit=sweep-r1" / "lambda=0.01.safetensors").exists()
+    wandb.teardown()  # it keeps the trial's environment
+    (folder,) = (root / "logs" / "wandb").glob("offline-run-*")
+    assert folder.name.endswith("-r1")
 
 
 def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(root))
-    run(root, "logger=wandb")
-    (folder,) = (root / "logs" / "wandb").glob("offline-run-*")
-    assert list(folder.glob("*.wandb"))
+    run(root, "logger=wandb", "lambda=[0.01,0.02]")
+    folders = list((root / "logs" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 3 and all(list(folder.glob("*.wandb")) for folder in folders)
+    (summary,) = (folder for folder in folders if (folder / "files/media").exists())
+    pictures = [path.name for path in summary.glob("files/media/images/**/*.png")]
+    assert sum(name.startswith("rate_accuracy") for name in pictures) == 2  # one an epoch
+    assert len([*summary.glob("files/media/images/bits_per_channel/lambda=0.0[12]_*.png")]) == 4
+    (table,) = summary.glob("files/media/table/rates_*.json")
+    assert [row[0] for row in json.loads(table.read_text())["data"]] == [0.01, 0.02]

@@ -79,7 +79,7 @@ class LadderModule(pl.LightningModule):
         rates_per_pass: int | None = None,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.task = network, task
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
@@ -107,8 +107,12 @@ class LadderModule(pl.LightningModule):
         """Judge every unit with rounding in place of noise."""
         self._shared_step(batch, "val")
 
+    def look(self, batch: Batch) -> FrozenBatch:
+        """Pass pictures through the frozen network, unless that was done before."""
+        return batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch)
+
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
-        frozen = batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch)
+        frozen = self.look(batch)
         return torch.stack([self._pass(frozen, rates, stage) for rates in self.passes]).sum()
 
     def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str) -> Tensor:

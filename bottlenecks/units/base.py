@@ -74,6 +74,10 @@ class BottleneckUnit(nn.Module, ABC):
     def start_from(self, features: Tensor) -> None:
         """Begin from a sample of the features (N, C, H, W) instead of from noise, where the unit knows how."""
 
+    @abstractmethod
+    def bits_per_channel(self, features: Tensor) -> Tensor:
+        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
+
     @property
     @abstractmethod
     def medians(self) -> Tensor:

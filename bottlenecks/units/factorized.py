@@ -92,6 +92,10 @@ class FactorizedUnit(BottleneckUnit):
         """Turn a latent into `y_hat` and bits (N,) with the factorized prior."""
         return self.entropy(y, generator)
 
+    def bits_per_channel(self, features: Tensor) -> Tensor:
+        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
+        return self.entropy.bits(self.encode(features))[1].sum((2, 3)).mean(0)
+
     def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
         """Turn `y_hat` (N, K, h, w) into features (N, C, H, W), where `size` is (H, W)."""
         wide = self.inner(self.expand_norm(self.expand(y_hat)))

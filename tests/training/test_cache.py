@@ -135,6 +135,7 @@ def test_a_choice_that_is_none_is_named(root: Path) -> None:
         run(root, "training.cache_features=true", "training.cache_precision=8")
 
 
+@pytest.mark.slow
 def test_two_processes_share_one_cache_and_a_killed_one_leaves_no_trace(root: Path) -> None:
     paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
     command = [sys.executable, "-W", "ignore", "train.py", *arguments(root, *ON_DISK, *paths)]

@@ -1,0 +1,296 @@
+"""What a ladder costs: python -m benchmarks.training [--steps-only].
+
+Times, alternating in one run, the steps of
+
+    a  separate        each rate trained by itself, float32, nothing cached, as others do it: the sum over the rates
+    b  joint           all rates in one run
+    c  cached          the same, the frozen network's outputs cached
+    d  best            the same, in bfloat16 and channels_last
+    e  finetune        training the whole network, for scale
+    f  bare            a plain PyTorch loop around the work of b, to show what the project's loop costs
+
+on ResNet-50 at layer3 with random weights and random pictures. a to d run through the shipped configuration and the
+trainer that users get. Then, unless told not to, the time to quality: how long d takes until the held-back loss of
+every rate is where a brings it in `--epochs` epochs. The last line of output is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from torch.nn import functional as F
+
+from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.backbone import Backbone, save_backbone
+from bottlenecks.cli import CONFIGS, hush_lightning
+from bottlenecks.experiment import Experiment, prepare
+from bottlenecks.fitting import TrainingPlan, assemble
+from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.training.module import LadderModule
+from bottlenecks.training.seeds import generator_for
+
+LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
+BEST = ("training.cache_features=true", "trainer.precision=bf16-mixed", "training.channels_last=true")
+SEPARATE = ("training.cache_features=false",)
+COLD = (*SEPARATE, "training.warm_start=false")
+
+
+class Clock(pl.Callback):
+    """Takes the time between the ends of training steps; what the loop does in between counts."""
+
+    def __init__(self) -> None:
+        self.last, self.times = 0.0, list[float]()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.last = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        now = time.perf_counter()
+        self.times.append(now - self.last)
+        self.last = now
+
+
+class Reached(pl.Callback):
+    """Notes when each rate's held-back loss is where it is to be, and stops when all are."""
+
+    def __init__(self, targets: dict[float, float]) -> None:
+        self.targets, self.lowest, self.epochs = targets, dict.fromkeys(targets, math.inf), 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, LadderModule)
+        self.epochs += 1
+        for rate, lmbda in enumerate(pl_module.lmbdas):
+            self.lowest[lmbda] = min(self.lowest[lmbda], pl_module.figures("val", rate)["val/loss"])
+        trainer.should_stop = self.done
+
+    @property
+    def done(self) -> bool:
+        return all(self.lowest[lmbda] <= target for lmbda, target in self.targets.items())
+
+
+def configure(root: Path, *overrides: str) -> DictConfig:
+    """Compose the shipped configuration with all output under a temporary folder."""
+    quiet = ["logger=none", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs", "cache")]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [*quiet, *paths, *overrides])
+
+
+def random_backbone(root: Path, size: int) -> Path:
+    """Write a ResNet-50 with random weights for ten classes, and what it wants pictures to look like."""
+    torch.manual_seed(0)
+    spec = BackboneSpec.of(configure(root).model)
+    names = tuple(str(digit) for digit in range(10))
+    look = Preprocessing.from_dict({**configure(root).data.preprocessing, "resize": [size, size]})
+    path = root / "backbone.safetensors"
+    save_backbone(path, Backbone(build_network(spec, 10), spec, look, names, "random"), {"data": "digits"})
+    return path
+
+
+def fit(cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], *callbacks: pl.Callback) -> LadderModule:
+    """Train with the project's own trainer, without writing anything."""
+    trainer = pl.Trainer(
+        **{name: value for name, value in cfg.trainer.items() if name != "_target_"},
+        max_epochs=cfg.training.epochs,
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+    )
+    module, data = assemble(cfg, experiment, lmbdas, TrainingPlan.of(cfg), trainer)
+    trainer.fit(module.train(), datamodule=data)
+    return module
+
+
+def step_times(root: Path, size: int, batch: int, rounds: int, steps: int) -> dict[str, float]:
+    """Give the median seconds of a step of each variant, taken in turns."""
+    weights = random_backbone(root, size)
+    pictures = 8 * batch
+    common = (
+        f"model.weights={weights}",
+        f"data.batch_size={batch}",
+        f"data.limit_train={pictures}",
+        f"data.limit_val={batch}",
+        "training.calibration_images=16",
+        "training.epochs=1",
+        f"+trainer.limit_train_batches={steps + 1}",
+        "+trainer.limit_val_batches=0",
+    )
+    times: dict[str, list[float]] = {name: [] for name in ("separate", "joint", "cached", "best", "finetune", "bare")}
+    experiments = {}
+
+    def project(name: str, lmbdas: Sequence[float], *overrides: str) -> list[float]:
+        cfg = configure(root, *common, *overrides)
+        if name not in experiments:
+            experiments[name] = prepare(cfg, "fit")
+        clock = Clock()
+        fit(cfg, experiments[name], lmbdas, clock)
+        return clock.times[1:]  # the first step warms up
+
+    bare = bare_step(prepare(configure(root, *common), "fit"), configure(root, *common), batch)
+    finetune = finetune_step(batch, size)
+    for done in range(rounds):
+        for lmbda in LMBDAS[: 1 if done else None]:  # all rates cost the same; the first round shows it
+            times["separate"] += project("separate", [lmbda], *SEPARATE)
+        times["joint"] += project("joint", LMBDAS, *SEPARATE)
+        times["bare"] += timed(bare, steps)
+        times["cached"] += project("cached", LMBDAS, "training.cache_features=true")
+        times["best"] += project("best", LMBDAS, *BEST)
+        times["finetune"] += timed(finetune, steps)
+        print(f"round {done + 1} of {rounds}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in times.items()), flush=True)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {**medians, "separate": len(LMBDAS) * medians["separate"]}
+
+
+def timed(step: Callable[[], None], count: int) -> list[float]:
+    """Time a step after one that warms up."""
+    times = []
+    for _ in range(count + 1):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return times[1:]
+
+
+def bare_step(experiment: Experiment, cfg: DictConfig, batch: int) -> Callable[[], None]:
+    """The joint step written out, with the project's units and nothing else of it."""
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_model_summary=False)
+    module, _ = assemble(cfg, experiment, LMBDAS, TrainingPlan.of(cfg), trainer)
+    network, units = module.network, [unit.train() for unit in module.units]
+    parameters = [value for unit in units for value in unit.parameters() if value.requires_grad]
+    optimiser = torch.optim.Adam(parameters, 2e-3, fused=True)
+    dataset: Any = experiment.datamodule.calibration_dataloader().dataset
+    state = {"step": 0}
+
+    def step() -> None:
+        first = state["step"] * batch % (len(dataset) - batch + 1)
+        images = torch.stack([dataset[index][0] for index in range(first, first + batch)])
+        with torch.no_grad():
+            features = network.head(images)
+            teacher = F.log_softmax(network.tail(features), 1)
+        outputs = [
+            unit(features, generator_for(0, lmbda, state["step"])) for lmbda, unit in zip(LMBDAS, units, strict=True)
+        ]
+        students = network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(units))
+        loss = torch.zeros(())
+        for lmbda, output, student in zip(LMBDAS, outputs, students, strict=True):
+            distortion = 100 * F.kl_div(F.log_softmax(student, 1), teacher, log_target=True, reduction="batchmean")
+            loss = loss + lmbda * distortion + output.rate_bits.mean() / images[0, 0].numel()
+        optimiser.zero_grad()
+        loss.backward()
+        for unit in units:
+            torch.nn.utils.clip_grad_norm_(unit.parameters(), 1.0)
+        optimiser.step()
+        state["step"] += 1
+
+    return step
+
+
+def finetune_step(batch: int, size: int) -> Callable[[], None]:
+    """A step of training the whole network on labels."""
+    network = build_network(BackboneSpec.of(configure(Path(".")).model), 1000).train().requires_grad_(True)
+    optimiser = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
+    images, targets = torch.randn(batch, 3, size, size), torch.randint(1000, (batch,))
+
+    def step() -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(network(images), targets).backward()
+        optimiser.step()
+
+    return step
+
+
+def time_to_quality(root: Path, data: Sequence[str], epochs: int, fast_epochs: int) -> dict[str, Any]:
+    """Train each rate by itself for `epochs`, then all at once until each is as good; compare the times."""
+    common = (*data, f"training.epochs={epochs}")
+    targets, slow = {}, 0.0
+    for lmbda in LMBDAS:
+        cfg = configure(root, *common, *COLD)
+        start = time.perf_counter()
+        best = Reached({lmbda: -math.inf})
+        fit(cfg, prepare(cfg, "fit"), [lmbda], best)
+        slow += time.perf_counter() - start
+        targets[lmbda] = best.lowest[lmbda]
+        print(f"separate, lambda={lmbda}: loss {targets[lmbda]:.4f} after {epochs} epochs, {slow:.0f} s", flush=True)
+    rows = {}
+    for name, overrides in (("best", BEST), ("best, cold start", (*BEST, "training.warm_start=false"))):
+        cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
+        start = time.perf_counter()
+        reached = Reached(targets)
+        fit(cfg, prepare(cfg, "fit"), LMBDAS, reached)
+        seconds = time.perf_counter() - start
+        print(
+            f"{name}: {'reached' if reached.done else 'NOT reached'} in {reached.epochs} epochs, {seconds:.0f} s; "
+            + ", ".join(f"{lmbda}: {loss:.4f}" for lmbda, loss in reached.lowest.items()),
+            flush=True,
+        )
+        rows[name] = slow / seconds if reached.done else None
+    return {"time_to_quality_speedup": rows["best"], "time_to_quality_speedup_cold_start": rows["best, cold start"]}
+
+
+def cifar10(shared: Path, pictures: int) -> list[str] | None:
+    """Name the settings of CIFAR-10 with the ResNet-50 that was trained for it, where both are at hand."""
+    weights, root = shared / "resnet50-cifar10-64.safetensors", Path("data/cifar10")
+    if not weights.exists() or not root.exists():
+        return None
+    return [
+        "data=cifar10",
+        f"data.root={root}",
+        f"model.weights={weights}",
+        f"data.limit_train={pictures}",
+        "data.limit_val=500",
+        "data.num_workers=0",
+        "data.batch_size=64",
+    ]
+
+
+def main() -> None:
+    """Measure, and print JSON last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps-only", action="store_true", help="leave out the time to quality")
+    parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels")
+    parser.add_argument("--batch", type=int, default=16, help="pictures in a batch")
+    parser.add_argument("--rounds", type=int, default=3, help="turns that the variants take")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps of each turn")
+    parser.add_argument("--epochs", type=int, default=10, help="of the separate trainings whose loss is to be reached")
+    parser.add_argument("--fast-epochs", type=int, default=4, help="at most, of the joint training")
+    parser.add_argument("--pictures", type=int, default=5000, help="of CIFAR-10 to train on")
+    parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="where the CIFAR-10 weights are")
+    options = parser.parse_args()
+    hush_lightning()
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        times = step_times(root, options.size, options.batch, options.rounds, options.steps)
+        print("seconds a step: " + ", ".join(f"{name} {value:.3f}" for name, value in times.items()))
+        result: dict[str, Any] = {
+            "joint_over_separate": times["joint"] / times["separate"],
+            "cached_over_separate": times["cached"] / times["separate"],
+            "best_over_separate": times["best"] / times["separate"],
+            "joint_over_finetune_step": times["joint"] / times["finetune"],
+            "best_over_finetune_step": times["best"] / times["finetune"],
+            "loop_over_bare": times["joint"] / times["bare"],
+            "time_to_quality_speedup": None,
+        }
+        if not options.steps_only:
+            data = cifar10(options.shared, options.pictures) or ["data=digits"]
+            result |= time_to_quality(root, data, options.epochs, options.fast_epochs)
+    print(json.dumps({name: value if value is None else round(value, 4) for name, value in result.items()}))
+
+
+if __name__ == "__main__":
+    main()
