@@ -45,7 +45,8 @@ from bottlenecks.training.seeds import generator_for
 
 LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 BEST = ("training.cache_features=true", "trainer.precision=bf16-mixed", "training.channels_last=true")
-SEPARATE = ("training.cache_features=false",)
+SEPARATE = ("training.cache_features=false", "training.fold_batch_norm=false")
+JOINT = ("training.cache_features=false",)
 COLD = (*SEPARATE, "training.warm_start=false")
 
 
@@ -140,12 +141,12 @@ def step_times(root: Path, size: int, batch: int, rounds: int, steps: int) -> di
         fit(cfg, experiments[name], lmbdas, clock)
         return clock.times[1:]  # the first step warms up
 
-    bare = bare_step(prepare(configure(root, *common), "fit"), configure(root, *common), batch)
+    bare = bare_step(prepare(configure(root, *common), "fit"), configure(root, *common, *JOINT), batch)
     finetune = finetune_step(batch, size)
     for done in range(rounds):
         for lmbda in LMBDAS[: 1 if done else None]:  # all rates cost the same; the first round shows it
             times["separate"] += project("separate", [lmbda], *SEPARATE)
-        times["joint"] += project("joint", LMBDAS, *SEPARATE)
+        times["joint"] += project("joint", LMBDAS, *JOINT)
         times["bare"] += timed(bare, steps)
         times["cached"] += project("cached", LMBDAS, "training.cache_features=true")
         times["best"] += project("best", LMBDAS, *BEST)

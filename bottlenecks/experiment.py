@@ -33,7 +33,14 @@ from datamodules.base import PictureDataModule
 
 # Settings that do not bear on the outcome.
 WITHOUT_EFFECT = {
-    "training": ("cache_features", "cache_memory_gib", "cache_disk_gib", "rates_per_pass"),
+    "training": (
+        "cache_features",
+        "cache_memory_gib",
+        "cache_disk_gib",
+        "rates_per_pass",
+        "fold_batch_norm",
+        "channels_last",
+    ),
     "data": ("root", "download", "num_workers"),
     "trainer": (
         "accelerator",

@@ -17,12 +17,14 @@ from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
 from bottlenecks.processes import leave
+from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.tracking import close, in_sweep, log_file
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import GIB, CachePlan, cache_frozen
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.dashboard import Dashboard
+from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.ladder import build_units, fit, keep
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.module import LadderModule, OptimiserConfig
@@ -107,8 +109,11 @@ def assemble(
     """Put together what a trainer fits: units around the cut network, and pictures or what is cached of them."""
     device = trainer.strategy.root_device
     network, pictures = experiment.network.to(device), experiment.datamodule
-    if cfg.training.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+    if cfg.training.fold_batch_norm:
+        head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
+        network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
+    layout = torch.channels_last if cfg.training.channels_last else torch.contiguous_format
+    network = network.to(memory_format=layout)
     with trainer.precision_plugin.forward_context():
         cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
     features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
@@ -116,6 +121,7 @@ def assemble(
     loss = RateDistortionLoss(experiment.task, plain(cfg.loss), features.variance)
     passes = cfg.training.rates_per_pass
     module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes)
+    module.units.to(memory_format=layout)
     return module, cached or pictures
 
 
