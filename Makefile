@@ -27,7 +27,7 @@ check: install
 test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
 	$(BIN)/python -m pytest
 
-test-all: check   ## everything but what needs an accelerator or a package index
+test-all: check   ## everything but what needs an accelerator or a package index: about a quarter of an hour
 	$(BIN)/python -m pytest -m 'not gpu and not network'
 
 clean:

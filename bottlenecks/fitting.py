@@ -31,6 +31,9 @@ from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
 
 
+LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """The checked settings of `training` that are no numbers of the optimiser.
@@ -38,10 +41,12 @@ class TrainingPlan:
     Attributes:
         optimiser: learning rates and schedule.
         cache: how the frozen network's outputs are kept, or None for not at all.
+        channels_last: the memory layout, or `auto`.
     """
 
     optimiser: OptimiserConfig
     cache: CachePlan | None
+    channels_last: bool | str
 
     @classmethod
     def of(cls, cfg: DictConfig) -> TrainingPlan:
@@ -58,7 +63,13 @@ class TrainingPlan:
         for name in ("lr", "entropy_lr", "warmup", "gradient_clip"):
             check_number(f"training.{name}", training[name])
         optimiser = OptimiserConfig(training.lr, training.entropy_lr, training.warmup, training.gradient_clip)
-        return cls(optimiser, _plan_cache(cfg))
+        if training.channels_last not in (True, False, "auto"):
+            raise UsageError(f"training.channels_last={training.channels_last}: expected true, false or auto")
+        return cls(optimiser, _plan_cache(cfg), training.channels_last)
+
+    def is_channels_last(self, feature_shape: Sequence[int]) -> bool:
+        """Decide the layout for features (C, H, W); `auto` takes it where maps are large enough to gain from it."""
+        return min(feature_shape[1:]) >= LARGE_MAP if self.channels_last == "auto" else bool(self.channels_last)
 
 
 def train_rates(
@@ -112,7 +123,7 @@ def assemble(
     if cfg.training.fold_batch_norm:
         head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
-    layout = torch.channels_last if cfg.training.channels_last else torch.contiguous_format
+    layout = torch.channels_last if plan.is_channels_last(network.feature_shape) else torch.contiguous_format
     network = network.to(memory_format=layout)
     with trainer.precision_plugin.forward_context():
         cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))

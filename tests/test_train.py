@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
+from bottlenecks.training.module import LadderModule
 from bottlenecks.training.resume import ResumeState, differences
 from bottlenecks.weights import read_safetensors, write_safetensors
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
@@ -166,6 +168,26 @@ def test_an_interrupt_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPa
         run(root)
 
 
+def test_a_killed_loading_process_is_named_and_nothing_is_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("data.num_workers=1", "training.cache_features=false", "data.limit_train=128", "data.limit_val=32")
+    step = LadderModule.training_step
+
+    def kill(self: LadderModule, batch: object, batch_idx: int) -> object:
+        if self.current_epoch == 1:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+        return step(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LadderModule, "training_step", kill)
+        with pytest.raises(
+            UsageError, match=r"data.num_workers: a loading process was killed in epoch 1 .*resume=true"
+        ):
+            run(root, *options)
+    assert len(run(root, *options, "resume=true")) == 1
+
+
 def test_resume_without_a_state_starts_from_the_beginning(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(run(root, "resume=true")) == 1
     assert "nothing to go on from" in " ".join(capsys.readouterr().out.split())
@@ -259,6 +281,16 @@ def test_the_shipped_sweep_runs_as_written(
     wandb.teardown()  # it keeps the trial's environment
     (folder,) = (root / "logs" / "wandb").glob("offline-run-*")
     assert folder.name.endswith("-r1")
+
+
+def test_a_multirun_trains_every_split(root: Path, command: Callable[..., tuple[int, str]]) -> None:
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    options = quiet([*TINY, *QUICK, "data.limit_train=128", "split=stem,body", "lambda=[0.01,0.02]"])
+    assert command(main, "-m", *options, *paths) == (0, ANY)
+    written = {path.relative_to(root / "checkpoints/tiny") for path in (root / "checkpoints/tiny").rglob("lambda=*")}
+    assert written == {
+        Path(f"{split}/digits/lambda={lmbda}.safetensors") for split in ("stem", "body") for lmbda in (0.01, 0.02)
+    }
 
 
 def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

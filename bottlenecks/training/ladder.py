@@ -109,6 +109,13 @@ def fit(
         trainer.fit(module, datamodule=datamodule, ckpt_path=start)
     except SystemExit:  # how Lightning ends after a signal
         raise UsageError(f"interrupted in epoch {trainer.current_epoch}; go on with resume=true") from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            f"data.num_workers: a loading process was killed in epoch {trainer.current_epoch} (out of memory?); go on "
+            "with resume=true, and fewer processes"
+        ) from None
 
 
 def keep(

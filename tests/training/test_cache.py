@@ -69,6 +69,21 @@ def test_files_are_made_once_and_found_again(root: Path, capsys: pytest.CaptureF
     assert len(list((root / "cache").glob("*/manifest.json"))) == 3  # the training rows are the same
 
 
+def test_a_resumed_run_finds_its_files_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bottlenecks.training.dashboard.Dashboard.on_fit_end", die)
+        with pytest.raises(UsageError, match="interrupted"):
+            run(root, *ON_DISK)
+    capsys.readouterr()
+    train(configure("train", root, *arguments(root, *ON_DISK, "resume=true")))
+    assert "Caching features in" not in capsys.readouterr().out
+
+
 def test_half_precision_takes_half_the_room(root: Path) -> None:
     def size(*overrides: str) -> int:
         shutil.rmtree(root / "cache", ignore_errors=True)
