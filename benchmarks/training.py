@@ -233,6 +233,7 @@ def time_to_quality(
 ) -> dict[str, Any]:
     """Train each rate by itself for `epochs`, then all at once until each is as good; compare the times."""
     common = (*data, f"training.epochs={epochs}")
+    prepare(configure(root, *common), "fit")  # a backbone that has to be trained first is no part of either
     targets, slow = {}, 0.0
     for lmbda in LMBDAS:
         cfg = configure(root, *common, *COLD)

@@ -30,7 +30,6 @@ from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
 
-
 LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
 
 
