@@ -233,8 +233,7 @@ class _Maker:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
         try:
             for name, (shape, dtype) in self.shapes.items():
-                with open(temporary / name, "wb") as file:  # room is taken now: a mapped file that has none is a crash
-                    os.posix_fallocate(file.fileno(), 0, max(1, _num_bytes(shape, dtype)))
+                _reserve(temporary / name, max(1, _num_bytes(shape, dtype)))
             rows = self._map(temporary, shared=True)
             self._fill(rows)
             del rows
@@ -309,6 +308,17 @@ def _num_elements(shape: Sequence[int]) -> int:
 
 def _num_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
     return _num_elements(shape) * dtype.itemsize
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file and take its room now: writing to a mapped file that has none left kills the process."""
+    with open(path, "wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        else:
+            file.truncate(size)
 
 
 def _checksum(path: Path) -> int:
