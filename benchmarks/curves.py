@@ -44,19 +44,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--lmbdas", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.03], help="the rates")
+    parser.add_argument("--epochs", type=int, default=8, help="of every training")
     parser.add_argument("--root", type=Path, help="a folder with checkpoints/, so that the backbone is trained once")
     precision = "bf16-mixed" if has_bfloat16() else "32-true"
     parser.add_argument("--precision", default=precision, help=f"of the fast way; {precision} on this processor")
     options = parser.parse_args()
     hush_lightning()
     ways = {"separate": SEPARATE, "best": (*BEST, f"trainer.precision={options.precision}")}
+    epochs = f"training.epochs={options.epochs}"
     found: dict[str, list[Any]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or Path(folder)
         for seed in range(options.seeds):
             for way, overrides in ways.items():
                 name, together = f"{way}-{seed}", way == "best"
-                found[way] += points(root, name, options.lmbdas, [*overrides, f"seed={seed}"], together)
+                found[way] += points(root, name, options.lmbdas, [*overrides, f"seed={seed}", epochs], together)
     table = Table(title=f"ResNet-50 at layer3 on digits, mean ± spread of {options.seeds} seeds")
     for heading in ("lambda", "way", "bytes", "accuracy, %", "held-back loss"):
         table.add_column(heading, justify="right")
