@@ -44,7 +44,8 @@ from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
 
 LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
-BEST = ("training.cache_features=true",)
+BEST = ("training.cache_features=true",)  # and the layout that users get
+CACHED = ("training.cache_features=true", "training.channels_last=false")
 RATIOS = {
     "joint_over_separate": ("joint", "separate"),
     "cached_over_separate": ("cached", "separate"),
@@ -54,7 +55,7 @@ RATIOS = {
     "loop_over_bare": ("joint", "bare"),
 }
 SEPARATE = ("training.cache_features=false", "training.fold_batch_norm=false", "training.channels_last=false")
-JOINT = ("training.cache_features=false",)
+JOINT = ("training.cache_features=false", "training.channels_last=false")
 COLD = (*SEPARATE, "training.warm_start=false")
 
 
@@ -162,7 +163,7 @@ def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: i
             times["separate"] += project("separate", [lmbda], *SEPARATE)
         times["joint"] += project("joint", LMBDAS, *JOINT)
         times["bare"] += timed(bare, steps)
-        times["cached"] += project("cached", LMBDAS, "training.cache_features=true")
+        times["cached"] += project("cached", LMBDAS, *CACHED)
         times["best"] += project("best", LMBDAS, *best)
         times["finetune"] += timed(finetune, steps)
         print(f"round {done + 1} of {rounds}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in times.items()), flush=True)

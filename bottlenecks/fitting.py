@@ -35,7 +35,7 @@ LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The checked settings of `training` that are no numbers of the optimiser.
+    """The settings of `training`, checked.
 
     Attributes:
         optimiser: learning rates and schedule.
@@ -62,9 +62,7 @@ class TrainingPlan:
         for name in ("lr", "entropy_lr", "warmup", "gradient_clip"):
             check_number(f"training.{name}", training[name])
         optimiser = OptimiserConfig(training.lr, training.entropy_lr, training.warmup, training.gradient_clip)
-        if training.channels_last not in (True, False, "auto"):
-            raise UsageError(f"training.channels_last={training.channels_last}: expected true, false or auto")
-        return cls(optimiser, _plan_cache(cfg), training.channels_last)
+        return cls(optimiser, _plan_cache(cfg), _choice(cfg, "channels_last"))
 
     def is_channels_last(self, feature_shape: Sequence[int]) -> bool:
         """Decide the layout for features (C, H, W); `auto` takes it where maps are large enough to gain from it."""
@@ -148,14 +146,19 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Seq
 
 
 def _plan_cache(cfg: DictConfig) -> CachePlan | None:
-    choice = cfg.training.cache_features
-    if choice not in (True, False, "auto"):
-        raise UsageError(f"training.cache_features={choice}: expected true, false or auto")
+    choice = _choice(cfg, "cache_features")
     for name in ("cache_memory_gib", "cache_disk_gib"):
         check_number(f"training.{name}", cfg.training[name])
     memory, disk = (int(cfg.training[f"cache_{place}_gib"] * GIB) for place in ("memory", "disk"))
     plan = CachePlan(Path(cfg.paths.cache), memory, disk, cfg.training.cache_precision, choice is True)
     return plan if choice else None
+
+
+def _choice(cfg: DictConfig, name: str) -> bool | str:
+    value = cfg.training[name]
+    if value not in (True, False, "auto"):
+        raise UsageError(f"training.{name}={value}: expected true, false or auto")
+    return value
 
 
 def _cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:

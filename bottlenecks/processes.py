@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:  # what only asks who it is needs no torch
     import torch
     from torch import Tensor, nn
 
+M = TypeVar("M", bound="nn.Module")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -72,6 +73,14 @@ def add_up(values: Tensor) -> Tensor:
     if _joined():
         dist.all_reduce(values)
     return values
+
+
+def synchronise_batch_norm(module: M, device: torch.device) -> M:
+    """Let BatchNorm see all processes' batches, where there are several and the device can."""
+    from torch import nn
+
+    several = own_share().world_size > 1 and device.type != "cpu"
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module) if several else module
 
 
 def average_buffers(module: nn.Module) -> None:

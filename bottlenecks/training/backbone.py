@@ -18,7 +18,7 @@ from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
-from bottlenecks.processes import average_buffers, is_main
+from bottlenecks.processes import average_buffers, is_main, synchronise_batch_norm
 from bottlenecks.terminal import say
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.seeds import seed_for
@@ -73,8 +73,7 @@ class BackboneModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let BatchNorm see all processes' batches, where the device can."""
-        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type != "cpu":
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.network = synchronise_batch_norm(self.network, self.trainer.strategy.root_device)
 
     def on_validation_epoch_start(self) -> None:
         """Let all processes judge the same network."""

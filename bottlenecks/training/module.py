@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bottlenecks.errors import UsageError
-from bottlenecks.processes import average_buffers, own_share
+from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
@@ -139,8 +139,7 @@ class LadderModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let BatchNorm see all processes' batches, where the device can."""
-        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type != "cpu":
-            self.units = nn.SyncBatchNorm.convert_sync_batchnorm(self.units)
+        self.units = synchronise_batch_norm(self.units, self.trainer.strategy.root_device)
 
     def on_validation_epoch_start(self) -> None:
         """Bring medians up to date, which decide the rounding, and let all processes judge the same units."""

@@ -1,0 +1,93 @@
+"""Batches of what the frozen network gave before, in the place of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bottlenecks.training.frozen import FrozenBatch
+from datamodules.base import PictureDataModule, Split
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The frozen network's outputs for the pictures of a split, view after view.
+
+    Attributes:
+        features: (views * N, C, H, W), in memory or mapped from a file.
+        teacher: (views * N, …).
+        targets: (views * N,).
+    """
+
+    features: Tensor
+    teacher: Tensor
+    targets: Tensor
+
+
+class CachedSplit(Dataset[FrozenBatch]):
+    """Serves whole batches of rows in the place of pictures.
+
+    Args:
+        rows: of one split.
+        num_pictures: N.
+        num_pixels: of the network's input.
+    """
+
+    def __init__(self, rows: Rows, num_pictures: int, num_pixels: int) -> None:
+        self.rows, self.num_pictures, self.num_pixels = rows, num_pictures, num_pixels
+
+    def __len__(self) -> int:
+        return self.num_pictures
+
+    def __getitem__(self, key: int | tuple[int, int]) -> FrozenBatch:
+        """Give a batch of one."""
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> FrozenBatch:
+        """Give the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        index = torch.tensor([view * self.num_pictures + index for view, index in pairs])
+        rows = self.rows
+        return FrozenBatch(rows.features[index].float(), rows.teacher[index], rows.targets[index], self.num_pixels)
+
+
+class CachedDataModule(pl.LightningDataModule):
+    """Gives the batches that a `PictureDataModule` gives, already passed through the frozen network.
+
+    Args:
+        pictures: says order and batch size.
+        splits: `train` and `val`.
+    """
+
+    def __init__(self, pictures: PictureDataModule, splits: Mapping[Split, CachedSplit]) -> None:
+        super().__init__()
+        self.pictures, self.splits = pictures, splits
+
+    def train_dataloader(self) -> DataLoader:
+        """Training rows in the order that the pictures would have."""
+        return self._loader(self.pictures.train_dataloader(), "train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Held-back rows in a fixed order."""
+        return self._loader(self.pictures.val_dataloader(), "val")
+
+    def _loader(self, like: DataLoader, split: Split) -> DataLoader:
+        return DataLoader(
+            self.splits[split],
+            batch_size=like.batch_size,
+            sampler=like.sampler,
+            drop_last=like.drop_last,
+            collate_fn=_as_it_is,
+            pin_memory=like.pin_memory,
+            generator=torch.Generator(),
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
