@@ -44,7 +44,7 @@ from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
 
 LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
-BEST = ("training.cache_features=true",)  # and the layout that users get
+BEST = ("training.cache_features=true",)
 CACHED = ("training.cache_features=true", "training.channels_last=false")
 RATIOS = {
     "joint_over_separate": ("joint", "separate"),
@@ -55,7 +55,7 @@ RATIOS = {
     "loop_over_bare": ("joint", "bare"),
 }
 SEPARATE = ("training.cache_features=false", "training.fold_batch_norm=false", "training.channels_last=false")
-JOINT = ("training.cache_features=false", "training.channels_last=false")
+JOINT = ("training.cache_features=false",)  # in the layout that users get, too
 COLD = (*SEPARATE, "training.warm_start=false")
 
 
