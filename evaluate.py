@@ -11,7 +11,7 @@ from bottlenecks.errors import UsageError, check_number
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.plot import save_picture
 from bottlenecks.evaluation.points import judge
-from bottlenecks.experiment import open_logger, pick_device, prepare
+from bottlenecks.experiment import folder_of, open_logger, pick_device, prepare
 from bottlenecks.processes import is_main, join, leave, own_share
 from bottlenecks.terminal import say, show
 from bottlenecks.tracking import close, log_picture, log_table
@@ -26,8 +26,8 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: there are no rates, or they are not for this network.
     """
+    ladder = Ladder.load(folder_of(cfg))
     experiment = prepare(cfg, "test")
-    ladder = Ladder.load(experiment.folder)
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     check_number("timed_images", cfg.timed_images, 1, whole=True)
     experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, fail
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -77,12 +76,6 @@ def run(command: Callable[[], Any]) -> Any:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'file'}: {error.strerror or error}; choose a place that can be written and read")
-
-
-def fail(message: str, status: int = 2) -> NoReturn:
-    """Print `message` as one line on stderr and end the program."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 def _describe_missing(error: MissingConfigException) -> str:

@@ -3,7 +3,9 @@
 import difflib
 import math
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 
 class UsageError(ValueError):
@@ -12,6 +14,22 @@ class UsageError(ValueError):
     The message is one line that names the argument, its value, what was expected and the way out; entry points
     print it without a traceback.
     """
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Print `message` as one line on stderr and end the program."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run a command that is no Hydra command; a user's mistake is one line and ends the program with status 2."""
+    try:
+        command()
+    except UsageError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
 
 
 def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:

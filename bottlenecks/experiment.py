@@ -82,6 +82,18 @@ class Experiment:
         return f"{self.backbone.spec.name}/{self.network.split}/{self.datamodule.name}"
 
 
+def folder_of(cfg: DictConfig) -> Path:
+    """Name the folder of the rates that a configuration means.
+
+    Raises:
+        UsageError: a name in it could not be a folder's.
+    """
+    model, split, data, unit = cfg.model.name, str(cfg.split), cfg.data.name, cfg.unit.name
+    for argument, name in (("model.name", model), ("split", split), ("data.name", data), ("unit.name", unit)):
+        check_name(argument, name)
+    return rate_folder(Path(cfg.paths.checkpoints), model, split, data, unit)
+
+
 def prepare(cfg: DictConfig, stage: str) -> Experiment:
     """Build what a configuration names; a backbone that has to be trained first is trained.
 
@@ -92,10 +104,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     Raises:
         UsageError: something is missing or does not fit.
     """
-    spec, split = BackboneSpec.of(cfg.model), str(cfg.split)
-    for argument, name in (("model.name", spec.name), ("split", split), ("unit.name", cfg.unit.name)):
-        check_name(argument, name)
-    check_name("data.name", cfg.data.name)
+    folder, spec, split = folder_of(cfg), BackboneSpec.of(cfg.model), str(cfg.split)
     check_number("seed", cfg.seed, whole=True)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: PictureDataModule = instantiate(cfg.data)
@@ -130,7 +139,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
         network,
         task,
         shape,
-        rate_folder(checkpoints, spec.name, split, datamodule.name, cfg.unit.name),
+        folder,
         Path(cfg.paths.results) / spec.name / split / datamodule.name,
     )
 

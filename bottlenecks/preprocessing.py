@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import nn
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode, v2
+import numpy.typing as npt
+from PIL import Image, ImageOps
 
 from bottlenecks.errors import UsageError
 
+if TYPE_CHECKING:  # a device turns pictures into arrays without torch
+    from torch import Tensor, nn
+
 Size: TypeAlias = "int | tuple[int, int]"
-Transform: TypeAlias = Callable[[Image.Image], torch.Tensor]
+Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
 SMALL_SIDE = 96  # pixels; up to here a picture loses too much in a random resized crop
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "nearest-exact": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}  # torchvision's names
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,9 @@ class Preprocessing:
             object.__setattr__(self, name, parse(f"preprocessing.{name}", getattr(self, name)))
         if min(self.std) <= 0:
             raise UsageError(f"preprocessing.std={list(self.std)}: each number must be above 0")
-        if self.interpolation not in (known := [mode.value for mode in InterpolationMode]):
-            raise UsageError(f"preprocessing.interpolation={self.interpolation}: unknown; there are {', '.join(known)}")
+        if self.interpolation not in RESAMPLING:
+            known = ", ".join(RESAMPLING)
+            raise UsageError(f"preprocessing.interpolation={self.interpolation}: unknown; there are {known}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
@@ -144,8 +154,26 @@ class Preprocessing:
             return replace(self, resize=(height, width), crop=size)
         return replace(self, resize=self.resize and round(self.resize * max(scales)), crop=size)
 
+    def to_array(self, picture: Image.Image) -> npt.NDArray[np.float32]:
+        """Turn a picture into the network's input (3, H, W), with Pillow and numpy alone.
+
+        Raises:
+            UsageError: the picture has floating-point values, or `antialias` is off: Pillow always smooths.
+        """
+        if not self.antialias:
+            raise UsageError("preprocessing.antialias=false: needs torch; use a backbone that was trained with true")
+        picture = _crop(_resize(_to_rgb(picture), self.resize, RESAMPLING[self.interpolation]), self.crop)
+        values = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
+        mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
+        return (values - mean) / std
+
     def transform(self) -> Transform:
         """Return the picklable, deterministic transform from a picture to a float tensor `(3, H, W)`."""
+        import torch
+        from torchvision import transforms
+
+        if self.antialias:
+            return transforms.Compose([self.to_array, torch.from_numpy])
         crop = [] if self.crop is None else [transforms.CenterCrop(_pair(self.crop))]
         return transforms.Compose([*self._resized(), *crop, *self._normalised()])
 
@@ -161,6 +189,9 @@ class Preprocessing:
         Raises:
             UsageError: The size of the input is not fixed.
         """
+        from torchvision import transforms
+        from torchvision.transforms import InterpolationMode, v2
+
         if self.input_shape is None:
             raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
         size = self.input_shape[1:]
@@ -176,11 +207,17 @@ class Preprocessing:
     def _resized(self) -> list[Callable]:
         if self.resize is None:
             return [_to_rgb]
+        from torchvision import transforms
+        from torchvision.transforms import InterpolationMode
+
         mode = InterpolationMode(self.interpolation)
         resize = transforms.Resize(self.resize, interpolation=mode, antialias=self.antialias)
         return [_to_rgb, resize] if self.antialias else [_to_rgb, transforms.PILToTensor(), resize]
 
     def _normalised(self) -> list[Callable]:
+        import torch
+        from torchvision import transforms
+
         # v1's ConvertImageDtype, as in torchvision's presets: v2's ToDtype differs in the last bit
         return [
             _to_tensor,
@@ -197,8 +234,36 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _to_tensor(picture: Image.Image | torch.Tensor) -> torch.Tensor:
-    return picture if isinstance(picture, torch.Tensor) else transforms.functional.pil_to_tensor(picture)
+def _resize(picture: Image.Image, size: Size | None, resampling: Image.Resampling) -> Image.Image:
+    """Resize as torchvision does: a number is the short side, and the long one is rounded down."""
+    if size is None:
+        return picture
+    if isinstance(size, int):
+        short, long = sorted(picture.size)
+        sides = size, int(size * long / short)
+        width, height = sides if picture.width <= picture.height else sides[::-1]
+    else:
+        height, width = size
+    return picture if picture.size == (width, height) else picture.resize((width, height), resampling)
+
+
+def _crop(picture: Image.Image, size: Size | None) -> Image.Image:
+    """Cut from the centre as torchvision does; what is missing is black."""
+    if size is None:
+        return picture
+    height, width = _pair(size)
+    missing = max(width - picture.width, 0), max(height - picture.height, 0)
+    if any(missing):
+        across, down = missing
+        picture = ImageOps.expand(picture, (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2))
+    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _to_tensor(picture: Image.Image | Tensor) -> Tensor:
+    from torchvision.transforms.functional import pil_to_tensor
+
+    return pil_to_tensor(picture) if isinstance(picture, Image.Image) else picture
 
 
 def _pair(size: Size) -> tuple[int, int]:

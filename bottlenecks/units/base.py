@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,9 +10,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.bitstream import BitstreamError, Frame, Limits, pack, unpack
+from bottlenecks.bitstream import BitstreamError
 from bottlenecks.coder import Coder, SymbolTables
 from bottlenecks.errors import UsageError
+from bottlenecks.framing import Framing
 
 MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
 
@@ -49,7 +49,7 @@ class BottleneckUnit(nn.Module, ABC):
                 f"split: the features there have shape {tuple(feature_shape)}; units take (C, H, W) maps so far"
             )
         self.feature_shape = tuple(int(size) for size in feature_shape)
-        self._coder: Coder | None = None
+        self._framing: Framing | None = None
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -105,15 +105,24 @@ class BottleneckUnit(nn.Module, ABC):
         return UnitOutput(self.decode(y_hat, features.shape[-2:]), rate_bits)
 
     @property
+    def framing(self) -> Framing:
+        """What turns this unit's symbols into bytes and back.
+
+        Raises:
+            RuntimeError: the unit has no tables yet.
+        """
+        if self._framing is None:
+            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
+        return self._framing
+
+    @property
     def coder(self) -> Coder:
         """The coder over this unit's tables.
 
         Raises:
             RuntimeError: the unit has none yet.
         """
-        if self._coder is None:
-            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
-        return self._coder
+        return self.framing.coder
 
     def finalise(self, tables: SymbolTables | None = None) -> None:
         """Make the unit ready for bytes, in eval mode, with the given tables or with those of its entropy model.
@@ -121,12 +130,16 @@ class BottleneckUnit(nn.Module, ABC):
         Raises:
             ValueError: the tables have another number of channels than the latent.
         """
-        self._coder = Coder(self.build_tables() if tables is None else tables)
-        if self._coder.tables.num_channels != len(self.medians):
-            raise ValueError(
-                f"tables of {self._coder.tables.num_channels} channels, the latent has {len(self.medians)}"
-            )
+        tables = self.build_tables() if tables is None else tables
+        if tables.num_channels != len(self.medians):
+            raise ValueError(f"tables of {tables.num_channels} channels, the latent has {len(self.medians)}")
+        height, width = self.feature_shape[1:]
+        self._framing = Framing(Coder(tables), (height, width), self.latent_size, MAX_SCALE)
         self.eval()
+
+    def steps(self, features: Tensor) -> Tensor:
+        """Place features (N, C, H, W) on the quantiser's grid: whole numbers (N, K, h, w), still floating-point."""
+        return torch.round(self.encode(features).to(self.medians) - self.medians)
 
     @torch.no_grad()
     def symbols(self, features: Tensor) -> Tensor:
@@ -135,7 +148,7 @@ class BottleneckUnit(nn.Module, ABC):
         Raises:
             ValueError: the latent is not finite, or beyond what 32 bits hold.
         """
-        steps = torch.round(self.encode(features).to(self.medians) - self.medians)
+        steps = self.steps(features)
         if not (steps.abs() < 2**31).all():
             raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
         return steps.to(torch.int32)
@@ -153,13 +166,9 @@ class BottleneckUnit(nn.Module, ABC):
         Raises:
             ValueError: the maps have more positions than a receiver takes, or cannot be coded.
         """
-        size = tuple(features.shape[-2:])
-        if math.prod(size) > self.limits().max_positions:
-            raise ValueError(f"features of {size} are more than {MAX_SCALE} times as large as {self.feature_shape[1:]}")
-        shape = None if size == self.feature_shape[1:] else size
-        symbols = self.symbols(features).cpu().numpy()
-        fingerprint = self.coder.tables.fingerprint
-        return [pack(self.coder.encode(one), fingerprint, shape) for one in symbols]
+        height, width = features.shape[-2:]
+        self.framing.check_size((height, width))
+        return [self.framing.write(one, (height, width)) for one in self.symbols(features).cpu().numpy()]
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Decode byte strings of features of one size into (N, C, H, W).
@@ -167,34 +176,9 @@ class BottleneckUnit(nn.Module, ABC):
         Raises:
             BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
         """
-        limits = self.limits()
-        frames = [self._check(unpack(stream, limits)) for stream in streams]
-        sizes = {frame.shape or self.feature_shape[1:] for frame in frames}
+        decoded = [self.framing.read(stream) for stream in streams]
+        sizes = {size for _, size in decoded}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        (size,) = sizes
-        shape = (self.coder.tables.num_channels, *self.latent_size(size))
-        symbols = np.stack([self._decode_symbols(frame, shape) for frame in frames])
-        return self.reconstruct(torch.from_numpy(symbols).to(self.medians.device), size)
-
-    def limits(self) -> Limits:
-        """Say what this receiver is ready to decode."""
-        positions = MAX_SCALE**2 * math.prod(self.feature_shape[1:])
-        num_symbols = MAX_SCALE**2 * math.prod(self.latent_size(self.feature_shape[1:]))
-        return Limits(max_payload_bytes=16 + 16 * num_symbols * self.coder.tables.num_channels, max_positions=positions)
-
-    def _check(self, frame: Frame) -> Frame:
-        own = self.coder.tables.fingerprint
-        if frame.fingerprint != own:
-            raise BitstreamError(
-                f"this stream is for the unit {frame.fingerprint.hex()}, not for this one ({own.hex()})"
-            )
-        if frame.shape is not None and (len(frame.shape) != 2 or frame.shape == self.feature_shape[1:]):
-            raise BitstreamError(f"shape {frame.shape} is not one this unit's encoder writes")
-        return frame
-
-    def _decode_symbols(self, frame: Frame, shape: tuple[int, ...]) -> np.ndarray:
-        try:
-            return self.coder.decode(frame.payload, shape)
-        except ValueError as error:
-            raise BitstreamError(str(error)) from None
+        symbols = torch.from_numpy(np.stack([latent for latent, _ in decoded]))
+        return self.reconstruct(symbols.to(self.medians.device), sizes.pop())

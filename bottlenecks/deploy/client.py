@@ -1,0 +1,213 @@
+"""The device's command: python -m bottlenecks.deploy.client dist/resnet50-layer3-digits PICTURE… --server URL."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image, UnidentifiedImageError
+
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.rate_control import Coded, Deadline, RateControl
+from bottlenecks.errors import UsageError, reason, run
+
+PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
+TIMEOUT_SECONDS = 30.0
+
+
+class Server:
+    """What a device needs of the server.
+
+    Args:
+        url: such as http://localhost:8080.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+
+    def predict(self, stream: bytes) -> dict[str, Any]:
+        """Send a frame; give the server's answer.
+
+        Raises:
+            UsageError: the server cannot be reached, or refuses.
+        """
+        return self._post("/predict", stream)
+
+    def check(self, bundle: Bundle) -> None:
+        """Refuse a server that serves another bundle.
+
+        Raises:
+            UsageError: it does, or it cannot be reached.
+        """
+        health = self._ask(lambda: self._client.get("/health"))
+        theirs = health.get("rates")
+        ours = {rate.fingerprint: rate.lmbda for rate in bundle.manifest.rates}
+        if theirs != ours:
+            raise UsageError(f"--server={self.url}: serves other rates ({theirs}) than {bundle.folder} has ({ours})")
+
+    def uplink_kbps(self) -> float:
+        """Measure how many thousands of bits the uplink takes in a second, from requests of two sizes."""
+        times = []
+        for size in PROBES:
+            body = bytes(size)
+            durations = []
+            for _ in range(3):
+                start = time.perf_counter()
+                self._post("/probe", body)
+                durations.append(time.perf_counter() - start)
+            times.append(min(durations))
+        seconds = max(times[1] - times[0], 1e-6)
+        return 8 * (PROBES[1] - PROBES[0]) / 1e3 / seconds
+
+    def _post(self, path: str, content: bytes) -> dict[str, Any]:
+        return self._ask(lambda: self._client.post(path, content=content))
+
+    def _ask(self, request: Callable[[], httpx.Response]) -> dict[str, Any]:
+        try:
+            response = request()
+            answer = response.json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise UsageError(f"--server={self.url}: no answer ({reason(error)}); is it running there?") from None
+        if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
+            why = answer.get("error", answer) if isinstance(answer, dict) else answer
+            raise UsageError(f"--server={self.url}: refused with {response.status_code} ({why})")
+        return answer
+
+
+class Sender:
+    """Codes one picture after the other as the command line asks for.
+
+    Args:
+        device: of the bundle.
+        options: of the command line.
+        server: to measure the uplink with.
+    """
+
+    def __init__(self, device: Device, options: argparse.Namespace, server: Server) -> None:
+        self.device, self.lmbda, self.budget_bytes = device, options.lmbda, options.budget_bytes
+        self.control = RateControl({lmbda: rate.payload_bytes for lmbda, rate in device.rates.items()})
+        self.deadline = None
+        if options.deadline_ms is not None:
+            uplink = options.uplink_kbps or server.uplink_kbps()
+            self.deadline = Deadline(options.deadline_ms, uplink)
+
+    def code(self, picture: Image.Image) -> Coded:
+        """Turn a picture into bytes.
+
+        Raises:
+            BudgetError: no rate fits.
+        """
+        start = time.perf_counter()
+        features = self.device.features(picture)
+        budget = self.budget_bytes
+        if self.deadline is not None:
+            budget = min(budget, self.deadline.budget_bytes(1e3 * (time.perf_counter() - start)))
+        if self.lmbda is not None:
+            return Coded(self.lmbda, self.device.encode(features, self.lmbda))
+        return self.control.code(lambda lmbda: self.device.encode(features, lmbda), budget)
+
+
+def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
+    """Send a picture; give what is to be printed.
+
+    Raises:
+        UsageError: it is no picture, no rate fits, or the server does not answer.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            start = time.perf_counter()
+            coded = sender.code(picture)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UsageError(f"{path}: not a readable picture ({reason(error)})") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    sent = time.perf_counter()
+    answer = server.predict(coded.stream)
+    end = time.perf_counter()
+    if sender.deadline is not None:
+        sender.deadline.observe(len(coded.stream), 1e3 * (end - sent))
+    return {
+        "picture": str(path),
+        **answer["classes"][0],
+        "lambda": coded.lmbda,
+        "bytes": len(coded.stream),
+        "device_ms": round(1e3 * (sent - start), 2),
+        "answer_ms": round(1e3 * (end - sent), 2),
+    }
+
+
+def line(result: dict[str, Any]) -> str:
+    """Write a result for people."""
+    return (
+        f"{result['picture']}  {result['label']} ({result['probability']:.1%})  lambda={result['lambda']!r}  "
+        f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms, answer {result['answer_ms']:.1f} ms"
+    )
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UsageError: options contradict each other, or have no meaning.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m bottlenecks.deploy.client",
+        description="Send pictures through a bundle's head and encoder to a server, and print its answers.",
+        epilog="Without --lambda, --budget-bytes or --deadline-ms, pictures are sent at the finest rate.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder that export.py wrote, such as dist/resnet50-layer3-digits")
+    parser.add_argument("pictures", type=Path, nargs="+", help="files of pictures")
+    parser.add_argument("--server", default="http://localhost:8080", help="default: %(default)s")
+    parser.add_argument("--lambda", dest="lmbda", type=float, help="send at this rate")
+    parser.add_argument("--budget-bytes", type=float, help="send at the finest rate that fits, header included")
+    parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
+    parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
+    parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    options = parser.parse_args(arguments)
+    for name in ("lmbda", "budget_bytes", "deadline_ms", "uplink_kbps"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            shown = "--" + {"lmbda": "lambda"}.get(name, name).replace("_", "-")
+            raise UsageError(f"{shown}={value}: expected a number above 0")
+    if options.lmbda is not None and (options.budget_bytes or options.deadline_ms):
+        raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or a budget or deadline, not both")
+    if options.uplink_kbps is not None and options.deadline_ms is None:
+        raise UsageError(f"--uplink-kbps={options.uplink_kbps}: only means something with --deadline-ms")
+    options.budget_bytes = options.budget_bytes or math.inf
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Send pictures from the command line; one that cannot be sent does not keep back the others."""
+    options = parse(arguments)
+    device = Device(Bundle(options.bundle), options.threads)
+    if options.lmbda is not None:
+        device.check(options.lmbda)
+    server = Server(options.server)
+    server.check(device.bundle)
+    sender = Sender(device, options, server)
+    failed = 0
+    for path in options.pictures:
+        try:
+            result = send(sender, server, path)
+            print(json.dumps(result) if options.json else line(result), flush=True)
+        except UsageError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    if failed:
+        raise UsageError(f"{failed} of {len(options.pictures)} pictures were not sent")
+
+
+if __name__ == "__main__":
+    run(main)

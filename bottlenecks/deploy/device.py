@@ -1,0 +1,58 @@
+"""The device's side: pictures to features to bytes, at any rate of a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle, BundleError
+
+Features = npt.NDArray[np.float32]
+
+
+class Device:
+    """Head, encoders and coders of a bundle; threads may share one, each at a rate of its own.
+
+    Args:
+        bundle: needs the files of the device alone.
+        threads: that ONNX Runtime uses; None for one a core.
+
+    Raises:
+        BundleError: a file is missing or damaged.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle, self.rates = bundle, bundle.rates
+        self._head = bundle.graph(HEAD, threads)
+        # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
+        self._encoders = {lmbda: bundle.graph(f"{rate.folder}/{ENCODER}", 1) for lmbda, rate in self.rates.items()}
+        self._framings = {lmbda: bundle.framing(rate) for lmbda, rate in self.rates.items()}
+
+    def features(self, picture: Image.Image) -> Features:
+        """Prepare a picture and run the head: features (1, C, H, W).
+
+        Raises:
+            UsageError: the picture is of a kind that cannot be prepared.
+        """
+        return self._head(self.bundle.preprocessing.to_array(picture)[None])
+
+    def symbols(self, features: Features, lmbda: float) -> npt.NDArray[np.int32]:
+        """Run a rate's encoder on features (N, C, H, W): symbols (N, K, h, w)."""
+        self.check(lmbda)
+        return self._encoders[lmbda](features)
+
+    def encode(self, features: Features, lmbda: float) -> bytes:
+        """Code the features (1, C, H, W) of one picture at a rate, header included.
+
+        Raises:
+            BundleError: there is no such rate.
+        """
+        (latent,) = self.symbols(features, lmbda)
+        return self._framings[lmbda].write(latent, self._framings[lmbda].size)
+
+    def check(self, lmbda: float) -> None:
+        """Refuse a lambda that the bundle does not have."""
+        if lmbda not in self.rates:
+            there = ", ".join(map(repr, self.rates))
+            raise BundleError(f"lambda={lmbda!r}: no such rate in {self.bundle.folder}; there are {there}")

@@ -1,0 +1,110 @@
+"""Which rate for the next picture: the finest that fits a budget of bytes, or a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bottlenecks.errors import UsageError
+
+MEMORY = 0.8  # what the past weighs against the last picture
+
+
+class Coded(NamedTuple):
+    """A picture's bytes and the rate they are of."""
+
+    lmbda: float
+    stream: bytes
+
+
+class BudgetError(UsageError):
+    """No rate fits."""
+
+
+class RateControl:
+    """Finds the finest rate that fits, beginning where the curve and the last pictures say.
+
+    The curve gives the mean bytes of each rate; how much more or less the last pictures took is remembered, so that
+    mostly two encoders run a picture: the one that fits, and the next finer, which does not.
+
+    Args:
+        mean_bytes: of each lambda, as measured.
+    """
+
+    def __init__(self, mean_bytes: Mapping[float, float]) -> None:
+        self.mean_bytes = {lmbda: mean_bytes[lmbda] for lmbda in sorted(mean_bytes)}
+        self.scale = 1.0  # bytes that the last pictures took, relative to the curve
+
+    def code(self, encode: Callable[[float], bytes], budget_bytes: float) -> Coded:
+        """Code a picture at the finest rate whose actual bytes fit.
+
+        Where neighbouring rates are so close that a finer one takes fewer bytes, it may be passed over.
+
+        Args:
+            encode: gives the picture's bytes at a lambda.
+            budget_bytes: header included.
+
+        Raises:
+            BudgetError: no rate fits; the message says what the smallest takes.
+        """
+        lmbdas = list(self.mean_bytes)
+        means = self.mean_bytes.values()
+        first = max((at for at, mean in enumerate(means) if mean * self.scale <= budget_bytes), default=0)
+        coarser, finer = lmbdas[first::-1], lmbdas[first + 1 :]
+        tried, best = list[Coded](), None
+        for lmbda in coarser:
+            tried.append(Coded(lmbda, encode(lmbda)))
+            if len(tried[-1].stream) <= budget_bytes:
+                best = tried[-1]
+                break
+        if best is None or len(tried) == 1:
+            for lmbda in finer:
+                tried.append(Coded(lmbda, encode(lmbda)))
+                if len(tried[-1].stream) <= budget_bytes:
+                    best = tried[-1]
+                elif best is not None:
+                    break
+        if best is None:
+            smallest = min(tried, key=lambda coded: len(coded.stream))
+            raise BudgetError(
+                f"budget of {budget_bytes:g} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes for "
+                f"this picture, {len(smallest.stream)}; give it more, or train a coarser rate"
+            )
+        self.scale = MEMORY * self.scale + (1 - MEMORY) * len(best.stream) / self.mean_bytes[best.lmbda]
+        return best
+
+
+class Deadline:
+    """Turns a deadline into a budget of bytes, from the uplink and from what the last answers took.
+
+    Args:
+        deadline_ms: from the picture to the answer.
+        uplink_kbps: thousands of bits that the uplink takes in a second.
+    """
+
+    def __init__(self, deadline_ms: float, uplink_kbps: float) -> None:
+        self.deadline_ms, self.uplink_kbps = deadline_ms, uplink_kbps
+        self.overhead_ms = 0.0  # of an answer, beside its bytes' way up: the server's work, and the way back
+
+    def budget_bytes(self, spent_ms: float) -> float:
+        """Say how many bytes can still be sent, when so much time has gone since the picture.
+
+        Raises:
+            BudgetError: none; the message says where the time goes.
+        """
+        left = self.deadline_ms - spent_ms - self.overhead_ms
+        if left <= 0:
+            raise BudgetError(
+                f"deadline of {self.deadline_ms:g} ms: the device took {spent_ms:.1f} ms and an answer takes "
+                f"{self.overhead_ms:.1f} ms beside its bytes; allow more time"
+            )
+        return left * self.uplink_kbps / 8
+
+    def observe(self, num_bytes: int, round_trip_ms: float) -> None:
+        """Learn from an answer."""
+        overhead = max(0.0, round_trip_ms - self.transfer_ms(num_bytes))
+        self.overhead_ms = MEMORY * self.overhead_ms + (1 - MEMORY) * overhead if self.overhead_ms else overhead
+
+    def transfer_ms(self, num_bytes: int) -> float:
+        """Say how long bytes are under way."""
+        return 8 * num_bytes / self.uplink_kbps

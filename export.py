@@ -1,0 +1,53 @@
+"""Export a trained ladder for devices and servers: python export.py model=resnet50 split=layer3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bottlenecks.checkpoint import Ladder, find_rates
+from bottlenecks.cli import entry_point
+from bottlenecks.deploy.export import export_bundle
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.experiment import Experiment, folder_of, prepare
+from bottlenecks.terminal import say
+from evaluate import evaluate
+
+
+def export(cfg: DictConfig) -> Path:
+    """Write the bundle of all rates found for the configuration's model, split and data.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        UsageError: there are no rates, they are not for this network, or it has no ONNX form.
+    """
+    ladder = Ladder.load(folder_of(cfg))
+    experiment = prepare(cfg, "test")
+    ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
+    folder = Path(cfg.out or f"dist/{experiment.title.replace('/', '-')}")
+    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment), experiment.backbone.spec.task)
+    say(f"Wrote {folder}: {len(ladder)} rates")
+    return folder
+
+
+def curve_of(cfg: DictConfig, experiment: Experiment) -> Curve:
+    """Read the curve of the rates; measure it where there is none, or a rate is newer."""
+    path = experiment.results / "curve.json"
+    newest = max(rate.stat().st_mtime for rate in find_rates(experiment.folder))
+    if not path.exists() or path.stat().st_mtime < newest:
+        say("No curve of these rates yet: judging them now")
+        return evaluate(cfg)
+    return Curve.read(path)
+
+
+@entry_point("export")
+def main(cfg: DictConfig) -> None:
+    """Export from the command line."""
+    export(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A bundle of the tiny ladder, and programs that run from it where there is no torch."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from datamodules.digits import Digits
+from export import export
+from tests.conftest import REPOSITORY, TINY, configure
+
+REFUSING = """
+import runpy, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "compressai", "lightning", "pytorch_lightning", "hydra"}:
+            raise ImportError(f"{name} is refused here")
+sys.meta_path.insert(0, Refuse())
+name, sys.argv = sys.argv[1], sys.argv[1:]
+runpy.run_module(name, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(trained: Path) -> Path:
+    """The bundle that export.py writes of the tiny ladder."""
+    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={trained / 'dist'}"]
+    return export(configure("export", trained, *overrides))
+
+
+@pytest.fixture(scope="session")
+def picture_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All of digits' evaluation pictures as files."""
+    folder, paths = tmp_path_factory.mktemp("pictures"), []
+    for index, picture in enumerate(Digits(name="digits", batch_size=100, num_workers=0).pictures("test")):
+        paths.append(folder / f"{index:03}.png")
+        picture.save(paths[-1])
+    return paths
+
+
+def without_torch(module: str, *arguments: str | Path) -> list[str]:
+    """Give the command that runs a module in a process which refuses what a device does not have."""
+    return [sys.executable, "-c", REFUSING, module, *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def server(bundle_folder: Path) -> Iterator[str]:
+    """The address of a server in a process of its own."""
+    with serving(bundle_folder) as (url, _):
+        yield url
+
+
+class serving:
+    """Runs a server on a free port; gives its address and its process, and ends it."""
+
+    def __init__(self, bundle_folder: Path, *arguments: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.command = without_torch(
+            "bottlenecks.deploy.server", bundle_folder, "--port", str(self.port), "--threads", "1", *arguments
+        )
+
+    def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
+        self.process = subprocess.Popen(self.command, cwd=REPOSITORY, stderr=subprocess.PIPE)
+        url = f"http://127.0.0.1:{self.port}"
+        for _ in range(600):
+            try:
+                httpx.get(f"{url}/health").raise_for_status()
+                return url, self.process
+            except httpx.TransportError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.1)
+        self.process.kill()
+        raise RuntimeError(self.process.communicate()[1].decode())
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.communicate(timeout=30)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture
+def client(bundle_folder: Path, server: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the client against the server in a process without torch."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = without_torch("bottlenecks.deploy.client", bundle_folder, *arguments, "--server", server)
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+
+    return run

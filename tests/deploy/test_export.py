@@ -1,0 +1,194 @@
+"""The bundle: complete, the same each time, and the same network as PyTorch's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bottlenecks.checkpoint import load_rate
+from bottlenecks.deploy.bundle import Bundle, BundleError, tables_from_json, tables_to_json
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.export import export_bundle
+from bottlenecks.deploy.receiver import Receiver
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.network import BottleneckNetwork
+from export import export, main
+from tests.conftest import TINY, configure
+
+
+@pytest.fixture(scope="module")
+def network(trained: Path) -> BottleneckNetwork:
+    return BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
+
+
+def test_a_bundle_is_complete_and_says_what_it_is(bundle_folder: Path, trained: Path) -> None:
+    files = {path.relative_to(bundle_folder).as_posix() for path in bundle_folder.rglob("*") if path.is_file()}
+    rates = [f"lambda={lmbda}" for lmbda in (0.003, 0.03)]
+    per_rate = ("encoder.onnx", "decoder.onnx", "tables.json", "unit.safetensors")
+    requirements = {"requirements-device.txt", "requirements-server.txt"}
+    assert files == {"manifest.json", "head.onnx", "tail.onnx", *requirements} | {
+        f"{rate}/{name}" for rate in rates for name in per_rate
+    }
+    manifest = json.loads((bundle_folder / "manifest.json").read_text())
+    assert set(manifest["files"]) == files - {"manifest.json"}
+    curve = Curve.read(trained / "results/tiny/body/digits/curve.json")
+    assert manifest["unsplit"] == curve.unsplit
+    for rate, point in zip(manifest["rates"], curve.points, strict=True):
+        assert (rate["lambda"], rate["payload_bytes"], rate["score"], rate["agreement"]) == (
+            point["lambda"],
+            point["payload_bytes"],
+            point["accuracy"],
+            point["agreement"],
+        )
+        assert rate["latent_shape"] == [8, 4, 4]
+        unit = bundle_folder / f"lambda={rate['lambda']}" / "unit.safetensors"
+        assert load_rate(unit).unit.coder.tables.fingerprint.hex() == rate["fingerprint"]
+
+
+def test_onnx_runtime_finds_what_pytorch_finds(
+    bundle_folder: Path, network: BottleneckNetwork, picture_paths: list[Path]
+) -> None:
+    bundle = Bundle(bundle_folder)
+    device, receiver = Device(bundle), Receiver(bundle)
+    transform = network.preprocessing.transform()
+    pictures = [Image.open(path) for path in picture_paths]
+    images = torch.stack([transform(picture) for picture in pictures])
+    for lmbda, rate in network.ladder.items():
+        network.lmbda = lmbda
+        expected = rate.unit.symbols(network.network.head(images)).numpy()
+        features = np.concatenate([device.features(picture) for picture in pictures])
+        symbols = device.symbols(features, lmbda)
+        assert symbols.dtype == np.int32
+        assert (symbols != expected).mean() < 1e-4  # the two round differently only on a boundary
+        received = [receiver.read(device.encode(one[None], lmbda)) for one in features]
+        assert all(np.array_equal(one.symbols, latent) for one, latent in zip(received, symbols, strict=True))
+        theirs = network.decode(network.encode(images)).argmax(1).numpy()
+        assert (receiver.infer(received).argmax(1) == theirs).all()
+
+
+def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetwork, picture_paths: list[Path]) -> None:
+    bundle = Bundle(bundle_folder)
+    device, receiver = Device(bundle), Receiver(bundle)
+    features = [device.features(Image.open(path)) for path in picture_paths[:6]]
+    lmbdas = [0.03, 0.003, 0.03, 0.03, 0.003, 0.003]
+    streams = [device.encode(one, lmbda) for one, lmbda in zip(features, lmbdas, strict=True)]
+    received = [receiver.read(stream) for stream in streams]
+    assert [one.rate.lmbda for one in received] == lmbdas
+    together = receiver.infer(received)
+    assert np.allclose(together, network.decode(streams).numpy(), atol=1e-4)
+    assert np.allclose(together, np.concatenate([receiver.infer([one]) for one in received]), atol=1e-4)
+
+
+def test_tables_survive_json(network: BottleneckNetwork) -> None:
+    for rate in network.ladder.values():
+        tables = rate.unit.coder.tables
+        assert tables_from_json(tables_to_json(tables)).digest == tables.digest
+
+
+@pytest.mark.parametrize(
+    "name", ["head.onnx", "lambda=0.003/encoder.onnx", "lambda=0.003/tables.json", "lambda=0.03/decoder.onnx"]
+)
+def test_a_damaged_bundle_is_refused_by_file(bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    load = Receiver if "decoder" in name else Device
+    with pytest.raises(BundleError, match=rf"{name}: not the file that was exported"):
+        load(Bundle(folder))
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name}: No such file or directory; copy it again"):
+        load(Bundle(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda manifest: manifest.update(format_version=2), "format_version 2, this program reads 1"),
+        (lambda manifest: manifest.update(bitstream_version=9), "bitstream_version 9, this program reads 1"),
+        (lambda manifest: manifest.pop("rates"), "missing or unknown keys: rates"),
+        (lambda manifest: manifest.update(rates=[]), "no rates"),
+        (lambda manifest: manifest.update(feature_shape=[16, 0, 8]), r"feature_shape \(16, 0, 8\)"),
+        (lambda manifest: manifest["rates"][0].pop("lambda"), "lambda"),
+        (lambda manifest: manifest["rates"][0].update(latent_shape=[8, 4, 2**40]), "latent_shape"),
+        (lambda manifest: manifest["preprocessing"].update(std=[1, 1, 0]), "preprocessing.std"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(
+    bundle_folder: Path, tmp_path: Path, change: Callable[[dict], object], message: str
+) -> None:
+    manifest = json.loads((bundle_folder / "manifest.json").read_text())
+    change(manifest)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=f"no readable manifest .*{message}"):
+        Bundle(tmp_path)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json: no such file; make a bundle with export\.py"):
+        Bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="no readable manifest"):
+        Bundle(tmp_path)
+
+
+def test_a_device_needs_the_devices_files_alone(bundle_folder: Path, tmp_path: Path, picture_paths: list[Path]) -> None:
+    for name in ("manifest.json", "head.onnx", *(f"lambda={x}/{y}" for x in (0.003, 0.03) for y in DEVICE_FILES)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(bundle_folder / name, tmp_path / name)
+    device = Device(Bundle(tmp_path))
+    assert device.encode(device.features(Image.open(picture_paths[0])), 0.03)
+    with pytest.raises(BundleError, match=r"lambda=0\.5: no such rate in .*; there are 0\.003, 0\.03"):
+        device.encode(device.features(Image.open(picture_paths[0])), 0.5)
+
+
+DEVICE_FILES = ("encoder.onnx", "tables.json")
+
+
+def test_other_folders_are_left_alone(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={tmp_path}"]
+    with pytest.raises(UsageError, match="holds something else than a bundle"):
+        export(configure("export", trained, *overrides))
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_failed_export_leaves_the_old_bundle(
+    bundle_folder: Path, network: BottleneckNetwork, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    before = digest_of(folder)
+    monkeypatch.setattr("bottlenecks.deploy.export.to_onnx", lambda *_: 1 / 0)
+    curve = Curve.read(trained / "results/tiny/body/digits/curve.json")
+    with pytest.raises(ZeroDivisionError):
+        export_bundle(folder, network.network, network.ladder, curve, "classification")
+    assert digest_of(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_export_without_rates_ends_at_once(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, stderr = command(main, *TINY, f"paths.checkpoints={tmp_path}", f"hydra.run.dir={tmp_path}")
+    assert status == 2
+    assert "tiny/body/digits: no rate checkpoints (lambda=*.safetensors); train some with train.py" in stderr
+
+
+@pytest.mark.slow
+def test_the_same_ladder_gives_the_same_bundle(bundle_folder: Path, trained: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={tmp_path / 'again'}"]
+    assert digest_of(export(configure("export", trained, *overrides))) == digest_of(bundle_folder)
+
+
+def digest_of(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,193 @@
+"""A real server and real clients, in processes without torch, on the loopback."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from PIL import Image
+
+from bottlenecks.bitstream import pack
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.client import parse
+from bottlenecks.deploy.device import Device
+from bottlenecks.errors import UsageError
+from bottlenecks.network import BottleneckNetwork
+from tests.deploy.conftest import serving
+from tests.fuzzing import mutate
+
+Client = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def device(bundle_folder: Path) -> Device:
+    return Device(Bundle(bundle_folder))
+
+
+@pytest.fixture(scope="module")
+def streams(device: Device, picture_paths: list[Path]) -> list[bytes]:
+    """Frames of both rates in turns."""
+    features = [device.features(Image.open(path)) for path in picture_paths[:8]]
+    return [device.encode(one, lmbda) for one in features for lmbda in device.rates]
+
+
+def test_every_picture_at_every_rate_is_what_the_network_in_process_says(
+    client: Client, trained: Path, picture_paths: list[Path]
+) -> None:
+    network = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
+    transform = network.preprocessing.transform()
+    images = torch.stack([transform(Image.open(path)) for path in picture_paths])
+    assert len(images) == 397
+    for lmbda in network.ladder:
+        network.lmbda = lmbda
+        expected = network.decode(network.encode(images)).softmax(1)
+        done = client(*picture_paths, "--lambda", str(lmbda), "--json")
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [answer["class"] for answer in answers] == expected.argmax(1).tolist()
+        assert [answer["picture"] for answer in answers] == list(map(str, picture_paths))
+        assert {answer["lambda"] for answer in answers} == {lmbda}
+        probabilities = torch.tensor([answer["probability"] for answer in answers])
+        assert torch.allclose(probabilities, expected.max(1).values, atol=1e-4)
+
+
+def test_a_budget_is_kept_picture_by_picture(client: Client, device: Device, picture_paths: list[Path]) -> None:
+    coarsest, finest = device.rates
+    sizes = [
+        [len(device.encode(device.features(Image.open(path)), lmbda)) for lmbda in device.rates]
+        for path in picture_paths[:60]
+    ]
+    budget = sorted(fine for _, fine in sizes)[len(sizes) // 2]
+    done = client(*picture_paths[:60], "--budget-bytes", str(budget), "--json")
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = [finest if fine <= budget else coarsest for coarse, fine in sizes if min(coarse, fine) <= budget]
+    assert [answer["lambda"] for answer in answers] == expected
+    assert set(expected) == {finest, coarsest}  # mixed rates in one connection
+    assert done.stderr.count("no rate fits") == len(sizes) - len(expected)
+    done = client(picture_paths[0], "--budget-bytes", "3")
+    assert done.returncode == 2
+    assert "budget of 3 bytes: no rate fits; lambda=" in done.stderr
+
+
+def test_a_deadline_is_a_budget_over_the_uplink(client: Client, picture_paths: list[Path]) -> None:
+    done = client(*picture_paths[:5], "--deadline-ms", "20000", "--uplink-kbps", "250", "--json")
+    assert {json.loads(line)["lambda"] for line in done.stdout.splitlines()} == {0.03}
+    done = client(picture_paths[0], "--deadline-ms", "20000", "--json")
+    assert json.loads(done.stdout)["lambda"] == 0.03, done.stderr
+    done = client(picture_paths[0], "--deadline-ms", "0.001", "--uplink-kbps", "250")
+    assert done.returncode == 2 and "deadline of 0.001 ms: the device took" in done.stderr
+
+
+def test_people_get_a_line_a_picture_and_one_bad_file_does_not_stop_the_rest(
+    client: Client, picture_paths: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    done = client(tmp_path / "broken.png", picture_paths[0], tmp_path / "missing.png")
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{picture_paths[0]}  ") and "lambda=0.03" in done.stdout
+    errors = done.stderr.splitlines()
+    assert "broken.png: not a readable picture" in errors[0] and "missing.png" in errors[1]
+    assert errors[2] == "error: 2 of 3 pictures were not sent"
+
+
+def test_a_server_that_is_not_there_is_named(
+    bundle_folder: Path, client: Client, picture_paths: list[Path], server: str
+) -> None:
+    done = client(picture_paths[0], "--server", "http://127.0.0.1:9", "--lambda", "0.5")
+    assert "lambda=0.5: no such rate in" in done.stderr  # told before anything is sent
+    command = [*done.args[:-1], "http://127.0.0.1:9"]
+    command.remove("0.5"), command.remove("--lambda")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 2
+    assert "error: --server=http://127.0.0.1:9: no answer (" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_health_says_what_is_served(server: str, device: Device) -> None:
+    health = httpx.get(f"{server}/health").json()
+    assert health["status"] == "ok" and (health["model"], health["split"]) == ("tiny", "body")
+    assert health["rates"] == {rate.fingerprint: lmbda for lmbda, rate in device.rates.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda stream: b"", "the frame is empty"),
+        (lambda stream: stream[:-1], "too early"),
+        (lambda stream: b"\x20" + stream[1:], "version 2"),
+        (lambda stream: stream[:-1] + bytes([stream[-1] ^ 1]), "the checksum does not match"),
+        (lambda stream: stream[:1] + b"\0\0" + stream[3:], "none of this bundle's"),
+        (lambda stream: pack(b"", stream[1:3], (4, 4)), "not one this unit's encoder writes"),
+        (lambda stream: pack(b"", stream[1:3], (4000, 4000)), "positions are allowed"),
+    ],
+)
+def test_bad_streams_are_refused_with_the_reason(
+    server: str, streams: list[bytes], damage: Callable[[bytes], bytes], message: str
+) -> None:
+    answer = httpx.post(f"{server}/predict", content=damage(streams[0]))
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
+
+
+def test_what_is_too_large_is_not_read(server: str) -> None:
+    answer = httpx.post(f"{server}/predict", content=bytes(2**20))
+    assert answer.status_code == 413
+    answer = httpx.post(f"{server}/predict", content=(bytes(1000) for _ in range(1000)))  # chunked, no length
+    assert answer.status_code == 413
+    assert httpx.post(f"{server}/probe", content=bytes(1000)).json() == {"bytes": 1000}
+
+
+def test_mutated_streams_do_not_shake_the_server(server: str, streams: list[bytes]) -> None:
+    random_ = random.Random(0)
+    with httpx.Client(base_url=server) as connection:
+        expected = [connection.post("/predict", content=stream).json()["classes"] for stream in streams]
+        statuses = {connection.post("/predict", content=mutate(streams, random_)).status_code for _ in range(1000)}
+        assert statuses <= {200, 400, 413} and 400 in statuses and 200 in statuses  # forged ones decode
+        assert [connection.post("/predict", content=stream).json()["classes"] for stream in streams] == expected
+
+
+def test_many_at_once_get_their_own_answers(server: str, streams: list[bytes]) -> None:
+    expected = [httpx.post(f"{server}/predict", content=stream).json() for stream in streams]
+    with httpx.Client(base_url=server) as connection, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda stream: connection.post("/predict", content=stream).json(), streams * 8))
+    for answer, alone in zip(answers, expected * 8, strict=True):
+        assert answer["lambda"] == alone["lambda"]
+        assert answer["classes"][0]["label"] == alone["classes"][0]["label"]
+
+
+def test_a_full_server_says_so_and_a_told_one_finishes(bundle_folder: Path, streams: list[bytes]) -> None:
+    with serving(bundle_folder, "--max-waiting", "1") as (url, process):
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        with socket.create_connection(address) as slow:
+            slow.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(streams[0])}\r\n\r\n".encode())
+            while not (health := httpx.get(f"{url}/health").json())["under_way"]:
+                pass
+            assert health["under_way"] == 1
+            busy = httpx.post(f"{url}/predict", content=streams[0])
+            assert busy.status_code == 503 and busy.headers["Retry-After"] == "1"
+            process.send_signal(signal.SIGTERM)
+            slow.sendall(streams[0])  # what is under way is still answered
+            assert b"200 OK" in slow.recv(4096)
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lambda", "nan"], r"--lambda=nan: expected a number above 0"),
+        (["--budget-bytes", "-3"], r"--budget-bytes=-3.0: expected a number above 0"),
+        (["--lambda", "0.01", "--budget-bytes", "9"], r"--lambda=0.01: a fixed rate; give it, or a budget"),
+        (["--uplink-kbps", "9"], r"--uplink-kbps=9.0: only means something with --deadline-ms"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(["bundle", "picture.png", *arguments])
