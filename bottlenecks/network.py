@@ -22,8 +22,9 @@ class BottleneckNetwork:
 
         images -> head -> unit of the current lambda -> bytes | bytes -> the unit they name -> tail -> output
 
-    Choosing another rate is one assignment: `network.lmbda = 0.03`. Every byte string says which rate it is, so what
-    `decode` takes can be of any mix of rates.
+    Choosing another rate is one assignment: `network.lmbda = 0.03`. It takes effect from the next picture on, copies
+    nothing, and other threads may encode meanwhile. Every byte string says which rate it is, so what `decode` takes
+    can be of any mix of rates.
 
     Args:
         network: the cut network.
@@ -76,12 +77,15 @@ class BottleneckNetwork:
 
     @torch.no_grad()
     def decode(self, streams: Sequence[bytes]) -> Tensor:
-        """Do the server's part: byte strings of any rates to the network's output.
+        """Do the server's part: byte strings of any rates, of pictures of one size, to the network's output.
 
         Raises:
-            BitstreamError: a stream is damaged, or of none of these rates.
+            BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
         """
         features = [self.rate_of(stream).unit.decompress([stream]) for stream in streams]
+        sizes = sorted({tuple(one.shape[-2:]) for one in features})
+        if len(sizes) != 1:
+            raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
         return self.network.tail(torch.cat(features))
 
     def rate_of(self, stream: bytes) -> Rate:

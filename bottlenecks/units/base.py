@@ -139,7 +139,8 @@ class BottleneckUnit(nn.Module, ABC):
 
     def steps(self, features: Tensor) -> Tensor:
         """Place features (N, C, H, W) on the quantiser's grid: whole numbers (N, K, h, w), still floating-point."""
-        return torch.round(self.encode(features).to(self.medians) - self.medians)
+        medians = self.medians
+        return (self.encode(features).to(medians) - medians).round()
 
     @torch.no_grad()
     def symbols(self, features: Tensor) -> Tensor:
@@ -149,14 +150,16 @@ class BottleneckUnit(nn.Module, ABC):
             ValueError: the latent is not finite, or beyond what 32 bits hold.
         """
         steps = self.steps(features)
-        if not (steps.abs() < 2**31).all():
+        lowest, highest = (float(extreme) for extreme in steps.aminmax())
+        if not (-(2**31) <= lowest and highest < 2**31):
             raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
         return steps.to(torch.int32)
 
     @torch.no_grad()
     def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
         """Turn symbols (N, K, h, w) back into features (N, C, H, W), where `size` is (H, W)."""
-        return self.decode(symbols.to(self.medians) + self.medians, size)
+        medians = self.medians
+        return self.decode(symbols.to(medians) + medians, size)
 
     def compress(self, features: Tensor) -> list[bytes]:
         """Code features (N, C, H, W) into one byte string an image, header included.
@@ -180,5 +183,4 @@ class BottleneckUnit(nn.Module, ABC):
         sizes = {size for _, size in decoded}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        symbols = torch.from_numpy(np.stack([latent for latent, _ in decoded]))
-        return self.reconstruct(symbols.to(self.medians.device), sizes.pop())
+        return self.reconstruct(torch.from_numpy(np.stack([latent for latent, _ in decoded])), sizes.pop())

@@ -1,0 +1,89 @@
+"""The rate changes, the network stays: swapping under load, mixed rates, one copy of everything."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from bottlenecks.bitstream import BitstreamError
+from bottlenecks.checkpoint import CheckpointError
+from bottlenecks.network import BottleneckNetwork
+
+
+@pytest.fixture
+def network(trained: Path) -> BottleneckNetwork:
+    return BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
+
+
+def images(count: int = 3, size: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_rate_may_change_while_other_threads_encode(network: BottleneckNetwork) -> None:
+    expected = {}
+    for lmbda in network.ladder:
+        network.lmbda = lmbda
+        expected[tuple(network.encode(images()))] = lmbda
+    assert len(expected) == 2
+    seen, wrong, done = Counter[float](), list[object](), threading.Event()
+
+    def encode() -> None:
+        while not done.is_set():
+            streams = tuple(network.encode(images()))
+            if streams in expected:
+                seen[expected[streams]] += 1
+            else:
+                wrong.append(streams)
+
+    threads = [threading.Thread(target=encode) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    swaps = 0
+    while min(seen.get(lmbda, 0) for lmbda in network.ladder) < 20 and swaps < 10**6 and not wrong:
+        network.lmbda = (0.003, 0.03)[swaps % 2]
+        swaps += 1
+        done.wait(0.001)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert min(seen.values()) >= 20 and set(seen) == {0.003, 0.03}
+
+
+def test_any_mix_of_rates_decodes(network: BottleneckNetwork) -> None:
+    alone, mixed = [], []
+    for image, lmbda in zip(images(4).split(1), (0.03, 0.003, 0.003, 0.03), strict=True):
+        network.lmbda = lmbda
+        mixed += network.encode(image)
+        alone.append(network.decode(mixed[-1:]))
+    assert torch.allclose(network.decode(mixed), torch.cat(alone), atol=1e-5)
+
+
+def test_one_batch_has_one_size(network: BottleneckNetwork) -> None:
+    with pytest.raises(BitstreamError, match=r"one batch must have one size; .*\[\(8, 8\), \(10, 10\)\]"):
+        network.decode(network.encode(images(1)) + network.encode(images(1, size=40)))
+
+
+def test_an_unknown_rate_leaves_the_old_one(network: BottleneckNetwork) -> None:
+    before = network.lmbda
+    with pytest.raises(CheckpointError, match=r"lambda=0\.5: no such rate; there are 0\.003, 0\.03"):
+        network.lmbda = 0.5
+    assert network.lmbda == before
+
+
+def test_head_and_tail_are_there_once_however_many_rates(network: BottleneckNetwork) -> None:
+    def storages(module: torch.nn.Module) -> set[int]:
+        return {tensor.untyped_storage().data_ptr() for tensor in module.state_dict().values()}
+
+    head, tail = storages(network.network.head), storages(network.network.tail)
+    assert not head & tail
+    for rate in network.ladder.values():
+        assert not storages(rate.unit) & (head | tail)
+        assert all("unit" not in name for name, _ in network.network.named_modules())
+        assert sum(t.numel() for t in rate.unit.state_dict().values()) < sum(
+            t.numel() for t in network.network.state_dict().values()
+        )
