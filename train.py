@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.cli import entry_point
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, check_flag
 from bottlenecks.experiment import make_backbone, parse_lambdas, prepare, settings_of
 from bottlenecks.fitting import TrainingPlan, train_rates
 from bottlenecks.terminal import say, show
@@ -33,6 +33,8 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
         return {}
     if cfg.stage != "unit":
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
+    for name in ("overwrite", "resume"):
+        check_flag(name, cfg[name])
     lmbdas, plan = parse_lambdas(cfg["lambda"]), TrainingPlan.of(cfg)
     experiment = prepare(cfg, "fit")
     settings = settings_of(cfg, experiment)
@@ -57,12 +59,12 @@ def train_network(cfg: DictConfig) -> None:
 def summary(written: Mapping[Path, RateInfo]) -> Table:
     """Draw what was trained as a table for the terminal."""
     table = Table(title="Trained, as seen on the held-back training pictures")
-    keys = ["val/bpp", "val/accuracy", "val/agreement", "val/loss", "epoch"]
-    for name in ("lambda", *keys, "file"):
+    keys = ["val/bpp", "val/accuracy", "val/agreement", "val/loss"]
+    for name in ("lambda", "estimated bpp", "accuracy", "agreement", "loss", "best epoch", "file"):
         table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")
     for path, info in written.items():
         figures = [f"{info.metrics[key]:.4g}" if key in info.metrics else "" for key in keys]
-        table.add_row(repr(info.lmbda), *figures, str(path))
+        table.add_row(repr(info.lmbda), *figures, f"{info.metrics['epoch'] + 1:g}", str(path))
     return table
 
 

@@ -125,6 +125,7 @@ def fit(cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], *callb
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
+        num_sanity_val_steps=0,
     )
     module, data = assemble(cfg, experiment, lmbdas, TrainingPlan.of(cfg), trainer)
     trainer.fit(module.train(), datamodule=data)

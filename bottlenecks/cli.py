@@ -54,7 +54,11 @@ def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Cal
 def hush_lightning() -> None:
     """Keep Lightning's advertisements, and its remarks on what is meant here, off the terminal."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (".*in eval mode at the start of training", "`isinstance.treespec, LeafSpec.` is deprecated"):
+    for message in (
+        ".*in eval mode at the start of training",
+        "`isinstance.treespec, LeafSpec.` is deprecated",
+        ".*broadcast_buffers",
+    ):
         warnings.filterwarnings("ignore", message=message)  # the frozen network is meant to be in eval mode
 
 
@@ -63,7 +67,7 @@ def run(command: Callable[[], Any]) -> Any:
     try:
         return command()
     except UsageError as error:
-        fail(str(error))
+        fail(str(error), error.status)
     except KeyboardInterrupt:
         fail("interrupted", status=130)
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:

@@ -77,6 +77,11 @@ class SymbolTables:
         return len(self.lengths)
 
     @cached_property
+    def escapes(self) -> Int32Array:
+        """Entry of the escape in each row, of shape (K, 1)."""
+        return self.lengths.astype(np.int32)[:, None] - np.int32(1)
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of offsets, lengths and used counts; the width of the padding does not matter."""
         parts = [np.array([self.num_channels], dtype="<i4").tobytes()]
@@ -144,9 +149,10 @@ class Coder:
         rows = _as_rows(symbols, self.tables)
         indices, escaped = _to_indices(rows, self.tables)
         encoder = stream.queue.RangeEncoder()
+        encode = encoder.encode
         for row, categorical in zip(indices, self._models, strict=True):
-            encoder.encode(row, categorical)
-        if escaped.any():
+            encode(row, categorical)
+        if escaped is not None:
             _encode_codes(encoder, _escape_codes(rows, escaped, self.tables))
         return _seal(encoder)
 
@@ -165,13 +171,13 @@ class Coder:
         """
         _check_shape(shape, self.tables)
         num_positions = math.prod(shape[1:])
-        indices = np.empty((len(self._models), num_positions), dtype=np.int32)
         decoder = stream.queue.RangeDecoder(_to_words(payload))
         try:
-            for row, categorical in zip(indices, self._models, strict=True):
-                row[:] = decoder.decode(categorical, num_positions)
+            decode = decoder.decode
+            rows = [decode(categorical, num_positions) for categorical in self._models]
+            indices = np.concatenate(rows).reshape(len(rows), num_positions)
             symbols: Int32Array = indices + self.tables.offsets[:, None]
-            escaped = indices == self.tables.lengths[:, None] - 1
+            escaped = indices == self.tables.escapes
             if escaped.any():
                 codes = _decode_codes(decoder, int(escaped.sum()))
                 symbols[escaped] = _escaped_values(codes, escaped, self.tables)
@@ -193,6 +199,8 @@ def ideal_bits(symbols: IntArray, tables: SymbolTables) -> float:
     rows = _as_rows(symbols, tables)
     indices, escaped = _to_indices(rows, tables)
     listed_bits = -np.log2(np.take_along_axis(tables.frequencies, indices, axis=1) / TOTAL)
+    if escaped is None:
+        return float(listed_bits.sum())
     escape_bits = math.log2(_NUM_CODE_LENGTHS) + _num_tail_bits(_escape_codes(rows, escaped, tables))
     return float(listed_bits.sum() + escape_bits.sum())
 
@@ -221,13 +229,16 @@ def _as_rows(symbols: IntArray, tables: SymbolTables) -> Int32Array:
     return symbols.astype(np.int32, copy=False).reshape(tables.num_channels, -1)
 
 
-def _to_indices(rows: Int32Array, tables: SymbolTables) -> tuple[Int32Array, BoolArray]:
-    """Table entry of each symbol, and which of them are escapes."""
+def _to_indices(rows: Int32Array, tables: SymbolTables) -> tuple[Int32Array, BoolArray | None]:
+    """Table entry of each symbol, and which of them are escapes; None where none is."""
     # Differences wrap, but never from an unlisted symbol onto a listed one: as unsigned they all lie above.
-    distances = (rows - tables.offsets[:, None]).view(np.uint32)
-    escapes = (tables.lengths[:, None] - 1).view(np.uint32)
+    indices = rows - tables.offsets[:, None]
+    distances, escapes = indices.view(np.uint32), tables.escapes.view(np.uint32)
     escaped = distances >= escapes
-    return np.minimum(distances, escapes, out=distances).view(np.int32), escaped
+    if not escaped.any():
+        return indices, None
+    np.minimum(distances, escapes, out=distances)
+    return indices, escaped
 
 
 def _escape_codes(rows: Int32Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:

@@ -13,7 +13,18 @@ class UsageError(ValueError):
 
     The message is one line that names the argument, its value, what was expected and the way out; entry points
     print it without a traceback.
+
+    Attributes:
+        status: with which the program ends.
     """
+
+    status = 2
+
+
+class Interrupted(UsageError):
+    """A run that was told to stop, and can go on."""
+
+    status = 130
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -27,7 +38,7 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except UsageError as error:
-        fail(str(error))
+        fail(str(error), error.status)
     except KeyboardInterrupt:
         fail("interrupted", status=130)
 
@@ -52,6 +63,16 @@ def check_name(argument: str, name: object) -> None:
         raise UsageError(
             f"{argument}={name}: expected a name of letters, digits, '.', '-' and '_'; a folder is named so"
         )
+
+
+def check_flag(argument: str, value: object) -> None:
+    """Refuse what is neither true nor false; Hydra takes `no` and `off` for words.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{argument}={value}: expected true or false")
 
 
 def check_number(argument: str, value: object, least: float = 0, whole: bool = False) -> None:

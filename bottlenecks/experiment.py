@@ -27,6 +27,7 @@ from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, train_backbone
+from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.units import BottleneckUnit
 from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
@@ -45,8 +46,6 @@ WITHOUT_EFFECT = {
     "trainer": (
         "accelerator",
         "use_distributed_sampler",
-        "devices",
-        "num_nodes",
         "enable_progress_bar",
         "enable_model_summary",
         "log_every_n_steps",
@@ -78,12 +77,13 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        """Name the experiment as `resnet50/layer3/digits`."""
-        return f"{self.backbone.spec.name}/{self.network.split}/{self.datamodule.name}"
+        """Name the experiment as `resnet50/layer3/digits`, and a unit that is not the default."""
+        unit = [self.folder.name] if self.folder.name != self.datamodule.name else []
+        return "/".join([self.backbone.spec.name, self.network.split, self.datamodule.name, *unit])
 
 
-def folder_of(cfg: DictConfig) -> Path:
-    """Name the folder of the rates that a configuration means.
+def folder_of(cfg: DictConfig, root: str = "checkpoints") -> Path:
+    """Name the folder of the rates that a configuration means, or under another of its `paths`.
 
     Raises:
         UsageError: a name in it could not be a folder's.
@@ -91,7 +91,7 @@ def folder_of(cfg: DictConfig) -> Path:
     model, split, data, unit = cfg.model.name, str(cfg.split), cfg.data.name, cfg.unit.name
     for argument, name in (("model.name", model), ("split", split), ("data.name", data), ("unit.name", unit)):
         check_name(argument, name)
-    return rate_folder(Path(cfg.paths.checkpoints), model, split, data, unit)
+    return rate_folder(Path(cfg.paths[root]), model, split, data, unit)
 
 
 def prepare(cfg: DictConfig, stage: str) -> Experiment:
@@ -140,7 +140,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
         task,
         shape,
         folder,
-        Path(cfg.paths.results) / spec.name / split / datamodule.name,
+        folder_of(cfg, "results"),
     )
 
 
@@ -157,7 +157,15 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
     for name in ("lr", "weight_decay", "label_smoothing"):
         check_number(f"backbone.{name}", getattr(settings, name))
     options = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
-    trainer = instantiate(cfg.trainer, max_epochs=settings.epochs, logger=False, enable_checkpointing=False, **options)
+    trainer = instantiate(
+        cfg.trainer,
+        max_epochs=settings.epochs,
+        callbacks=[EpochLines()],
+        logger=False,
+        enable_checkpointing=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
     return train_backbone(
         BackboneSpec.of(cfg.model),
         instantiate(cfg.data),
@@ -235,7 +243,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def parse_lambdas(value: Any) -> list[float]:
-    """Read `lambda`: one number or a list.
+    """Read `lambda`, one number or a list, from coarse to fine.
 
     Raises:
         UsageError: nothing, no number, not above zero and finite, or the same twice.
@@ -247,7 +255,7 @@ def parse_lambdas(value: Any) -> list[float]:
     twice = sorted({one for one in lmbdas if lmbdas.count(one) > 1})
     if twice:
         raise UsageError(f"lambda={lmbdas}: {twice[0]!r} is there twice; give each rate once")
-    return lmbdas
+    return sorted(lmbdas)
 
 
 def _parse_lambda(value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,26 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.errors import UsageError, check_number
+from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
 from bottlenecks.processes import leave
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
-from bottlenecks.tracking import close, in_sweep, log_file
+from bottlenecks.tracking import close, in_sweep, log_file, offline_folders
 from bottlenecks.training.best import BestStates
-from bottlenecks.training.cache import GIB, CachePlan, cache_frozen
+from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.dashboard import Dashboard
+from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.folding import fold_batch_norm
-from bottlenecks.training.ladder import build_units, fit, keep
+from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
+from datamodules.base import PictureDataModule
 
+PRECISIONS_OF_TRAINING = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
+MOST_GIB = 2**30
 LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
 
 
@@ -55,6 +60,17 @@ class TrainingPlan:
             UsageError: one cannot be used.
         """
         training = cfg.training
+        for name, weight in cfg.loss.items():
+            check_number(f"loss.{name}", weight)
+        if (precision := str(cfg.trainer.precision)) not in PRECISIONS_OF_TRAINING:
+            known = ", ".join(PRECISIONS_OF_TRAINING)
+            raise UsageError(f"trainer.precision={precision}: rates are counted in 32 bits or more; expected {known}")
+        for name in ("warm_start", "fold_batch_norm"):
+            check_flag(f"training.{name}", training[name])
+        if training.cache_precision not in PRECISIONS:
+            raise UsageError(
+                f"training.cache_precision={training.cache_precision}: expected 32, or 16 for half the space"
+            )
         for name in ("epochs", "calibration_images"):
             check_number(f"training.{name}", training[name], 1, whole=True)
         if training.rates_per_pass is not None:
@@ -97,6 +113,7 @@ def train_rates(
     loggers = [open_logger(cfg, "train", name, experiment.title) for name in names]
     dashboard = Dashboard(summary, experiment.title)
     trainer = make_trainer(cfg, [best, state, dashboard], [logger for logger in loggers if logger])
+    check_processes(trainer, experiment.datamodule)
     module, data = assemble(cfg, experiment, lmbdas, plan, trainer)
     fit(module, data, trainer, state, start)
     written = keep(
@@ -107,6 +124,8 @@ def train_rates(
         log_file(logger, f"{experiment.title}/{path.stem}", "rate", path, info.metrics)
     for logger in [*loggers, summary]:
         close(logger)
+    if folders := offline_folders([*loggers, summary]):
+        say(f"W&B was offline; upload with: wandb sync {' '.join(map(str, folders))}")
     leave()
     return written
 
@@ -122,13 +141,14 @@ def assemble(
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
     layout = torch.channels_last if plan.is_channels_last(network.feature_shape) else torch.contiguous_format
     network = network.to(memory_format=layout)
-    with trainer.precision_plugin.forward_context():
-        cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
-    features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
+    with loaders_may_die(lambda: "before the first epoch; start again"):
+        with trainer.precision_plugin.forward_context():
+            cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
+        features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
     units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
     loss = RateDistortionLoss(experiment.task, plain(cfg.loss), features.variance)
-    passes = cfg.training.rates_per_pass
-    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes)
+    passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
+    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision)
     module.units.to(memory_format=layout)
     return module, cached or pictures
 
@@ -138,18 +158,39 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Seq
     return instantiate(
         cfg.trainer,
         max_epochs=cfg.training.epochs,
-        callbacks=[*callbacks],
+        callbacks=[*callbacks, EpochLines()],
         logger=[*loggers] or False,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
+        num_sanity_val_steps=0,  # it would be taken for the first epoch's judgement
     )
+
+
+def check_processes(trainer: pl.Trainer, pictures: PictureDataModule) -> None:
+    """Refuse processes that would all do the same, or have nothing to do.
+
+    Raises:
+        UsageError: a launcher started several and the trainer uses one, or there are fewer pictures than processes.
+    """
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > trainer.world_size:
+        raise UsageError(
+            f"{started} processes were started and the trainer uses {trainer.world_size}: all would train the same; "
+            f"give trainer=ddp trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started)}"
+        )
+    for split in ("train", "val"):
+        count = len(pictures.pictures(split))
+        if count < trainer.world_size:
+            raise UsageError(f"{trainer.world_size} processes for {count} pictures ({split}); start fewer")
 
 
 def _plan_cache(cfg: DictConfig) -> CachePlan | None:
     choice = _choice(cfg, "cache_features")
     for name in ("cache_memory_gib", "cache_disk_gib"):
         check_number(f"training.{name}", cfg.training[name])
-    memory, disk = (int(cfg.training[f"cache_{place}_gib"] * GIB) for place in ("memory", "disk"))
+    memory, disk = (int(min(cfg.training[f"cache_{place}_gib"], MOST_GIB) * GIB) for place in ("memory", "disk"))
+    if not cfg.paths.cache:
+        raise UsageError(f"paths.cache={cfg.paths.cache}: expected a folder")
     plan = CachePlan(Path(cfg.paths.cache), memory, disk, cfg.training.cache_precision, choice is True)
     return plan if choice else None
 

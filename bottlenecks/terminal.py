@@ -20,6 +20,7 @@ def say(message: str) -> None:
     """Print a line; one that is longer than the terminal is left whole, so that paths can be copied."""
     if is_main():
         Console(soft_wrap=True, highlight=False, markup=False).print(message)
+        sys.stdout.flush()
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -30,7 +31,9 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
         description: stands before the bar.
         total: how many there are, where they cannot be counted.
     """
-    yield from track(items, description, total, transient=True, disable=not is_main())
+    console = Console()
+    hidden = not is_main() or not (console.is_terminal or console.is_jupyter)
+    yield from track(items, description, total, transient=True, disable=hidden)
 
 
 def show(table: Table) -> None:

@@ -71,15 +71,15 @@ def wandb_mode(base_url: str) -> str:
     return "online" if known else "offline"
 
 
-def csv_logger(folder: Path, name: str, **_: Any) -> Logger:
-    """Write `metrics.csv` into a folder of the run's name."""
-    return CSVLogger(str(folder), name=name, version="")
+def csv_logger(folder: Path, name: str, group: str, **_: Any) -> Logger:
+    """Write `metrics.csv` into `<group>/<name>/version_<n>`."""
+    return CSVLogger(str(folder / group), name=name)
 
 
-def tensorboard_logger(folder: Path, name: str, **_: Any) -> Logger:
-    """Write TensorBoard events; TensorBoard is an optional extra."""
+def tensorboard_logger(folder: Path, name: str, group: str, **_: Any) -> Logger:
+    """Write TensorBoard events into `<group>/<name>/version_<n>`; TensorBoard is an optional extra."""
     try:
-        return TensorBoardLogger(str(folder), name=name, version="", default_hp_metric=False)
+        return TensorBoardLogger(str(folder / group), name=name, default_hp_metric=False)
     except ModuleNotFoundError:
         raise UsageError(
             "logger=tensorboard: TensorBoard is not installed; pip install 'bottlenecks[tensorboard]'"
@@ -146,6 +146,13 @@ def log_file(logger: Logger | None, name: str, kind: str, path: Path, metadata: 
         artifact = wandb.Artifact(name.replace("=", "-").replace("/", "-"), type=kind, metadata=dict(metadata))
         artifact.add_file(str(path))
         logger.experiment.log_artifact(artifact)
+
+
+def offline_folders(loggers: Sequence[Logger | None]) -> list[Path]:
+    """Name the folders of W&B runs that wait for `wandb sync`."""
+    runs = [logger.experiment for logger in loggers if isinstance(logger, WandbLogger)]
+    folders = [Path(run.dir).parent for run in runs if run.offline and not run.disabled]
+    return [folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder for folder in folders]
 
 
 def close(logger: Logger | None) -> None:

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import check_flag, check_number
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
 from datamodules.dataset import PictureDataset
@@ -91,10 +91,13 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UsageError(f"data.batch_size={batch_size}: must be a number of pictures from 1 up")
-        if views is not None and views < 1:
-            raise UsageError(f"data.views={views}: must be a number from 1 up, or null for new views each epoch")
+        check_number("data.batch_size", batch_size, 1, whole=True)
+        if num_workers is not None:
+            check_number("data.num_workers", num_workers, whole=True)
+        if views is not None:
+            check_number("data.views", views, 1, whole=True)
+        for flag, value in (("augment", augment), ("flip", flip), ("skip_damaged", skip_damaged)):
+            check_flag(f"data.{flag}", value)
         self.name = name
         self.root = root
         self.location = f"data={name}" if root is None else f"data.root={root}"

@@ -37,7 +37,7 @@ def test_a_login_kept_for_this_server_means_online(tmp_path: Path) -> None:
 
 
 def test_other_loggers_pass_over_what_they_cannot_show(tmp_path: Path) -> None:
-    for logger in (None, csv_logger(tmp_path, "run")):
+    for logger in (None, csv_logger(tmp_path, "run", "group")):
         log_table(logger, "table", ["a"], [[1]])
         log_picture(logger, "picture", tmp_path / "none.png")
         log_file(logger, "rate", "rate", tmp_path / "none", {})

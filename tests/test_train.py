@@ -110,6 +110,79 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert not (path.parent / ".resume").exists()
 
 
+def test_a_resumed_ladder_may_be_listed_in_another_order(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("data.limit_train=128", "data.limit_val=50")
+    other = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copytree(root / "checkpoints", other / "checkpoints")
+    expected = run(other, *options, "lambda=[0.001,0.1]")
+    interrupt(root, monkeypatch, 0, *options, "lambda=[0.001,0.1]")
+    written = run(root, *options, "lambda=[0.1,0.001]", "resume=true")
+    assert {path.name: path.read_bytes() for path in written} == {path.name: path.read_bytes() for path in expected}
+
+
+def test_resume_refuses_another_number_of_processes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumeState, "setup", lambda self, *_, **__: setattr(self, "world_size", 2))
+        interrupt(root, monkeypatch, 0)
+    with pytest.raises(UsageError, match=r"was made by 2 processes, these are 1; start as many, or start anew"):
+        run(root, "resume=true")
+
+
+def test_many_rates_fit_in_a_file_name(tmp_path: Path) -> None:
+    lmbdas = [10 ** (-4 + index / 20) for index in range(64)]
+    name = ResumeState(tmp_path, lmbdas, {}).path.name
+    assert len(name) < 100 and name == ResumeState(tmp_path, lmbdas[::-1], {}).path.name
+    assert name != ResumeState(tmp_path, lmbdas[1:], {}).path.name
+
+
+def test_a_file_of_another_rate_is_not_kept_for_this_one(root: Path) -> None:
+    (path,) = run(root, "data.limit_train=64")
+    shutil.copy(path, path.with_name("lambda=0.5.safetensors"))
+    with pytest.raises(UsageError, match=r"lambda=0\.5\.safetensors: holds lambda=0\.01; name it so"):
+        run(root, "data.limit_train=64", "lambda=0.5")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("overwrite=no", r"overwrite=no: expected true or false"),
+        ("resume=maybe", r"resume=maybe: expected true or false"),
+        ("training.warm_start=off", r"training.warm_start=off: expected true or false"),
+        ("data.augment=on", r"data.augment=on: expected true or false"),
+        ("data.views=1.5", r"data.views=1.5: expected a whole number"),
+        ("data.num_workers=-1", r"data.num_workers=-1: expected a whole number of at least 0"),
+        ("loss.kd=nan", r"loss.kd=nan: expected a number"),
+        ("loss.ce=abc", r"loss.ce=abc: expected a number"),
+        ("paths.cache=null", r"paths.cache=None: expected a folder"),
+        ("trainer.precision=bf16-true", r"trainer.precision=bf16-true: rates are counted in 32 bits or more"),
+        ("+trainer.limit_val_batches=0", r"no epoch ended in a judgement on the held-back pictures"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(root: Path, override: str, message: str) -> None:
+    with pytest.raises(Exception, match=message) as error:
+        run(root, "training.epochs=1", "data.limit_train=64", override)
+    assert isinstance(error.value.__cause__ or error.value, UsageError)  # Hydra wraps what a constructor raises
+
+
+def test_processes_that_would_all_do_the_same_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match=r"4 processes were started and the trainer uses 1.*trainer.devices=4"):
+        run(root)
+
+
+def test_a_huge_cache_limit_is_no_limit(root: Path) -> None:
+    assert run(root, "training.epochs=1", "data.limit_train=64", "training.cache_memory_gib=1e308")
+
+
+def test_a_file_gets_a_line_an_epoch(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(root, "data.limit_train=64")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch ")]
+    assert [line.split(":")[0] for line in lines] == ["Epoch 1 of 2", "Epoch 2 of 2"]
+    assert all("val_loss" in line for line in lines)
+
+
 def test_resume_refuses_other_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(root, monkeypatch, 0)
     with pytest.raises(UsageError, match=r"made with other settings \(loss.ce 0.0 -> 1.0\)"):
@@ -138,7 +211,7 @@ def test_resume_refuses_another_backbone(root: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_interrupted_run_is_not_discarded_unasked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(root, monkeypatch, 0)
-    with pytest.raises(UsageError, match=r"an interrupted run lies at .*resume=true, or discard it with overwrite"):
+    with pytest.raises(UsageError, match=r"an interrupted run, .*lies at .*resume=true, or discard it with overwrite"):
         run(root)
     state = root / FOLDER / ".resume" / "lambda=0.01.ckpt"
     (state.parent / f".{state.name}.123.tmp").write_bytes(b"left by a kill")
@@ -164,7 +237,7 @@ def test_an_interrupt_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPa
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bottlenecks.training.module.LadderModule.on_train_epoch_end", press_control_c)
-    with pytest.raises(UsageError, match=r"interrupted in epoch 0; go on with resume=true"):
+    with pytest.raises(UsageError, match=r"interrupted in epoch 1; go on with resume=true"):
         run(root)
 
 
@@ -182,7 +255,7 @@ def test_a_killed_loading_process_is_named_and_nothing_is_lost(root: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(LadderModule, "training_step", kill)
         with pytest.raises(
-            UsageError, match=r"data.num_workers: a loading process was killed in epoch 1 .*resume=true"
+            UsageError, match=r"data.num_workers: a loading process was killed .*in epoch 2; go on with resume=true"
         ):
             run(root, *options)
     assert len(run(root, *options, "resume=true")) == 1
@@ -255,11 +328,14 @@ def test_a_loss_that_is_never_finite_is_an_error_and_writes_nothing(root: Path) 
 
 def test_loggers_get_every_rates_series_under_the_same_keys(root: Path) -> None:
     run(root, "logger=csv", "lambda=[0.01,0.02]")
-    headers = [path.read_text().splitlines()[0] for path in sorted((root / "logs").rglob("lambda=*/metrics.csv"))]
+    headers = [
+        path.read_text().splitlines()[0]
+        for path in sorted((root / "logs/tiny/body/digits").glob("lambda=*/version_0/metrics.csv"))
+    ]
     assert len(headers) == 2 and headers[0] == headers[1]
     for key in ("train/bpp", "val/bpp", "val/bits_per_element", "val/accuracy", "val/agreement", "val/distortion_kd"):
         assert key in headers[0].split(",")
-    (summary,) = (root / "logs").rglob("summary/metrics.csv")
+    (summary,) = (root / "logs").rglob("summary/version_0/metrics.csv")
     keys = summary.read_text().splitlines()[0].split(",")
     assert {"val_loss", "lambda=0.01/val/bpp", "lambda=0.02/val/loss"} <= set(keys)
 

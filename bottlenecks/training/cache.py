@@ -85,8 +85,6 @@ def cache_frozen(
             "training.cache_features=true: data.augment=true draws new views each epoch; data.views=4 keeps to four "
             "a picture, data.augment=false to one, or training.cache_features=false"
         )
-    if plan.precision not in PRECISIONS:
-        raise UsageError(f"training.cache_precision={plan.precision}: expected 32, or 16 for half the space")
     counts: dict[Split, int] = {"train": views * len(pictures.pictures("train")), "val": len(pictures.pictures("val"))}
     example = _example(network, pictures, device)
     row = _row_bytes(example, plan.precision)
@@ -94,7 +92,7 @@ def cache_frozen(
     held = size <= plan.memory
     if not held and not plan.required:
         return None
-    text = f"{sum(counts.values())} rows of {row / 1024:,.0f} KiB, {size / GIB:.2f} GiB"
+    text = _describe(sum(counts.values()), row)
     if not held and size > plan.disk:
         raise UsageError(
             f"training.cache_features=true: {text}, more than training.cache_memory_gib={plan.memory / GIB:g} and "
@@ -105,7 +103,7 @@ def cache_frozen(
     splits: dict[Split, CachedSplit] = {}
     for split, count in counts.items():
         make = _Maker(network, pictures, split, device, count, example, plan.precision)
-        rows = make.in_memory() if held else make.on_disk(plan.folder, key, text)
+        rows = make.in_memory() if held else make.on_disk(plan.folder, key, _describe(count, row))
         splits[split] = CachedSplit(rows, len(pictures.pictures(split)), example.num_pixels)
     return CachedDataModule(pictures, splits)
 
@@ -147,8 +145,10 @@ class _Maker:
                 for leftover in root.glob(f".{folder.name}.*.tmp"):  # of a process killed while writing
                     shutil.rmtree(leftover)
                 if not folder.exists():
-                    say(f"Caching features in {folder}: {text} in all")
+                    say(f"Caching features in {folder}: {text}")
                     self._write(folder, described)
+                else:
+                    say(f"Using the features cached in {folder}")
                 return self._read(folder, described)
         except OSError as error:
             problem = "no room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or reason(error)
@@ -172,7 +172,7 @@ class _Maker:
         anew = f"remove {folder} to make it anew, or training.cache_features=false"
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
-            key, sums = manifest["key"], manifest["sums"]
+            key, sums = manifest["key"], dict(manifest["sums"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder}: damaged ({reason(error)}); {anew}") from None
         if key != json.loads(json.dumps(described)):
@@ -225,6 +225,10 @@ def _row_bytes(example: FrozenBatch, precision: int) -> int:
         + example.teacher.numel() * 4
         + example.targets.numel() * example.targets.element_size()
     )
+
+
+def _describe(count: int, row_bytes: int) -> str:
+    return f"{count} rows of {row_bytes / 1024:,.0f} KiB, {count * row_bytes / GIB:.2f} GiB"
 
 
 def _num_elements(shape: Sequence[int]) -> int:

@@ -48,7 +48,7 @@ class Dashboard(pl.Callback):
         for lmbda, unit in zip(pl_module.lmbdas, pl_module.units, strict=True):
             assert isinstance(unit, BottleneckUnit)
             with torch.no_grad():
-                log_histogram(self.logger, f"symbols/lambda={lmbda!r}", unit.symbols(features), step)
+                log_histogram(self.logger, f"symbols/lambda={lmbda!r}", torch.from_numpy(unit.symbols(features)), step)
                 bits = unit.bits_per_channel(features).sort(descending=True).values
             log_figure(self.logger, f"bits_per_channel/lambda={lmbda!r}", _bars(bits.tolist()), step)
 

@@ -27,7 +27,19 @@ class FrozenBatch(NamedTuple):
 
 
 @torch.no_grad()
-def pass_frozen(network: SplitNetwork, images: Tensor, targets: Tensor) -> FrozenBatch:
-    """Pass pictures (N, 3, H, W) through head and tail."""
+def pass_frozen(
+    network: SplitNetwork, images: Tensor, targets: Tensor, precision: torch.dtype = torch.float32
+) -> FrozenBatch:
+    """Pass pictures (N, 3, H, W) through head and tail.
+
+    Args:
+        network: the cut network.
+        images: on its device.
+        targets: (N,).
+        precision: that a cache would keep the features in; they are rounded to it, cache or not.
+    """
     features = network.head(images)
-    return FrozenBatch(features, network.tail(features), targets, images.shape[-2] * images.shape[-1])
+    teacher = network.tail(features)
+    if precision != torch.float32:
+        features = features.to(precision).float()
+    return FrozenBatch(features, teacher, targets, images.shape[-2] * images.shape[-1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, rate_path, read_info, save_rate
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import Interrupted, UsageError
 from bottlenecks.processes import is_main
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
@@ -40,7 +41,10 @@ def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any
         if overwrite or not path.exists():
             todo.append(lmbda)
             continue
-        changes = differences(_read_kept(path).training, settings)
+        info = _read_kept(path)
+        if info.lmbda != lmbda:
+            raise UsageError(f"{path}: holds lambda={info.lmbda!r}; name it so, move it away, or overwrite=true")
+        changes = differences(info.training, settings)
         if changes:
             raise UsageError(
                 f"{path} is finished and was trained otherwise ({changes}); train it anew with overwrite=true, or "
@@ -100,21 +104,32 @@ def fit(
         start: what to go on from, or None to begin.
 
     Raises:
-        UsageError: training was cut short.
+        UsageError: training was cut short; `Interrupted` where it was told to stop.
     """
     if start is None:
         state.remove()
     module.train()
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=start)
+        with loaders_may_die(lambda: f"in epoch {trainer.current_epoch + 1}; go on with resume=true"):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=start)
     except SystemExit:  # how Lightning ends after a signal
-        raise UsageError(f"interrupted in epoch {trainer.current_epoch}; go on with resume=true") from None
+        raise Interrupted(f"interrupted in epoch {trainer.current_epoch + 1}; go on with resume=true") from None
+
+
+@contextmanager
+def loaders_may_die(moment: Callable[[], str]) -> Iterator[None]:
+    """Turn the death of a loading process into an error that says when, and the way out.
+
+    Raises:
+        UsageError: one died.
+    """
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise UsageError(
-            f"data.num_workers: a loading process was killed in epoch {trainer.current_epoch} (out of memory?); go on "
-            "with resume=true, and fewer processes"
+            f"data.num_workers: a loading process was killed (out of memory? fewer of them need less) {moment()}"
         ) from None
 
 
@@ -138,6 +153,8 @@ def keep(
     Raises:
         UsageError: a rate's loss never was finite; the finite ones are written first.
     """
+    if not best.states:
+        raise UsageError("no epoch ended in a judgement on the held-back pictures; let trainer validate every epoch")
     written = {}
     for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
         assert isinstance(unit, BottleneckUnit)

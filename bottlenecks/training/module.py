@@ -66,6 +66,7 @@ class LadderModule(pl.LightningModule):
         optimiser: learning rates and schedule.
         seed: of the noise.
         rates_per_pass: how many rates go through the tail at once, which bounds its activations; None for all.
+        precision: that the features are rounded to, as a cache would keep them.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class LadderModule(pl.LightningModule):
         optimiser: OptimiserConfig,
         seed: int,
         rates_per_pass: int | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.network, self.task = network, task
+        self.network, self.task, self.precision = network, task, precision
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
@@ -109,7 +111,7 @@ class LadderModule(pl.LightningModule):
 
     def look(self, batch: Batch) -> FrozenBatch:
         """Pass pictures through the frozen network, unless that was done before."""
-        return batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch)
+        return batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch, self.precision)
 
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
         frozen = self.look(batch)
@@ -153,7 +155,7 @@ class LadderModule(pl.LightningModule):
         for logger, row in zip(self.loggers, figures, strict=False):  # only one process has loggers
             logger.log_metrics({**row, "lr": self._learning_rate(), "epoch": self.current_epoch}, self.global_step)
         loss = sum(row["val/loss"] for row in figures) / len(figures)
-        self.log("val_loss", loss, prog_bar=True, logger=False, sync_dist=False)
+        self.log("val_loss", loss, prog_bar=True, logger=False, sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         """Begin the next epoch's figures."""

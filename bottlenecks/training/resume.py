@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.processes import is_main
+from bottlenecks.terminal import say
 from bottlenecks.weights import write_atomically
 
 
@@ -26,9 +28,9 @@ class ResumeState(pl.Callback):
     """
 
     def __init__(self, folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any]) -> None:
-        stem = "lambda=" + ",".join(repr(lmbda) for lmbda in sorted(lmbdas))
-        self.path = folder / ".resume" / f"{stem}.ckpt"
+        self.path = folder / ".resume" / f"{_stem(lmbdas)}.ckpt"
         self.settings = dict(settings)
+        self.world_size = 1
 
     def find(self, resume: bool, overwrite: bool) -> Path | None:
         """Give the state to go on from, or None where the run is to begin.
@@ -44,11 +46,12 @@ class ResumeState(pl.Callback):
             return None
         if not resume:
             raise UsageError(
-                f"an interrupted run lies at {self.path}; go on with resume=true, or discard it with overwrite=true"
+                f"an interrupted run, or one that another process is at, lies at {self.path}; go on with resume=true, "
+                "or discard it with overwrite=true"
             )
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-            stored = content["callbacks"][self.state_key]["settings"]
+            stored, epoch = content["callbacks"][self.state_key]["settings"], int(content["epoch"])
         except Exception as error:  # damaged files end in errors of many kinds
             raise UsageError(
                 f"resume=true: {self.path} is damaged ({reason(error)}); start anew with overwrite=true"
@@ -59,11 +62,28 @@ class ResumeState(pl.Callback):
                 f"resume=true: {self.path} was made with other settings ({changes}); "
                 "give those again, or start anew with overwrite=true"
             )
+        say(f"Going on after epoch {epoch + 1}, from {self.path}")
         return self.path
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Note how many processes there are: with another number, epochs have other steps."""
+        self.world_size = trainer.world_size
 
     def state_dict(self) -> dict[str, Any]:
         """Put the settings into the state itself."""
-        return {"settings": self.settings}
+        return {"settings": self.settings, "world_size": self.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a state of another number of processes.
+
+        Raises:
+            UsageError: it is.
+        """
+        if state_dict["world_size"] != self.world_size:
+            raise UsageError(
+                f"resume=true: {self.path} was made by {state_dict['world_size']} processes, these are "
+                f"{self.world_size}; start as many, or start anew with overwrite=true"
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the state of the epoch that has just ended."""
@@ -78,6 +98,12 @@ class ResumeState(pl.Callback):
             leftover.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
+
+
+def _stem(lmbdas: Sequence[float]) -> str:
+    """Name a set of rates, in a length that file systems take."""
+    stem = "lambda=" + ",".join(repr(lmbda) for lmbda in sorted(lmbdas))
+    return stem if len(stem) <= 100 else f"{len(lmbdas)}-rates-{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.coder import Coder, SymbolTables
+from bottlenecks.coder import Coder, Int32Array, SymbolTables
 from bottlenecks.errors import UsageError
 from bottlenecks.framing import Framing
 
@@ -50,6 +50,7 @@ class BottleneckUnit(nn.Module, ABC):
             )
         self.feature_shape = tuple(int(size) for size in feature_shape)
         self._framing: Framing | None = None
+        self._grid: np.ndarray | None = None  # the medians of a finished unit
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -135,6 +136,7 @@ class BottleneckUnit(nn.Module, ABC):
             raise ValueError(f"tables of {tables.num_channels} channels, the latent has {len(self.medians)}")
         height, width = self.feature_shape[1:]
         self._framing = Framing(Coder(tables), (height, width), self.latent_size, MAX_SCALE)
+        self._grid = self.medians.cpu().numpy().copy()
         self.eval()
 
     def steps(self, features: Tensor) -> Tensor:
@@ -142,18 +144,21 @@ class BottleneckUnit(nn.Module, ABC):
         medians = self.medians
         return (self.encode(features).to(medians) - medians).round()
 
-    @torch.no_grad()
-    def symbols(self, features: Tensor) -> Tensor:
-        """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w) int32.
+    def symbols(self, features: Tensor) -> Int32Array:
+        """Quantise features (N, C, H, W) to the symbols that are coded, (N, K, h, w).
 
         Raises:
             ValueError: the latent is not finite, or beyond what 32 bits hold.
         """
-        steps = self.steps(features)
-        lowest, highest = (float(extreme) for extreme in steps.aminmax())
-        if not (-(2**31) <= lowest and highest < 2**31):
+        with torch.no_grad():
+            y = self.encode(features)
+        y = y if y.dtype == torch.float64 else y.float()
+        grid = self.medians.cpu().numpy() if self._grid is None else self._grid
+        steps = y.cpu().numpy() - grid  # numpy: a call of torch costs as much as all of a small latent
+        np.rint(steps, out=steps)
+        if not (-(2**31) <= steps.min() and steps.max() < 2**31):
             raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
-        return steps.to(torch.int32)
+        return steps.astype(np.int32)
 
     @torch.no_grad()
     def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
@@ -171,7 +176,7 @@ class BottleneckUnit(nn.Module, ABC):
         """
         height, width = features.shape[-2:]
         self.framing.check_size((height, width))
-        return [self.framing.write(one, (height, width)) for one in self.symbols(features).cpu().numpy()]
+        return [self.framing.write(one, (height, width)) for one in self.symbols(features)]
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Decode byte strings of features of one size into (N, C, H, W).
@@ -183,4 +188,8 @@ class BottleneckUnit(nn.Module, ABC):
         sizes = {size for _, size in decoded}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        return self.reconstruct(torch.from_numpy(np.stack([latent for latent, _ in decoded])), sizes.pop())
+        assert self._grid is not None, "a unit with a framing has a grid"
+        y_hat = np.stack([latent for latent, _ in decoded]).astype(self._grid.dtype)
+        y_hat += self._grid
+        with torch.no_grad():
+            return self.decode(torch.from_numpy(y_hat).to(next(self.parameters()).device), sizes.pop())

@@ -129,7 +129,7 @@ def test_limits_are_for_quick_looks(folder, load):
         ("held_back", 0, r"data\.held_back=0: takes 0 of 24 pictures"),
         ("test_part", 1.0, r"data\.test_part=1\.0: takes 30 of 30 pictures"),
         ("limit_train", 0, r"data\.limit_train=0: must be a number of pictures from 1"),
-        ("batch_size", 0, r"data\.batch_size=0: must be"),
+        ("batch_size", 0, r"data\.batch_size=0: expected a whole number"),
         ("image_size", [4, -4], r"data\.image_size=\[4, -4\]: must be a number of pixels"),
     ],
 )

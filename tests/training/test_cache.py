@@ -49,6 +49,12 @@ def test_in_memory_on_disk_and_without_give_the_same_unit(root: Path, augmented:
     assert run(root, *ON_DISK, *augmented) == without
 
 
+def test_half_precision_gives_the_same_unit_cached_or_not(root: Path) -> None:
+    half = "training.cache_precision=16"
+    assert run(root, half, "training.cache_features=true") == run(root, half, "training.cache_features=false")
+    assert run(root, half) != run(root)
+
+
 def test_auto_caches_what_memory_holds_and_what_repeats(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*overrides: str) -> bool:
         run(root, *overrides)
@@ -64,7 +70,8 @@ def test_files_are_made_once_and_found_again(root: Path, capsys: pytest.CaptureF
     run(root, *ON_DISK)
     assert "Caching features in" in capsys.readouterr().out
     run(root, *ON_DISK, "lambda=0.02", "unit.name=other")
-    assert "Caching features in" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Caching features in" not in said and said.count("Using the features cached in") == 2
     run(root, *ON_DISK, "data.limit_val=32")
     assert len(list((root / "cache").glob("*/manifest.json"))) == 3  # the training rows are the same
 
@@ -93,12 +100,15 @@ def test_half_precision_takes_half_the_room(root: Path) -> None:
     assert size() == 2 * size("training.cache_precision=16") == 256 * 16 * 8 * 8 * 4
 
 
-@pytest.mark.parametrize("damage", ["features", "teacher", "manifest.json", "missing"])
+@pytest.mark.parametrize("damage", ["features", "teacher", "manifest.json", "missing", "sums"])
 def test_damaged_files_are_refused(root: Path, damage: str) -> None:
     run(root, *ON_DISK)
     (folder,) = (root / "cache").glob("train-*")
     if damage == "missing":
         (folder / "features").unlink()
+    elif damage == "sums":
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "sums": None}))
     else:
         content = bytearray((folder / damage).read_bytes())
         content[len(content) // 2] ^= 0xFF
