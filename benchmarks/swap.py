@@ -7,6 +7,7 @@ the ten rates add over the size of their files, that of the network over its wei
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import statistics
 import tempfile
@@ -17,10 +18,10 @@ import torch
 
 from bottlenecks.architecture import BackboneSpec, build_network
 from bottlenecks.backbone import Backbone
-from bottlenecks.checkpoint import Ladder, Rate, RateInfo, find_rates, rate_path, save_rate
+from bottlenecks.checkpoint import Ladder, Rate, RateInfo, find_rates, load_rate, rate_path, save_rate
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.split import cut
+from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.units import make_unit
 
 RATES = 10
@@ -33,8 +34,18 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
-def write_ladder(folder: Path, backbone: Backbone, feature_shape: tuple[int, ...]) -> None:
+def make_network() -> tuple[Backbone, SplitNetwork]:
+    """Build ResNet-50 with random weights, and cut it."""
+    torch.manual_seed(0)
+    spec = BackboneSpec("resnet50", architecture="resnet50")
+    backbone = Backbone(build_network(spec, 10), spec, LOOK, (), "random")
+    return backbone, cut(backbone.network, "layer3", torch.zeros(1, 3, 32, 32))
+
+
+def write_ladder(folder: str) -> None:
     """Write ten rates with random weights."""
+    backbone, network = make_network()
+    feature_shape = network.feature_shape
     for index in range(RATES):
         torch.manual_seed(index)
         config = {"feature_shape": list(feature_shape), "init_scale": 2.0 + index}
@@ -57,31 +68,38 @@ def write_ladder(folder: Path, backbone: Backbone, feature_shape: tuple[int, ...
             training={},
             training_hash="",
         )
-        save_rate(rate_path(folder, info.lmbda), Rate(unit, info))
+        save_rate(rate_path(Path(folder), info.lmbda), Rate(unit, info))
+
+
+def use(bottleneck: BottleneckNetwork) -> None:
+    """Send a picture at every rate, twice."""
+    for lmbda in [*bottleneck.ladder, *bottleneck.ladder]:
+        bottleneck.lmbda = lmbda
+        bottleneck.decode(bottleneck.encode(torch.rand(1, 3, 32, 32)))
 
 
 def main() -> None:
     """Measure, and print."""
-    spec = BackboneSpec("resnet50", architecture="resnet50")
-    backbone = Backbone(build_network(spec, 10), spec, LOOK, (), "random")
-    network = cut(backbone.network, "layer3", torch.zeros(1, 3, 32, 32))
+    backbone, network = make_network()
     with tempfile.TemporaryDirectory() as folder:
-        write_ladder(Path(folder, "warm"), backbone, network.feature_shape)
-        Ladder.load(Path(folder, "warm"))  # what is allocated once is there
-        files = find_rates(Path(folder, "warm"))
+        # in another process: memory that it leaves behind would be taken for free
+        writer = multiprocessing.get_context("spawn").Process(target=write_ladder, args=(folder,))
+        writer.start()
+        writer.join()
+        size = sum(path.stat().st_size for path in find_rates(Path(folder)))
+        first = load_rate(find_rates(Path(folder))[0])
+        use(BottleneckNetwork(network, Ladder({first.info.lmbda: first})))  # what is allocated once is there
         before = resident_bytes()
-        bottleneck = BottleneckNetwork(network, Ladder.load(Path(folder, "warm")))
+        bottleneck = BottleneckNetwork(network, Ladder.load(folder))
         added = resident_bytes() - before
-        size = sum(path.stat().st_size for path in files)
-    images, times, lmbdas = torch.rand(1, 3, 32, 32), [], list(bottleneck.ladder)
-    before = resident_bytes()
+        before = resident_bytes()
+        use(bottleneck)
+        grown = resident_bytes() - before
+    times, lmbdas = [], list(bottleneck.ladder)
     for index in range(1000):
         start = time.perf_counter()
         bottleneck.lmbda = lmbdas[index % RATES]
         times.append(time.perf_counter() - start)
-        if index < 2 * RATES:
-            bottleneck.decode(bottleneck.encode(images))
-    grown = resident_bytes() - before
     weights = sum(tensor.nbytes for tensor in backbone.network.state_dict().values())
     print(f"ten files of {size / 2**20:.2f} MiB add {added / 2**20:.2f} MiB; using all adds {grown / 2**20:.2f} MiB")
     result = {

@@ -49,7 +49,12 @@ class Device:
             BundleError: there is no such rate.
         """
         (latent,) = self.symbols(features, lmbda)
-        return self._framings[lmbda].write(latent, self._framings[lmbda].size)
+        return self.write(latent, lmbda)
+
+    def write(self, latent: npt.NDArray[np.int32], lmbda: float) -> bytes:
+        """Code the symbols (K, h, w) of one picture, header included."""
+        framing = self._framings[lmbda]
+        return framing.write(latent, framing.size)
 
     def check(self, lmbda: float) -> None:
         """Refuse a lambda that the bundle does not have."""

@@ -45,6 +45,9 @@ def picture_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+Command = Callable[..., list[str]]
+
+
 def without_torch(module: str, *arguments: str | Path) -> list[str]:
     """Give the command that runs a module in a process which refuses what a device does not have."""
     return [sys.executable, "-c", REFUSING, module, *map(str, arguments)]
@@ -60,16 +63,19 @@ def server(bundle_folder: Path) -> Iterator[str]:
 class serving:
     """Runs a server on a free port; gives its address and its process, and ends it."""
 
-    def __init__(self, bundle_folder: Path, *arguments: str) -> None:
+    def __init__(
+        self, bundle_folder: Path, *arguments: str, command: Command = without_torch, cwd: Path = REPOSITORY
+    ) -> None:
+        self.cwd = cwd
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.command = without_torch(
+        self.command = command(
             "bottlenecks.deploy.server", bundle_folder, "--port", str(self.port), "--threads", "1", *arguments
         )
 
     def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
-        self.process = subprocess.Popen(self.command, cwd=REPOSITORY, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(self.command, cwd=self.cwd, stderr=subprocess.PIPE)
         url = f"http://127.0.0.1:{self.port}"
         for _ in range(600):
             try:

@@ -1,0 +1,128 @@
+"""What a bundle costs a device and a server: python -m benchmarks.deploy dist/resnet50-layer3-digits PICTURE….
+
+For each picture, one thread, in turns: the device's head, unit encoder and coding; the server's decoding and tail; the
+whole network on the device; and sending the picture as JPEG at the network's input size, the network on the server.
+With these, how long an answer takes at 0.25, 1 and 10 Mbit/s. Without pictures, digits' evaluation pictures. The last
+line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from bottlenecks.deploy.bundle import HEAD, TAIL, Bundle
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.receiver import Receiver
+
+QUALITY = 90  # of the JPEG
+UPLINKS_KBPS = (250, 1000, 10_000)
+
+
+def digits(count: int) -> list[Image.Image]:
+    """Give pictures of scikit-learn's digits."""
+    from datamodules.digits import Digits
+
+    pictures = Digits(name="digits", batch_size=1, num_workers=0).pictures("test")
+    return [pictures[index] for index in range(min(count, len(pictures)))]
+
+
+def input_picture(bundle: Bundle, picture: Image.Image) -> Image.Image:
+    """Give what the network sees of a picture, before normalisation."""
+    look = bundle.preprocessing
+    array = look.to_array(picture) * np.array(look.std)[:, None, None] + np.array(look.mean)[:, None, None]
+    return Image.fromarray((255 * array.transpose(1, 2, 0)).round().clip(0, 255).astype(np.uint8))
+
+
+def to_jpeg(picture: Image.Image) -> bytes:
+    """Code at the default chroma subsampling; greyscale stays greyscale."""
+    grey = picture.convert("L")
+    same = np.array_equal(np.asarray(grey.convert("RGB")), np.asarray(picture))
+    buffer = io.BytesIO()
+    (grey if same else picture).save(buffer, format="jpeg", quality=QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[str, float]:
+    """Give medians over the pictures: milliseconds of each step, and bytes."""
+    device, receiver = Device(bundle, 1), Receiver(bundle, 1)
+    head, tail = bundle.graph(HEAD, 1), bundle.graph(TAIL, 1)
+    inputs = [input_picture(bundle, picture) for picture in pictures]
+    times: dict[str, list[float]] = {}
+    sizes: dict[str, list[int]] = {"unit_bytes": [], "jpeg_bytes": []}
+
+    def take(name: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = function()
+        times.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
+        return result
+
+    for index, (picture, seen) in enumerate(zip([pictures[0], *pictures], [inputs[0], *inputs], strict=True)):
+        features = take("head_ms", lambda picture=picture: device.features(picture))
+        symbols = take("encoder_ms", lambda features=features: device.symbols(features, lmbda))
+        stream = device.encode(features, lmbda)
+        take("coding_ms", lambda symbols=symbols: device.write(symbols[0], lmbda))
+        received = take("decoding_ms", lambda stream=stream: receiver.read(stream))
+        take("tail_ms", lambda received=received: receiver.infer([received]))
+        take("network_ms", lambda picture=picture: tail(head(bundle.preprocessing.to_array(picture)[None])))
+        jpeg = take("jpeg_ms", lambda seen=seen: to_jpeg(seen))
+        take(
+            "jpeg_server_ms",
+            lambda jpeg=jpeg: tail(head(bundle.preprocessing.to_array(Image.open(io.BytesIO(jpeg)))[None])),
+        )
+        sizes["unit_bytes"].append(len(stream))
+        sizes["jpeg_bytes"].append(len(jpeg))
+        if index == 0:  # warms up
+            times, sizes = {}, {name: [] for name in sizes}
+    return {name: statistics.median(values) for name, values in [*times.items(), *sizes.items()]}
+
+
+def answers(figures: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Give the milliseconds from a picture to its answer, without the network's own delay, for each uplink."""
+    device = figures["head_ms"] + figures["encoder_ms"] + figures["coding_ms"]
+    server = figures["decoding_ms"] + figures["tail_ms"]
+    rows = {"unit": {}, "JPEG": {}, "all on the device": {}}
+    for uplink in UPLINKS_KBPS:
+        name = f"{uplink / 1000:g} Mbit/s"
+        rows["unit"][name] = device + 8 * figures["unit_bytes"] / uplink + server
+        jpeg_way = 8 * figures["jpeg_bytes"] / uplink
+        rows["JPEG"][name] = figures["jpeg_ms"] + jpeg_way + figures["jpeg_server_ms"]
+        rows["all on the device"][name] = figures["network_ms"]
+    return rows
+
+
+def main() -> None:
+    """Measure a bundle, and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.deploy", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("pictures", type=Path, nargs="*")
+    parser.add_argument("--lambda", dest="lmbda", type=float, help="default: the finest")
+    parser.add_argument("--count", type=int, default=100, help="pictures at most; default: %(default)s")
+    options = parser.parse_args()
+    bundle = Bundle(options.bundle)
+    pictures = [Image.open(path) for path in options.pictures[: options.count]] or digits(options.count)
+    figures = measure(bundle, pictures, options.lmbda or max(bundle.rates))
+    rows = answers(figures)
+    table = Table(title="Milliseconds from the picture to the answer")
+    table.add_column("")
+    for name in next(iter(rows.values())):
+        table.add_column(name, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{value:.2f}" for value in row.values()))
+    Console(width=100).print(table)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
