@@ -50,11 +50,12 @@ def test_two_processes_judge_as_one_does(trained: Path, tmp_path: Path) -> None:
     assert one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [
         pytest.param(["train.py", "trainer=ddp"], id="lightning"),
-        pytest.param([*TORCHRUN, "train.py", "trainer=ddp"], id="torchrun", marks=pytest.mark.slow),
+        pytest.param([*TORCHRUN, "train.py", "trainer=ddp"], id="torchrun"),
     ],
 )
 def test_two_processes_train_as_one_does(trained: Path, tmp_path: Path, program: list[str]) -> None:

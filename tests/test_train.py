@@ -266,6 +266,7 @@ def test_resume_without_a_state_starts_from_the_beginning(root: Path, capsys: py
     assert "nothing to go on from" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> None:
     paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
     long = ("training.epochs=40", "data.limit_train=128", "data.limit_val=32", "training.calibration_images=64")
