@@ -88,6 +88,31 @@ def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[s
     return {name: statistics.median(values) for name, values in [*times.items(), *sizes.items()]}
 
 
+def compare(bundle: Bundle, pictures: list[Image.Image], checkpoints: Path) -> dict[str, int]:
+    """Count the symbols, and the pictures' classes, that ONNX Runtime and PyTorch see otherwise, over all rates."""
+    import torch
+
+    from bottlenecks.network import BottleneckNetwork
+
+    device, receiver, network = Device(bundle), Receiver(bundle), BottleneckNetwork.load(checkpoints)
+    transform = network.preprocessing.transform()
+    images = torch.stack([transform(picture) for picture in pictures])
+    features = np.concatenate([device.features(picture) for picture in pictures])
+    counts = dict.fromkeys(("symbols", "other_symbols", "answers", "other_answers"), 0)
+    with torch.no_grad():
+        theirs = network.network.head(images)
+    for lmbda, rate in network.ladder.items():
+        symbols = device.symbols(features, lmbda)
+        counts["symbols"] += symbols.size
+        counts["other_symbols"] += int((symbols != rate.unit.symbols(theirs)).sum())
+        outputs = receiver.infer([receiver.read(device.write(latent, lmbda)) for latent in symbols])
+        network.lmbda = lmbda
+        expected = network.decode(network.encode(images)).argmax(1).numpy()
+        counts["answers"] += len(outputs)
+        counts["other_answers"] += int((outputs.argmax(1) != expected).sum())
+    return counts
+
+
 def answers(figures: dict[str, float]) -> dict[str, dict[str, float]]:
     """Give the milliseconds from a picture to its answer, without the network's own delay, for each uplink."""
     device = figures["head_ms"] + figures["encoder_ms"] + figures["coding_ms"]
@@ -109,6 +134,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="*")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="default: the finest")
     parser.add_argument("--count", type=int, default=100, help="pictures at most; default: %(default)s")
+    parser.add_argument("--against", type=Path, help="rates in PyTorch, whose symbols are compared with the bundle's")
     options = parser.parse_args()
     bundle = Bundle(options.bundle)
     pictures = [Image.open(path) for path in options.pictures[: options.count]] or digits(options.count)
@@ -121,6 +147,8 @@ def main() -> None:
     for name, row in rows.items():
         table.add_row(name, *(f"{value:.2f}" for value in row.values()))
     Console(width=100).print(table)
+    if options.against is not None:
+        print(json.dumps(compare(bundle, pictures, options.against)))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 
