@@ -27,7 +27,7 @@ def export(cfg: DictConfig) -> Path:
     ladder = Ladder.load(folder_of(cfg))
     experiment = prepare(cfg, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
-    folder = Path(cfg.out or f"dist/{experiment.title.replace('/', '-')}")
+    folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
     export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment), experiment.backbone.spec.task)
     say(f"Wrote {folder}: {len(ladder)} rates")
     return folder

@@ -57,7 +57,8 @@ def to_jpeg(picture: Image.Image) -> bytes:
 def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[str, float]:
     """Give medians over the pictures: milliseconds of each step, and bytes."""
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    head, tail = bundle.graph(HEAD, 1), bundle.graph(TAIL, 1)
+    head = bundle.graph(HEAD, bundle.manifest.image_shape, 1)
+    tail = bundle.graph(TAIL, bundle.manifest.feature_shape, 1)
     inputs = [input_picture(bundle, picture) for picture in pictures]
     times: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {"unit_bytes": [], "jpeg_bytes": []}

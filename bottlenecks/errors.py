@@ -75,12 +75,16 @@ def check_flag(argument: str, value: object) -> None:
         raise UsageError(f"{argument}={value}: expected true or false")
 
 
-def check_number(argument: str, value: object, least: float = 0, whole: bool = False) -> None:
-    """Refuse what is no finite number of at least `least`.
+def check_number(
+    argument: str, value: object, least: float = 0, most: float = math.inf, *, whole: bool = False
+) -> None:
+    """Refuse what is no finite number from `least` to `most`.
 
     Raises:
         UsageError: it is not, or it is not whole where it has to be.
     """
     right = isinstance(value, int) if whole else isinstance(value, (int, float))
-    if isinstance(value, bool) or not right or not least <= value < math.inf:  # type: ignore[operator]
-        raise UsageError(f"{argument}={value}: expected a {'whole ' if whole else ''}number of at least {least:g}")
+    inside = right and not isinstance(value, bool) and least <= value <= most and value < math.inf  # type: ignore[operator]
+    if not inside:
+        bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise UsageError(f"{argument}={value}: expected a {'whole ' if whole else ''}number {bounds}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # a device turns pictures into arrays without torch
 Size: TypeAlias = "int | tuple[int, int]"
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
+MAX_PIXELS = 2**26  # of a resized picture
 SMALL_SIDE = 96  # pixels; up to here a picture loses too much in a random resized crop
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -244,6 +246,8 @@ def _resize(picture: Image.Image, size: Size | None, resampling: Image.Resamplin
         width, height = sides if picture.width <= picture.height else sides[::-1]
     else:
         height, width = size
+    if width * height > MAX_PIXELS:
+        raise UsageError(f"a picture of {picture.width}x{picture.height} becomes {width}x{height}: too long and thin")
     return picture if picture.size == (width, height) else picture.resize((width, height), resampling)
 
 
@@ -287,7 +291,7 @@ def _optional_size(argument: str, value: Any) -> Size | None:
 
 def _channels(argument: str, value: Any) -> tuple[float, float, float]:
     numbers = list(value) if isinstance(value, Sequence) else []
-    if len(numbers) != 3 or not all(isinstance(number, int | float) for number in numbers):
+    if len(numbers) != 3 or not all(isinstance(number, int | float) and abs(number) < math.inf for number in numbers):
         raise UsageError(f"{argument}={value}: must be three numbers, for red, green and blue")
     red, green, blue = (float(number) for number in numbers)
     return red, green, blue

@@ -161,6 +161,7 @@ def test_augmentation_needs_a_fixed_size():
         ({"crop": 0}, r"preprocessing\.crop=0: must be a number of pixels above 0"),
         ({"resize": "64"}, r"preprocessing\.resize=64: must be a number of pixels"),
         ({"resize": [1, 2, 3]}, r"preprocessing\.resize=\[1, 2, 3\]: must be"),
+        ({"mean": [0, 0, float("nan")]}, r"preprocessing\.mean=\[0, 0, nan\]: must be three numbers"),
         ({"mean": 0.5}, r"preprocessing\.mean=0\.5: must be three numbers"),
         ({"std": [1, 1, 0]}, r"preprocessing\.std=\[1\.0, 1\.0, 0\.0\]: each number must be above 0"),
         ({"interpolation": "cubic"}, r"preprocessing\.interpolation=cubic: unknown; there are nearest,"),
@@ -169,6 +170,12 @@ def test_augmentation_needs_a_fixed_size():
 def test_refuses_bad_values_by_name(changes, message):
     with pytest.raises(UsageError, match=message):
         Preprocessing.from_dict({**IMAGENET.to_dict(), **changes})
+
+
+def test_refuses_what_would_become_a_giant(photo) -> None:
+    with pytest.raises(UsageError, match=r"a picture of 100000x1 becomes 25600000x256: too long and thin"):
+        IMAGENET.to_array(Image.new("L", (100_000, 1)))
+    assert IMAGENET.to_array(photo).shape == (3, 224, 224)
 
 
 def test_refuses_missing_values_and_bad_image_sizes():

@@ -9,18 +9,48 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import Coded, Deadline, RateControl
-from bottlenecks.errors import UsageError, reason, run
+from bottlenecks.errors import UsageError, check_number, reason, run
 
+T = TypeVar("T")
+MAX_ANSWER_BYTES = 2**20
 PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
 TIMEOUT_SECONDS = 30.0
+
+
+class Answer(NamedTuple):
+    """What a server makes of a frame.
+
+    Attributes:
+        number: of the most probable class.
+        label: its name.
+        probability: its share.
+    """
+
+    number: int
+    label: str
+    probability: float
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Answer:
+        """Read a server's answer.
+
+        Raises:
+            ValueError: it is not what servers answer.
+        """
+        try:
+            best = content["classes"][0]
+            answer = cls(int(best["class"]), str(best["label"]), float(best["probability"]))
+        except Exception:  # whatever a foreign answer leads to
+            raise ValueError(f"answered {str(content)[:80]!r}") from None
+        return answer._replace(label=answer.label if answer.label.isprintable() else repr(answer.label))
 
 
 class Server:
@@ -28,19 +58,25 @@ class Server:
 
     Args:
         url: such as http://localhost:8080.
+
+    Raises:
+        UsageError: the address is none.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+        try:
+            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
+        except httpx.InvalidURL as error:
+            raise UsageError(f"--server={url}: no address ({error}); give it as http://HOST:PORT") from None
 
-    def predict(self, stream: bytes) -> dict[str, Any]:
+    def predict(self, stream: bytes) -> Answer:
         """Send a frame; give the server's answer.
 
         Raises:
-            UsageError: the server cannot be reached, or refuses.
+            UsageError: the server cannot be reached, refuses, or answers something else.
         """
-        return self._post("/predict", stream)
+        return self._ask("POST", "/predict", stream, Answer.of)
 
     def check(self, bundle: Bundle) -> None:
         """Refuse a server that serves another bundle.
@@ -48,39 +84,53 @@ class Server:
         Raises:
             UsageError: it does, or it cannot be reached.
         """
-        health = self._ask(lambda: self._client.get("/health"))
-        theirs = health.get("rates")
-        ours = {rate.fingerprint: rate.lmbda for rate in bundle.manifest.rates}
-        if theirs != ours:
-            raise UsageError(f"--server={self.url}: serves other rates ({theirs}) than {bundle.folder} has ({ours})")
+        manifest = bundle.manifest
+        health = self._ask("GET", "/health", b"", lambda content: content)
+        ours = {rate.fingerprint: rate.lmbda for rate in manifest.rates}
+        for name, own in (
+            ("backbone_fingerprint", manifest.backbone_fingerprint),
+            ("split", manifest.split),
+            ("rates", ours),
+        ):
+            if (theirs := health.get(name)) != own:
+                raise UsageError(f"--server={self.url}: serves another bundle: {name} {theirs}, {bundle.folder}: {own}")
 
     def uplink_kbps(self) -> float:
         """Measure how many thousands of bits the uplink takes in a second, from requests of two sizes."""
         times = []
         for size in PROBES:
-            body = bytes(size)
             durations = []
             for _ in range(3):
                 start = time.perf_counter()
-                self._post("/probe", body)
+                self._ask("POST", "/probe", bytes(size), lambda content: content)
                 durations.append(time.perf_counter() - start)
             times.append(min(durations))
         seconds = max(times[1] - times[0], 1e-6)
         return 8 * (PROBES[1] - PROBES[0]) / 1e3 / seconds
 
-    def _post(self, path: str, content: bytes) -> dict[str, Any]:
-        return self._ask(lambda: self._client.post(path, content=content))
-
-    def _ask(self, request: Callable[[], httpx.Response]) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, content: bytes, parse: Callable[[dict[str, Any]], T]) -> T:
         try:
-            response = request()
-            answer = response.json()
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            with self._client.stream(method, path, content=content) as response:
+                body = _read(response)
+            answer = json.loads(body)
+            if response.status_code == httpx.codes.OK and isinstance(answer, dict):
+                return parse(answer)
+        except (httpx.HTTPError, httpx.StreamError, ValueError, RecursionError) as error:
             raise UsageError(f"--server={self.url}: no answer ({reason(error)}); is it running there?") from None
-        if response.status_code != httpx.codes.OK or not isinstance(answer, dict):
-            why = answer.get("error", answer) if isinstance(answer, dict) else answer
-            raise UsageError(f"--server={self.url}: refused with {response.status_code} ({why})")
-        return answer
+        why = answer.get("error", answer) if isinstance(answer, dict) else answer
+        raise UsageError(f"--server={self.url}: refused with {response.status_code} ({str(why)[:200]})")
+
+
+def _read(response: httpx.Response) -> bytes:
+    """Read a body, within bounds of size and time."""
+    body, end = b"", time.monotonic() + TIMEOUT_SECONDS
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > end:
+            raise ValueError(f"not all of it within {TIMEOUT_SECONDS:g} s")
+    return body
 
 
 class Sender:
@@ -116,19 +166,32 @@ class Sender:
         return self.control.code(lambda lmbda: self.device.encode(features, lmbda), budget)
 
 
+def open_picture(path: Path) -> Image.Image:
+    """Read and decode a picture.
+
+    Raises:
+        UsageError: there is no such file, or it is no picture.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except Exception as error:  # damaged pictures end in errors of many kinds
+        raise UsageError(f"{path}: not a readable picture ({reason(error)})") from None
+
+
 def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
     """Send a picture; give what is to be printed.
 
     Raises:
         UsageError: it is no picture, no rate fits, or the server does not answer.
     """
+    picture = open_picture(path)
+    start = time.perf_counter()
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            start = time.perf_counter()
-            coded = sender.code(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path}: not a readable picture ({reason(error)})") from None
+        coded = sender.code(picture)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     sent = time.perf_counter()
@@ -138,7 +201,9 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
         sender.deadline.observe(len(coded.stream), 1e3 * (end - sent))
     return {
         "picture": str(path),
-        **answer["classes"][0],
+        "class": answer.number,
+        "label": answer.label,
+        "probability": answer.probability,
         "lambda": coded.lmbda,
         "bytes": len(coded.stream),
         "device_ms": round(1e3 * (sent - start), 2),
@@ -168,13 +233,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("bundle", type=Path, help="folder that export.py wrote, such as dist/resnet50-layer3-digits")
     parser.add_argument("pictures", type=Path, nargs="+", help="files of pictures")
     parser.add_argument("--server", default="http://localhost:8080", help="default: %(default)s")
-    parser.add_argument("--lambda", dest="lmbda", type=float, help="send at this rate")
+    parser.add_argument("--lambda", dest="lmbda", metavar="LAMBDA", type=float, help="send at this rate")
     parser.add_argument("--budget-bytes", type=float, help="send at the finest rate that fits, header included")
     parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
     options = parser.parse_args(arguments)
+    if options.threads is not None:
+        check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
     for name in ("lmbda", "budget_bytes", "deadline_ms", "uplink_kbps"):
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle, BundleError
+from bottlenecks.errors import UsageError
 
 Features = npt.NDArray[np.float32]
 
@@ -24,18 +25,25 @@ class Device:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle, self.rates = bundle, bundle.rates
-        self._head = bundle.graph(HEAD, threads)
+        manifest = bundle.manifest
+        self._head = bundle.graph(HEAD, manifest.image_shape, threads, manifest.feature_shape)
         # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
-        self._encoders = {lmbda: bundle.graph(f"{rate.folder}/{ENCODER}", 1) for lmbda, rate in self.rates.items()}
+        self._encoders = {
+            lmbda: bundle.graph(f"{rate.folder}/{ENCODER}", manifest.feature_shape, 1, rate.latent_shape)
+            for lmbda, rate in self.rates.items()
+        }
         self._framings = {lmbda: bundle.framing(rate) for lmbda, rate in self.rates.items()}
 
     def features(self, picture: Image.Image) -> Features:
         """Prepare a picture and run the head: features (1, C, H, W).
 
         Raises:
-            UsageError: the picture is of a kind that cannot be prepared.
+            UsageError: the picture is of a kind that cannot be prepared, or the head's output is not finite.
         """
-        return self._head(self.bundle.preprocessing.to_array(picture)[None])
+        features = self._head(self.bundle.preprocessing.to_array(picture)[None])
+        if not np.isfinite(features).all():
+            raise UsageError("the features are not finite; is this the bundle's own preprocessing?")
+        return features
 
     def symbols(self, features: Features, lmbda: float) -> npt.NDArray[np.int32]:
         """Run a rate's encoder on features (N, C, H, W): symbols (N, K, h, w)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +22,11 @@ from bottlenecks.deploy.bundle import (
     TABLES,
     TAIL,
     UNIT,
-    BundledRate,
-    Manifest,
+    Bundle,
+    BundleError,
     tables_to_json,
 )
+from bottlenecks.deploy.manifest import BundledRate, Manifest
 from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
@@ -34,6 +34,7 @@ from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import progress
 from bottlenecks.units import BottleneckUnit
+from bottlenecks.weights import one_at_a_time
 
 OPSET = 18
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")
@@ -80,12 +81,11 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
         UsageError: the folder holds something else, what is to be exported has no ONNX form, or its preprocessing
             needs torch.
     """
-    info = ladder.info
-    _refuse_other_folder(folder)
+    info, folder = ladder.info, folder.resolve()
     if not Preprocessing.from_dict(info.preprocessing).antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")
     images, features = torch.zeros(BATCH, *info.image_shape), torch.zeros(BATCH, *info.feature_shape)
-    with _all_or_nothing(folder) as temporary:
+    with all_or_nothing(folder) as temporary:
         graphs: list[tuple[str, nn.Module, Tensor]] = [(HEAD, network.head, images), (TAIL, network.tail, features)]
         rates = []
         for rate in ladder.values():
@@ -171,26 +171,50 @@ def to_onnx(module: nn.Module, example: Tensor, name: str) -> bytes:
 
 
 @contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of `folder` when all has gone well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    temporary.mkdir()
-    try:
-        yield temporary
-        if folder.exists():
-            folder.rename(old)
-        temporary.rename(folder)
-    finally:
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `folder` when all has gone well; one process at a time."""
+    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
+    with one_at_a_time(folder):
+        if old.exists() and not folder.exists():  # a process was killed between the two renames
+            old.rename(folder)
+        _refuse_other_folder(folder)
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for leftover in (temporary, old):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _refuse_other_folder(folder: Path) -> None:
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"out={folder}: holds something else than a bundle; give another folder, or move it away")
+    """Refuse to replace what is not wholly a bundle.
+
+    Raises:
+        UsageError: the folder is none, or has files of its own.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        known = {MANIFEST, *Bundle(folder).manifest.files}
+    except BundleError:
+        known = set()
+    strangers = [name for name in _files(folder) if name not in known] if folder.is_dir() else [folder.name]
+    if strangers:
+        raise UsageError(
+            f"out={folder}: holds something else than a bundle ({strangers[0]}); give another folder, or move it away"
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _files(folder)}

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bottlenecks.bitstream import BitstreamError, peek_fingerprint
-from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle, BundledRate, BundleError
+from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
+from bottlenecks.deploy.manifest import BundledRate
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,19 @@ class Receiver:
         threads: that ONNX Runtime uses; None for one a core.
 
     Raises:
-        BundleError: a file is missing or damaged, or two rates cannot be told apart.
+        BundleError: a file is missing or damaged.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
         rates = list(bundle.rates.values())
         self._rates = {bytes.fromhex(rate.fingerprint): rate for rate in rates}
-        if len(self._rates) != len(rates):
-            raise BundleError(f"{bundle.folder}: two rates have one fingerprint; export anew")
         self._framings = {rate.lmbda: bundle.framing(rate) for rate in rates}
-        self._decoders = {rate.lmbda: bundle.graph(f"{rate.folder}/{DECODER}", 1) for rate in rates}
-        self._tail = bundle.graph(TAIL, threads)
+        features = bundle.manifest.feature_shape
+        self._decoders = {
+            rate.lmbda: bundle.graph(f"{rate.folder}/{DECODER}", rate.latent_shape, 1, features) for rate in rates
+        }
+        self._tail = bundle.graph(TAIL, features, threads)
         self.max_bytes = max(framing.limits.max_payload_bytes for framing in self._framings.values()) + 64
 
     def read(self, stream: bytes) -> Received:

@@ -4,7 +4,8 @@
     POST /probe     bytes that are counted and thrown away: how fast is the uplink?
     GET  /health    what is served
 
-What waits while the tail runs goes through it together, as one batch.
+What waits while the tail runs goes through it together, as one batch. It is made to stand behind a proxy, which limits
+connections that send no request.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.receiver import Received, Receiver, rank
 from bottlenecks.errors import check_number, run
 
@@ -186,14 +187,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bottlenecks.deploy.server",
         description="Serve the tail of a bundle to devices.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, help="folder that export.py wrote, such as dist/resnet50-layer3-digits")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for all")
-    parser.add_argument("--port", type=int, default=8080, help="0 for any that is free")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at, 0.0.0.0 for all; default: %(default)s"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="0 for any that is free; default: %(default)s")
     parser.add_argument("--threads", type=int, help="of the tail; all cores where not given")
-    parser.add_argument("--max-batch", type=int, default=limits.max_batch, help="frames in the tail at once")
-    parser.add_argument("--max-waiting", type=int, default=limits.max_waiting, help="requests under way")
+    parser.add_argument(
+        "--max-batch", type=int, default=limits.max_batch, help="frames in the tail at once; default: %(default)s"
+    )
+    parser.add_argument(
+        "--max-waiting", type=int, default=limits.max_waiting, help="requests under way; default: %(default)s"
+    )
     return parser.parse_args(arguments)
 
 
@@ -202,6 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     for name in ("max_batch", "max_waiting"):
         check_number(f"--{name.replace('_', '-')}", getattr(options, name), 1, whole=True)
+    check_number("--port", options.port, 0, 2**16 - 1, whole=True)
+    if options.threads is not None:
+        check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
     receiver = Receiver(Bundle(options.bundle), options.threads)
     receiver.warm_up()
     app = Service(receiver, ServerLimits(options.max_batch, options.max_waiting)).app()

@@ -16,7 +16,7 @@ from PIL import Image
 from bottlenecks.checkpoint import load_rate
 from bottlenecks.deploy.bundle import Bundle, BundleError, tables_from_json, tables_to_json
 from bottlenecks.deploy.device import Device
-from bottlenecks.deploy.export import export_bundle
+from bottlenecks.deploy.export import all_or_nothing, export_bundle
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
@@ -117,8 +117,17 @@ def test_a_damaged_bundle_is_refused_by_file(bundle_folder: Path, tmp_path: Path
         (lambda manifest: manifest.update(format_version=2), "format_version 2, this program reads 1"),
         (lambda manifest: manifest.update(bitstream_version=9), "bitstream_version 9, this program reads 1"),
         (lambda manifest: manifest.pop("rates"), "missing or unknown keys: rates"),
-        (lambda manifest: manifest.update(rates=[]), "no rates"),
-        (lambda manifest: manifest.update(feature_shape=[16, 0, 8]), r"feature_shape \(16, 0, 8\)"),
+        (lambda manifest: manifest.update(rates=[]), r"rates=\[\]"),
+        (lambda manifest: manifest.update(feature_shape=[16, 0, 8]), r"feature_shape=\[16, 0, 8\]"),
+        (lambda manifest: manifest.update(image_shape=[3, 64, 64]), r"preprocessing gives \(3, 32, 32\)"),
+        (lambda manifest: manifest.update(files=None), "files=None"),
+        (lambda manifest: manifest.update(class_names="ab"), "class_names=ab"),
+        (lambda manifest: manifest.update(format_version=True), "format_version=True"),
+        (lambda manifest: manifest["rates"][0].update({"lambda": "0.01"}), r"rates.lambda=0.01"),
+        (lambda manifest: manifest["rates"][0].update({"lambda": 0.03}), "two rates have one lambda"),
+        (lambda manifest: manifest["rates"][0].update(fingerprint="zz"), "rates.fingerprint=zz"),
+        (lambda manifest: manifest["rates"][0].update(payload_bytes=float("nan")), "NaN is no number"),
+        (lambda manifest: manifest["rates"][0].update(payload_bytes=0), "rates.payload_bytes=0"),
         (lambda manifest: manifest["rates"][0].pop("lambda"), "lambda"),
         (lambda manifest: manifest["rates"][0].update(latent_shape=[8, 4, 2**40]), "latent_shape"),
         (lambda manifest: manifest["preprocessing"].update(std=[1, 1, 0]), "preprocessing.std"),
@@ -174,7 +183,62 @@ def test_a_failed_export_leaves_the_old_bundle(
     with pytest.raises(ZeroDivisionError):
         export_bundle(folder, network.network, network.ladder, curve, "classification")
     assert digest_of(folder) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", ".bundle.lock"}
+
+
+def test_an_export_cut_off_between_its_two_renames_loses_nothing(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    before, rename = digest_of(folder), Path.rename
+
+    def die(self: Path, target: Path) -> Path:
+        if self.name == ".bundle.tmp":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", die)
+        with all_or_nothing(folder):
+            pass
+    assert digest_of(folder) == before
+    folder.rename(tmp_path / ".bundle.old")  # as a kill would leave it
+    with pytest.raises(ZeroDivisionError), all_or_nothing(folder):
+        raise ZeroDivisionError
+    assert digest_of(folder) == before
+
+
+@pytest.mark.parametrize("own", ["other program", "added file"])
+def test_a_folder_with_anything_else_in_it_is_not_replaced(bundle_folder: Path, tmp_path: Path, own: str) -> None:
+    folder = tmp_path / "bundle"
+    if own == "added file":
+        shutil.copytree(bundle_folder, folder)
+    else:
+        folder.mkdir()
+        (folder / "manifest.json").write_text('{"name": "my web app"}')
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds something else than a bundle"), all_or_nothing(folder):
+        pass
+    assert (folder / "precious.txt").read_text() == "mine"
+
+
+def test_a_graph_of_another_network_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    shutil.copy(folder / "tail.onnx", folder / "head.onnx")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["head.onnx"] = manifest["files"]["tail.onnx"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"head.onnx: is for \[\(16, 8, 8\), \(10,\)\], not for \(3, 32, 32\)"):
+        Device(Bundle(folder))
+
+
+def test_features_that_are_not_finite_are_not_sent(bundle_folder: Path, picture_paths: list[Path]) -> None:
+    device = Device(Bundle(bundle_folder))
+    device._head = lambda values: np.full((1, 16, 8, 8), np.nan, np.float32)
+    with pytest.raises(UsageError, match="the features are not finite"):
+        device.features(Image.open(picture_paths[0]))
 
 
 def test_export_without_rates_ends_at_once(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -18,8 +22,9 @@ from PIL import Image
 
 from bottlenecks.bitstream import pack
 from bottlenecks.deploy.bundle import Bundle
-from bottlenecks.deploy.client import parse
+from bottlenecks.deploy.client import Answer, Server, parse
 from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.server import main as serve
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
 from tests.deploy.conftest import serving
@@ -90,7 +95,7 @@ def test_a_deadline_is_a_budget_over_the_uplink(client: Client, picture_paths: l
 def test_people_get_a_line_a_picture_and_one_bad_file_does_not_stop_the_rest(
     client: Client, picture_paths: list[Path], tmp_path: Path
 ) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"P6\n")
     done = client(tmp_path / "broken.png", picture_paths[0], tmp_path / "missing.png")
     assert done.returncode == 2
     assert done.stdout.startswith(f"{picture_paths[0]}  ") and "lambda=0.03" in done.stdout
@@ -154,6 +159,16 @@ def test_mutated_streams_do_not_shake_the_server(server: str, streams: list[byte
         assert [connection.post("/predict", content=stream).json()["classes"] for stream in streams] == expected
 
 
+@pytest.mark.slow
+def test_a_flood_of_mutated_streams_does_not_shake_the_server(server: str, streams: list[bytes]) -> None:
+    random_ = random.Random(1)
+    with httpx.Client(base_url=server) as connection:
+        expected = [connection.post("/predict", content=stream).json()["classes"] for stream in streams]
+        for _ in range(20_000):
+            assert connection.post("/predict", content=mutate(streams, random_)).status_code in (200, 400, 413)
+        assert [connection.post("/predict", content=stream).json()["classes"] for stream in streams] == expected
+
+
 def test_many_at_once_get_their_own_answers(server: str, streams: list[bytes]) -> None:
     expected = [httpx.post(f"{server}/predict", content=stream).json() for stream in streams]
     with httpx.Client(base_url=server) as connection, ThreadPoolExecutor(8) as pool:
@@ -177,6 +192,79 @@ def test_a_full_server_says_so_and_a_told_one_finishes(bundle_folder: Path, stre
             slow.sendall(streams[0])  # what is under way is still answered
             assert b"200 OK" in slow.recv(4096)
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """A server that knows the rates and answers as it likes."""
+
+    answer: ClassVar[bytes] = b""
+    health: ClassVar[bytes] = b""
+
+    def do_GET(self) -> None:
+        self.reply(self.health)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.reply(self.answer)
+
+    def reply(self, body: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client has had enough
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"{}",
+        b'{"classes": []}',
+        b'{"classes": [[1]]}',
+        b'{"classes": [{"class": 1, "label": "x", "probability": "high"}]}',
+        b"[" * 100_000,
+        b"not JSON",
+        b" " * 2**21,
+    ],
+)
+def test_foreign_answers_are_an_error(bundle_folder: Path, server: str, streams: list[bytes], answer: bytes) -> None:
+    Foreign.answer, Foreign.health = answer, httpx.get(f"{server}/health").content
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as foreign:
+        threading.Thread(target=foreign.serve_forever, daemon=True).start()
+        client = Server(f"http://127.0.0.1:{foreign.server_address[1]}")
+        client.check(Bundle(bundle_folder))
+        with pytest.raises(UsageError, match="no answer"):
+            client.predict(streams[0])
+        Foreign.health = json.dumps({**json.loads(Foreign.health), "backbone_fingerprint": "0"}).encode()
+        with pytest.raises(UsageError, match="serves another bundle: backbone_fingerprint 0"):
+            client.check(Bundle(bundle_folder))
+        foreign.shutdown()
+
+
+def test_labels_cannot_steer_a_terminal() -> None:
+    answer = Answer.of({"classes": [{"class": 1, "label": "\x1b[2J", "probability": 0.5}]})
+    assert answer.label == repr("\x1b[2J")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "localhost:1"])
+def test_addresses_that_are_none_are_named(url: str) -> None:
+    with pytest.raises(UsageError, match="--server="):
+        Server(url).predict(b"x")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--port", "99999", "--port=99999: expected a whole number from 0 to 65535"),
+        ("--threads", "0", "--threads=0: expected a whole number from 1 to 1024"),
+        ("--max-batch", "0", "--max-batch=0: expected a whole number of at least 1"),
+    ],
+)
+def test_options_out_of_bounds_are_refused(bundle_folder: Path, option: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        serve([str(bundle_folder), option, value])
 
 
 @pytest.mark.parametrize(
