@@ -1,7 +1,7 @@
 """What pip installs on either side; the project itself goes beside it without its dependencies."""
 
 _RUNTIME = """\
-# Then, beside it, the runtime, without what training needs:  pip install --no-deps bottlenecks
+# Then the runtime, from a checkout of the project, without what training needs:  pip install --no-deps .
 constriction>=0.5,<0.6
 numpy>=1.24
 onnxruntime>=1.17
