@@ -29,6 +29,7 @@ from tests.networks import Tiny
 from train import main, train
 
 FOLDER = Path("checkpoints/tiny/body/digits")
+SMALL = ("data.limit_train=192", "data.limit_val=64", "training.calibration_images=64")
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def root(trained: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, *overrides: str) -> dict[Path, object]:
-    """Train at lambda 0.01 for two epochs unless told otherwise."""
-    return train(configure("train", root, *quiet([*TINY, *QUICK, *overrides])))
+    """Train at lambda 0.01 for two epochs on a few pictures unless told otherwise."""
+    return train(configure("train", root, *quiet([*TINY, *QUICK, *SMALL, *overrides])))
 
 
 def test_a_trained_rate_says_what_it_is(trained: Path) -> None:
@@ -299,7 +300,13 @@ def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
     assert path.read_bytes() == before and "overwrite=true" in " ".join(capsys.readouterr().out.split())
 
     torch.save(Tiny(num_classes=7).state_dict(), root / "seven.pt")
-    options = ("overwrite=true", "backbone.epochs=6", "backbone.lr=1e-2")
+    options = (
+        "overwrite=true",
+        "backbone.epochs=6",
+        "backbone.lr=1e-2",
+        "data.limit_train=null",
+        "data.limit_val=null",
+    )
     run(root, "stage=backbone", f"model.weights={root / 'seven.pt'}", *options)
     said = " ".join(capsys.readouterr().out.split())
     assert "new: classifier.weight, classifier.bias" in said and "on held-back pictures" in said
