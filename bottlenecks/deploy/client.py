@@ -16,7 +16,7 @@ from PIL import Image
 
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
-from bottlenecks.deploy.rate_control import Coded, Deadline, RateControl
+from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
 from bottlenecks.errors import UsageError, check_number, reason, run
 
 T = TypeVar("T")
@@ -108,6 +108,15 @@ class Server:
         seconds = max(times[1] - times[0], 1e-6)
         return 8 * (PROBES[1] - PROBES[0]) / 1e3 / seconds
 
+    def round_trip_ms(self) -> float:
+        """Measure how long a request takes that has nothing to carry and nothing to do."""
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self._ask("POST", "/probe", b"", lambda content: content)
+            times.append(time.perf_counter() - start)
+        return 1e3 * min(times)
+
     def _ask(self, method: str, path: str, content: bytes, parse: Callable[[dict[str, Any]], T]) -> T:
         try:
             with self._client.stream(method, path, content=content) as response:
@@ -148,7 +157,7 @@ class Sender:
         self.deadline = None
         if options.deadline_ms is not None:
             uplink = options.uplink_kbps or server.uplink_kbps()
-            self.deadline = Deadline(options.deadline_ms, uplink)
+            self.deadline = Deadline(options.deadline_ms, uplink, server.round_trip_ms())
 
     def code(self, picture: Image.Image) -> Coded:
         """Turn a picture into bytes.
@@ -163,7 +172,15 @@ class Sender:
             budget = min(budget, self.deadline.budget_bytes(1e3 * (time.perf_counter() - start)))
         if self.lmbda is not None:
             return Coded(self.lmbda, self.device.encode(features, self.lmbda))
-        return self.control.code(lambda lmbda: self.device.encode(features, lmbda), budget)
+        try:
+            return self.control.code(lambda lmbda: self.device.encode(features, lmbda), budget)
+        except BudgetError as error:
+            if self.deadline is None or budget == self.budget_bytes:
+                raise
+            deadline = self.deadline
+            raise BudgetError(
+                f"deadline of {deadline.deadline_ms:g} ms at {deadline.uplink_kbps:g} kbit/s leaves a {error}"
+            ) from None
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -208,6 +225,7 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
         "bytes": len(coded.stream),
         "device_ms": round(1e3 * (sent - start), 2),
         "answer_ms": round(1e3 * (end - sent), 2),
+        "in_time": sender.deadline is None or 1e3 * (end - start) <= sender.deadline.deadline_ms,
     }
 
 
@@ -215,7 +233,8 @@ def line(result: dict[str, Any]) -> str:
     """Write a result for people."""
     return (
         f"{result['picture']}  {result['label']} ({result['probability']:.1%})  lambda={result['lambda']!r}  "
-        f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms, answer {result['answer_ms']:.1f} ms"
+        f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms + answer {result['answer_ms']:.1f} ms"
+        f"{'' if result['in_time'] else ', too late'}"
     )
 
 

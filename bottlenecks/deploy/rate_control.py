@@ -67,8 +67,8 @@ class RateControl:
         if best is None:
             smallest = min(tried, key=lambda coded: len(coded.stream))
             raise BudgetError(
-                f"budget of {budget_bytes:g} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes for "
-                f"this picture, {len(smallest.stream)}; give it more, or train a coarser rate"
+                f"budget of {int(budget_bytes)} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes "
+                f"for this picture, {len(smallest.stream)}; give it more, or train a coarser rate"
             )
         self.scale = MEMORY * self.scale + (1 - MEMORY) * len(best.stream) / self.mean_bytes[best.lmbda]
         return best
@@ -80,24 +80,28 @@ class Deadline:
     Args:
         deadline_ms: from the picture to the answer.
         uplink_kbps: thousands of bits that the uplink takes in a second.
+        overhead_ms: of an answer, beside its bytes' way up, until answers tell: what a request without work takes.
     """
 
-    def __init__(self, deadline_ms: float, uplink_kbps: float) -> None:
-        self.deadline_ms, self.uplink_kbps = deadline_ms, uplink_kbps
-        self.overhead_ms = 0.0  # of an answer, beside its bytes' way up: the server's work, and the way back
+    def __init__(self, deadline_ms: float, uplink_kbps: float, overhead_ms: float = 0.0) -> None:
+        self.deadline_ms, self.uplink_kbps, self.overhead_ms = deadline_ms, uplink_kbps, overhead_ms
 
     def budget_bytes(self, spent_ms: float) -> float:
         """Say how many bytes can still be sent, when so much time has gone since the picture.
+
+        Where none can, what slow answers taught is forgotten bit by bit, so that one of them does not end all sending.
 
         Raises:
             BudgetError: none; the message says where the time goes.
         """
         left = self.deadline_ms - spent_ms - self.overhead_ms
         if left <= 0:
-            raise BudgetError(
+            message = (
                 f"deadline of {self.deadline_ms:g} ms: the device took {spent_ms:.1f} ms and an answer takes "
                 f"{self.overhead_ms:.1f} ms beside its bytes; allow more time"
             )
+            self.overhead_ms *= MEMORY
+            raise BudgetError(message)
         return left * self.uplink_kbps / 8
 
     def observe(self, num_bytes: int, round_trip_ms: float) -> None:

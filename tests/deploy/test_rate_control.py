@@ -60,3 +60,15 @@ def test_a_deadline_becomes_a_budget() -> None:
     assert deadline.budget_bytes(spent_ms=16) == pytest.approx(20 * 250 / 8, rel=0.01)
     with pytest.raises(BudgetError, match=r"the device took 60.0 ms and an answer takes 44.0 ms beside its bytes"):
         deadline.budget_bytes(spent_ms=60)
+
+
+def test_one_slow_answer_does_not_end_all_sending() -> None:
+    deadline = Deadline(30, 250, overhead_ms=5)
+    for _ in range(5):
+        deadline.observe(num_bytes=10, round_trip_ms=500)
+    refused = 0
+    while deadline.overhead_ms > 20:
+        with pytest.raises(BudgetError, match="deadline of 30 ms"):
+            deadline.budget_bytes(spent_ms=10)
+        refused += 1
+    assert 0 < refused < 30 and deadline.budget_bytes(spent_ms=5) > 0
