@@ -15,7 +15,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from bottlenecks.errors import UsageError, fail
+from bottlenecks import errors
+from bottlenecks.errors import UsageError
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -63,23 +64,24 @@ def hush_lightning() -> None:
 
 
 def run(command: Callable[[], Any]) -> Any:
-    """Run a command; a user's mistake is printed as one line and ends the program with status 2."""
+    """Run a command as `errors.run` does, and take what Hydra, OmegaConf and the file system say for mistakes too."""
+    return errors.run(lambda: _as_usage_errors(command))
+
+
+def _as_usage_errors(command: Callable[[], Any]) -> Any:
     try:
         return command()
-    except UsageError as error:
-        fail(str(error), error.status)
-    except KeyboardInterrupt:
-        fail("interrupted", status=130)
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
-        fail(f"{error.full_key}: missing; give it as {error.full_key}=…")
+        raise UsageError(f"{error.full_key}: missing; give it as {error.full_key}=…") from None
     except MissingConfigException as error:
-        fail(_describe_missing(error))
+        raise UsageError(_describe_missing(error)) from None
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
-            fail(str(error.__cause__))
-        fail(str(error))
+            raise error.__cause__ from None
+        raise UsageError(str(error)) from None
     except OSError as error:
-        fail(f"{error.filename or 'file'}: {error.strerror or error}; choose a place that can be written and read")
+        what = f"{error.filename or 'file'}: {error.strerror or error}"
+        raise UsageError(f"{what}; choose a place that can be written and read") from None
 
 
 def _describe_missing(error: MissingConfigException) -> str:

@@ -74,7 +74,7 @@ class FactorizedPrior(EntropyBottleneck):
     @property
     def medians(self) -> Tensor:
         """Origin of each channel's quantiser grid, (K, 1, 1)."""
-        return self.quantiles.detach()[:, :, 1:2]
+        return self._get_medians().detach()
 
     @torch.no_grad()
     def start_from(self, y: Tensor) -> None:

@@ -5,7 +5,9 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class UsageError(ValueError):
@@ -33,10 +35,10 @@ def fail(message: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def run(command: Callable[[], None]) -> None:
-    """Run a command that is no Hydra command; a user's mistake is one line and ends the program with status 2."""
+def run(command: Callable[[], T]) -> T:
+    """Run a command; a user's mistake is printed as one line and ends the program with the error's status."""
     try:
-        command()
+        return command()
     except UsageError as error:
         fail(str(error), error.status)
     except KeyboardInterrupt:

@@ -97,23 +97,18 @@ class Server:
 
     def uplink_kbps(self) -> float:
         """Measure how many thousands of bits the uplink takes in a second, from requests of two sizes."""
-        times = []
-        for size in PROBES:
-            durations = []
-            for _ in range(3):
-                start = time.perf_counter()
-                self._ask("POST", "/probe", bytes(size), lambda content: content)
-                durations.append(time.perf_counter() - start)
-            times.append(min(durations))
-        seconds = max(times[1] - times[0], 1e-6)
-        return 8 * (PROBES[1] - PROBES[0]) / 1e3 / seconds
+        short, long = map(self._probe_ms, PROBES)
+        return 8 * (PROBES[1] - PROBES[0]) / max(long - short, 1e-3)
 
     def round_trip_ms(self) -> float:
         """Measure how long a request takes that has nothing to carry and nothing to do."""
+        return self._probe_ms(0)
+
+    def _probe_ms(self, num_bytes: int) -> float:
         times = []
         for _ in range(3):
             start = time.perf_counter()
-            self._ask("POST", "/probe", b"", lambda content: content)
+            self._ask("POST", "/probe", bytes(num_bytes), lambda content: content)
             times.append(time.perf_counter() - start)
         return 1e3 * min(times)
 
