@@ -1,9 +1,10 @@
-"""What units and baselines share: features to bytes, bytes to features, the same two calls for all."""
+"""What units and baselines share: features or pictures to bytes and back, the same two calls for all."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,32 +14,46 @@ from bottlenecks.macs import count_macs
 
 
 class Codec(ABC):
-    """Everything that is judged: one operating point of one way to send features.
+    """Everything that is judged: one operating point of one way to send an image's features, or the image itself.
 
     Attributes:
         name: of the codec, such as `unit`.
         setting: of the operating point, such as `lambda=0.01`.
         lmbda: of a trained unit, else None.
+        sends: `features` at the cut, or `pictures`: the network's input, after which all of the network follows.
     """
 
     name: str
     setting: str
     lmbda: float | None = None
+    sends: Literal["features", "pictures"] = "features"
 
     @abstractmethod
-    def compress(self, features: Tensor) -> list[bytes]:
-        """Code features (N, C, H, W) into one byte string an image, all side information included."""
+    def compress(self, batch: Tensor) -> list[bytes]:
+        """Code features (N, C, H, W), or network inputs, into one byte string an image, all side information included.
+
+        Raises:
+            ValueError: they do not fit, or are not finite.
+        """
 
     @abstractmethod
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode one byte string an image into features (N, C, H, W)."""
+        """Decode one byte string an image into what was coded, (N, C, H, W).
+
+        Raises:
+            BitstreamError: one is damaged, or not of this codec.
+        """
 
     def estimated_bits(self, features: Tensor) -> Tensor | None:
         """Estimate the bits of each image (N,), without header, where the codec has an estimate."""
         return None
 
-    def device_macs(self, features: Tensor) -> int:
-        """Count the multiply-accumulates of the encoder for one image's features (1, C, H, W)."""
+    def encoder_macs(self, features: Tensor) -> int:
+        """Count the multiply-accumulates of the encoder's network for one image's features (1, C, H, W)."""
+        return 0
+
+    def decoder_macs(self, features: Tensor) -> int:
+        """Count those of the decoder's network."""
         return 0
 
 
@@ -55,9 +70,9 @@ class UnitCodec(Codec):
         self.unit, self.lmbda = rate.unit, rate.info.lmbda
         self.setting = f"lambda={self.lmbda!r}"
 
-    def compress(self, features: Tensor) -> list[bytes]:
+    def compress(self, batch: Tensor) -> list[bytes]:
         """Encode, quantise, code and pack."""
-        return self.unit.compress(features)
+        return self.unit.compress(batch)
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Unpack, decode the symbols and reconstruct."""
@@ -68,6 +83,12 @@ class UnitCodec(Codec):
         """Estimate with the entropy model's density at the rounded latent."""
         return self.unit.quantise(self.unit.encode(features))[1]
 
-    def device_macs(self, features: Tensor) -> int:
+    def encoder_macs(self, features: Tensor) -> int:
         """Count the encoder's."""
         return count_macs(self.unit.encode, features)
+
+    def decoder_macs(self, features: Tensor) -> int:
+        """Count the decoder's."""
+        return count_macs(lambda one: self.unit.decode(self.unit.encode(one), one.shape[-2:]), features) - (
+            self.encoder_macs(features)
+        )
