@@ -1,71 +1,73 @@
-"""Judge trained units on real bytes: python evaluate.py model=resnet50 split=layer3."""
+"""Judge trained units and their alternatives on real bytes: python evaluate.py model=resnet50 split=layer3."""
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from pathlib import Path
 
-from bottlenecks.checkpoint import Ladder
+from omegaconf import DictConfig, OmegaConf
+
 from bottlenecks.cli import entry_point
-from bottlenecks.codec import UnitCodec
-from bottlenecks.errors import UsageError, check_number
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve, rows_of
-from bottlenecks.evaluation.plot import save_picture
-from bottlenecks.evaluation.points import judge
-from bottlenecks.experiment import folder_of, open_logger, pick_device, prepare
-from bottlenecks.processes import is_main, join, leave, own_share
-from bottlenecks.terminal import say, show
-from bottlenecks.tracking import close, log_picture, log_table
+from bottlenecks.evaluation.interactive import chart
+from bottlenecks.evaluation.report import Report, write_and_say
+from bottlenecks.experiment import folder_of, open_logger
+from bottlenecks.judging import judge_codecs
+from bottlenecks.processes import is_main, leave
+from bottlenecks.tracking import close, log_chart, log_picture, log_table
 
 
 def evaluate(cfg: DictConfig) -> Curve:
-    """Measure every rate found for the configuration's model, split and data, and write the curve.
+    """Measure codecs for the configuration's model, split and data, and write the curve.
 
     Returns:
         The curve that was written.
 
     Raises:
-        UsageError: there are no rates, or they are not for this network.
+        UsageError: the configuration cannot be used.
     """
-    ladder = Ladder.load(folder_of(cfg))
-    experiment = prepare(cfg, "test")
-    ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
-    check_number("timed_images", cfg.timed_images, 1, whole=True)
-    experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
-    device = join(pick_device(cfg.device))
-    world_size, num_pictures = own_share().world_size, len(experiment.datamodule.pictures("test"))
-    if world_size > num_pictures:
-        raise UsageError(f"{world_size} processes for {num_pictures} pictures; start fewer")
-    codecs = [UnitCodec(rate) for rate in ladder.values()]
-    for codec in codecs:
-        codec.unit.to(device)
-    judgement = judge(
-        codecs,
-        experiment.network.to(device),
-        experiment.datamodule.test_dataloader(),
-        experiment.task,
-        device,
-        cfg.timed_images,
-    )
-    name = experiment.backbone.spec.name
-    curve = Curve.of(judgement, name, cfg.split, experiment.datamodule.name, experiment.task.metric_name)
-    leave()
-    if not is_main():
-        return curve
-    curve.write(experiment.results)
-    save_picture(curve, experiment.results / "curve.png")
-    show(curve.table())
-    say(f"Wrote {experiment.results}/curve.json, curve.csv and curve.png")
-    logger = open_logger(cfg, "evaluate", "evaluate", experiment.title)
-    log_table(logger, "rate_accuracy", list(curve.points[0]), rows_of(curve.points))
-    log_picture(logger, "curve", experiment.results / "curve.png")
-    close(logger)
+    experiment, curve, record = judge_codecs(cfg)
+    if is_main():
+        write_and_log(cfg, Report({"": curve}, {"": record}, cfg.anchor), experiment.results, experiment.title)
     return curve
+
+
+def evaluate_splits(cfg: DictConfig) -> None:
+    """Do so at each of several split points, and put the curves together; each has a file of its own, too.
+
+    Raises:
+        UsageError: the configuration cannot be used.
+    """
+    splits = [str(split) for split in cfg.split]
+    if not splits or len(set(splits)) < len(splits):
+        raise UsageError(f"split={splits}: expected one or several split points, each once")
+    single = [OmegaConf.merge(cfg, {"split": split}) for split in splits]
+    for one in single:
+        evaluate(one)  # type: ignore[arg-type]
+    if is_main():
+        together = "+".join(splits)
+        paths = [folder_of(one, "results") / "curve.json" for one in single]  # type: ignore[arg-type]
+        folder = Path(cfg.paths.results, cfg.model.name, together, cfg.data.name)
+        write_and_log(cfg, combine(paths, cfg.anchor), folder, f"{cfg.model.name}/{together}/{cfg.data.name}")
+
+
+def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> None:
+    """Write a report into a folder, and show it on the logger's dashboard."""
+    write_and_say(report, folder)
+    logger = open_logger(cfg, "evaluate", "evaluate", title)
+    for prefix, curve in report.curves.items():
+        log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
+    log_picture(logger, "curve", folder / "curve.png")
+    log_chart(logger, "curve_chart", lambda: chart(report.curves))
+    close(logger)
 
 
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
     """Judge from the command line."""
-    evaluate(cfg)
+    evaluate_splits(cfg) if OmegaConf.is_list(cfg.split) else evaluate(cfg)
+    leave()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from bottlenecks.cli import entry_point
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.experiment import Experiment, folder_of, prepare
+from bottlenecks.judging import UNIT
 from bottlenecks.terminal import say
 from evaluate import evaluate
 
@@ -34,13 +35,15 @@ def export(cfg: DictConfig) -> Path:
 
 
 def curve_of(cfg: DictConfig, experiment: Experiment) -> Curve:
-    """Read the curve of the rates; measure it where there is none, or a rate is newer."""
+    """Read the curve of the rates; measure it where there is none, or a rate is newer or not on it."""
     path = experiment.results / "curve.json"
-    newest = max(rate.stat().st_mtime for rate in find_rates(experiment.folder))
-    if not path.exists() or path.stat().st_mtime < newest:
-        say("No curve of these rates yet: judging them now")
-        return evaluate(cfg)
-    return Curve.read(path)
+    rates = find_rates(experiment.folder)
+    if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
+        curve = Curve.read(path)
+        if sum(point["codec"] == UNIT for point in curve.points) == len(rates):
+            return curve
+    say("No curve of these rates yet: judging them now")
+    return evaluate(cfg)
 
 
 @entry_point("export")

@@ -56,17 +56,21 @@ class Codec(ABC):
         """Count those of the decoder's network."""
         return 0
 
+    def state_bytes(self) -> int:
+        """Count the bytes of the weights and tables that encoder and decoder hold."""
+        return 0
+
 
 class UnitCodec(Codec):
     """A trained unit at its rate.
 
     Args:
         rate: a loaded rate checkpoint.
+        name: of the unit among other codecs.
     """
 
-    name = "unit"
-
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, name: str = "unit") -> None:
+        self.name = name
         self.unit, self.lmbda = rate.unit, rate.info.lmbda
         self.setting = f"lambda={self.lmbda!r}"
 
@@ -92,3 +96,9 @@ class UnitCodec(Codec):
         return count_macs(lambda one: self.unit.decode(self.unit.encode(one), one.shape[-2:]), features) - (
             self.encoder_macs(features)
         )
+
+    def state_bytes(self) -> int:
+        """Count those of the unit's tensors and of its integer tables."""
+        tables = self.unit.coder.tables
+        tensors = sum(tensor.numel() * tensor.element_size() for tensor in self.unit.state_dict().values())
+        return tensors + tables.frequencies.nbytes + tables.lengths.nbytes + tables.offsets.nbytes

@@ -154,7 +154,7 @@ class Coder:
             encode(row, categorical)
         if escaped is not None:
             _encode_codes(encoder, _escape_codes(rows, escaped, self.tables))
-        return _seal(encoder)
+        return seal(encoder)
 
     def decode(self, payload: bytes, shape: tuple[int, ...]) -> Int32Array:
         """Decode a payload; any that `encode` did not return ends in an error or in other symbols.
@@ -171,7 +171,7 @@ class Coder:
         """
         _check_shape(shape, self.tables)
         num_positions = math.prod(shape[1:])
-        decoder = stream.queue.RangeDecoder(_to_words(payload))
+        decoder = stream.queue.RangeDecoder(to_words(payload))
         try:
             decode = decoder.decode
             rows = [decode(categorical, num_positions) for categorical in self._models]
@@ -287,11 +287,17 @@ def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
     return codes
 
 
-def _seal(encoder: stream.queue.RangeEncoder) -> bytes:
-    """Shortest bytes that, followed by zeros, lie in the encoder's final interval.
+def seal(encoder: stream.queue.RangeEncoder) -> bytes:
+    """Give the shortest bytes that, followed by zeros, lie in the encoder's final interval.
 
     constriction ends on the lowest multiple of a word's unit in the interval. This rounds that up to whole
     bytes as far as the interval allows, a carry included, and drops the zeros at the end.
+
+    Args:
+        encoder: has coded everything; it is left as it is.
+
+    Returns:
+        The payload: empty, or it ends in another byte than zero.
     """
     position, (lower, size) = encoder.pos()
     data: bytes = encoder.get_compressed()[: position + 1].astype(">u4").tobytes()
@@ -305,5 +311,6 @@ def _seal(encoder: stream.queue.RangeEncoder) -> bytes:
     return carried[:-1] + bytes([carried[-1] + 1])
 
 
-def _to_words(payload: bytes) -> npt.NDArray[np.uint32]:
+def to_words(payload: bytes) -> npt.NDArray[np.uint32]:
+    """Append zeros to what `seal` returned, up to whole words as constriction's decoder takes them."""
     return np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)

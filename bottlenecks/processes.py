@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:  # what only asks who it is needs no torch
     import torch
     from torch import Tensor, nn
 
 M = TypeVar("M", bound="nn.Module")
+T = TypeVar("T")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
@@ -64,6 +66,17 @@ def leave() -> None:
     if _joined():
         dist.barrier()
         dist.destroy_process_group()
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """Let the main process make something, and give it to all of them."""
+    import torch.distributed as dist
+
+    if not _joined():
+        return make()
+    found = [make() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(found)
+    return cast(T, found[0])
 
 
 def add_up(values: Tensor) -> Tensor:

@@ -36,6 +36,15 @@ def progress(items: Iterable[T], description: str, total: int | None = None) -> 
     yield from track(items, description, total, transient=True, disable=hidden)
 
 
+def markdown(table: Table) -> str:
+    """Write a table of text in Markdown, its title above."""
+    rows = [[str(column.header) for column in table.columns]]
+    rows.append(["---:" if column.justify == "right" else "---" for column in table.columns])
+    rows += [list(row) for row in zip(*(map(str, column.cells) for column in table.columns), strict=True)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([*([f"{table.title}", ""] if table.title else []), *lines, ""])
+
+
 def show(table: Table) -> None:
     """Print a table, at full width where the output is no terminal."""
     if is_main():

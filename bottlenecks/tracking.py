@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -101,6 +101,14 @@ def log_picture(logger: Logger | None, key: str, path: Path) -> None:
     """Show a picture, where the logger can."""
     if isinstance(logger, WandbLogger):
         logger.log_image(key, images=[str(path)])
+
+
+def log_chart(logger: Logger | None, key: str, make: Callable[[], Any]) -> None:
+    """Show a Plotly figure, where the logger can; it is not made elsewhere."""
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        logger.experiment.log({key: wandb.Plotly(make())})
 
 
 def log_figure(logger: Logger | None, key: str, figure: Figure, step: int) -> None:

@@ -21,6 +21,7 @@ POINT = [
     "codec", "setting", "lambda", "payload_bytes", "bpp", "bits_per_element", "estimated_bpp", "accuracy",
     "agreement", "encode_ms", "decode_ms", "device_macs",
 ]  # fmt: skip
+MORE = ["server_macs", "state_bytes", "interval"]
 
 
 @pytest.fixture
@@ -34,13 +35,15 @@ def curve(folder: Path) -> dict:
 
 
 def test_the_curve_follows_its_contract(folder: Path, curve: dict) -> None:
-    assert list(curve) == TOP
+    assert list(curve) == [*TOP, "unsplit_interval"]
     assert (curve["model"], curve["split"], curve["data"], curve["metric"]) == ("tiny", "body", "digits", "accuracy")
     assert curve["num_images"] == 397 and curve["image_shape"] == [3, 32, 32]
     assert curve["feature_shapes"] == {"body": [16, 8, 8]}
     assert [point["setting"] for point in curve["points"]] == ["lambda=0.003", "lambda=0.03"]
     for point in curve["points"]:
-        assert list(point) == POINT and point["codec"] == "unit"
+        assert list(point) == [*POINT, *MORE] and point["codec"] == "unit"
+        assert point["interval"][0] <= point["accuracy"] <= point["interval"][1]
+        assert point["server_macs"] > 0 and point["state_bytes"] > 0
         assert point["bpp"] == pytest.approx(8 * point["payload_bytes"] / 1024)
         assert point["bits_per_element"] == pytest.approx(8 * point["payload_bytes"] / (16 * 8 * 8))
         assert point["encode_ms"] > 0 and point["decode_ms"] > 0 and point["device_macs"] > 0

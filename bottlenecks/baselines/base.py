@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,10 @@ class Baseline(Codec):
     def compress(self, batch: Tensor) -> list[bytes]:
         """Code a batch (N, C, H, W) into one byte string an image."""
         return [self.encode(array) for array in batch.float().cpu().numpy()]
+
+    def state_bytes(self) -> int:
+        """Count the bytes of what sender and receiver agree on beforehand."""
+        return len(pickle.dumps(self))
 
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Decode one byte string an image into (N, C, H, W), on the CPU."""

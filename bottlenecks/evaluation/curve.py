@@ -6,18 +6,43 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
 from bottlenecks.evaluation.points import Judgement, Point
+from bottlenecks.evaluation.record import interval
+from bottlenecks.tasks import Task
 from bottlenecks.weights import write_atomically
 
-Z95 = 1.959964  # two-sided 95 % of the normal distribution
+
+def _is_share(value: Any) -> bool:
+    return value is None or _is_known_share(value)
+
+
+def _is_known_share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_amount(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+EXPECTED: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("codec", "setting"), _is_name),
+    "payload_bytes": lambda value: _is_amount(value) and value > 0,
+    **dict.fromkeys(("bpp", "encode_ms", "decode_ms", "device_macs"), _is_amount),
+    "agreement": _is_known_share,
+    "estimated_bpp": lambda value: value is None or _is_amount(value),
+}  # what plots and tables rely on
 
 
 @dataclass(frozen=True)
@@ -33,7 +58,9 @@ class Curve:
         feature_shapes: [C, H, W] of each tensor that crosses.
         metric: `accuracy`, `miou` or `map`.
         unsplit: the unsplit network's value of it.
-        points: the operating points.
+        points: the operating points; beside the contract's keys, `interval` of the metric, `server_macs` and
+            `state_bytes`.
+        unsplit_interval: of `unsplit`. All intervals are of 95 %, by bootstrap over the pictures.
     """
 
     model: str
@@ -45,20 +72,29 @@ class Curve:
     metric: str
     unsplit: float | None
     points: list[dict[str, Any]]
+    unsplit_interval: list[float] | None = None
 
     @classmethod
-    def of(cls, judgement: Judgement, model: str, split: str, data: str, metric: str) -> Curve:
+    def of(cls, judgement: Judgement, model: str, split: str, data: str, task: Task) -> Curve:
         """Make a curve of what was judged."""
+        record = judgement.record
+        weights = record.resampled()
+        scores = [task.score(weights @ evidence) for evidence in (record.unsplit, *record.evidence)]
+        unsplit, *intervals = [interval(draws) for draws in scores]
         return cls(
             model,
             split,
             data,
-            judgement.num_images,
+            len(record.pictures),
             judgement.image_shape,
             {split: judgement.feature_shape},
-            metric,
+            task.metric_name,
             judgement.unsplit,
-            [_point_keys(point, metric) for point in judgement.points],
+            [
+                {**_point_keys(point, task.metric_name), "interval": own}
+                for point, own in zip(judgement.points, intervals, strict=True)
+            ],
+            unsplit,
         )
 
     @classmethod
@@ -69,9 +105,11 @@ class Curve:
             UsageError: it is missing, or no curve.
         """
         try:
-            return cls(**json.loads(path.read_text()))
+            curve = cls(**json.loads(path.read_text()))
+            curve._check()
         except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f"{path}: no readable curve ({error}); make one with evaluate.py") from None
+            raise UsageError(f"{path}: no readable curve ({reason(error)}); make one with evaluate.py") from None
+        return curve
 
     def write(self, folder: Path) -> None:
         """Write `curve.json` and `curve.csv`, each all or nothing."""
@@ -79,9 +117,10 @@ class Curve:
         write_atomically(folder / "curve.json", (content + "\n").encode())
         write_atomically(folder / "curve.csv", self._csv().encode())
 
-    def interval(self, value: float | None) -> tuple[float, float] | None:
-        """Give the 95 % confidence interval of a share of the pictures (see `wilson`)."""
-        return None if value is None else wilson(value, self.num_images)
+    @property
+    def codecs(self) -> list[str]:
+        """Names of the codecs, in the order of their first points."""
+        return list(dict.fromkeys(point["codec"] for point in self.points))
 
     def table(self) -> Table:
         """Draw the points as a table for the terminal."""
@@ -100,10 +139,21 @@ class Curve:
             "MMACs",
         ):
             table.add_column(name, justify="right")
-        table.add_row("unsplit", "", "", "", "", *self._score(self.unsplit), "", "", "", "")
+        table.add_row("unsplit", "", "", "", "", *_score(self.unsplit, self.unsplit_interval), "", "", "", "")
         for point in self.points:
             table.add_row(*self._row(point))
         return table
+
+    def _check(self) -> None:
+        if not isinstance(self.points, list) or not self.points:
+            raise ValueError("it has no points")
+        if not _is_share(self.unsplit):
+            raise ValueError(f"unsplit={self.unsplit!r}, expected 0..1 or null")
+        expected = {**EXPECTED, self.metric: _is_share if self.unsplit is None else _is_known_share}
+        for index, point in enumerate(self.points):
+            for key, holds in expected.items():
+                if not isinstance(point, dict) or key not in point or not holds(point[key]):
+                    raise ValueError(f"point {index} has no usable {key}")
 
     def _row(self, point: dict[str, Any]) -> list[str]:
         estimate = point["estimated_bpp"]
@@ -113,18 +163,12 @@ class Curve:
             f"{point['payload_bytes']:.2f}",
             f"{point['bpp']:.4f}",
             "" if estimate is None else f"{estimate:.4f}",
-            *self._score(point[self.metric]),
+            *_score(point[self.metric], point.get("interval")),
             f"{point['agreement']:.1%}",
             f"{point['encode_ms']:.2f}",
             f"{point['decode_ms']:.2f}",
             f"{point['device_macs'] / 1e6:,.0f}",
         ]
-
-    def _score(self, value: float | None) -> tuple[str, str]:
-        interval = self.interval(value)
-        if value is None or interval is None:
-            return "", ""
-        return f"{value:.1%}", f"{interval[0]:.1%}..{interval[1]:.1%}"
 
     def _csv(self) -> str:
         buffer = io.StringIO()
@@ -132,17 +176,6 @@ class Curve:
         writer.writeheader()
         writer.writerows(self.points)
         return buffer.getvalue()
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Give Wilson's 95 % interval of a share of `count` pictures.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    """
-    spread = Z95**2 / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def rows_of(points: Sequence[dict[str, Any]]) -> list[list[Any]]:
@@ -153,3 +186,7 @@ def rows_of(points: Sequence[dict[str, Any]]) -> list[list[Any]]:
 def _point_keys(point: Point, metric: str) -> dict[str, Any]:
     names = {"lmbda": "lambda", "metric": metric}
     return {names.get(name, name): value for name, value in vars(point).items()}
+
+
+def _score(value: float | None, ends: Sequence[float] | None) -> tuple[str, str]:
+    return "" if value is None else f"{value:.1%}", "" if ends is None else f"{ends[0]:.1%}..{ends[1]:.1%}"

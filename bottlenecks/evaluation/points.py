@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from bottlenecks.codec import Codec
+from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.macs import count_macs
-from bottlenecks.processes import add_up
+from bottlenecks.processes import add_up, own_share
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
@@ -30,13 +31,15 @@ class Point:
         lmbda: of a unit.
         payload_bytes: mean bytes on the wire per image, header and side information included.
         bpp: all bits / all pixels of the network's input images.
-        bits_per_element: all bits / all elements of the features.
+        bits_per_element: all bits / all elements of the features, of codecs that send features.
         estimated_bpp: the same as `bpp`, from the entropy model and without header.
         metric: the task's, 0..1.
         agreement: share of images on which the split network decides as the unsplit one.
-        encode_ms: features to bytes, per image, one thread.
-        decode_ms: bytes to features, per image, one thread.
-        device_macs: head and encoder per image.
+        encode_ms: features, or pixels, to bytes, per image, one thread.
+        decode_ms: bytes to features, or pixels, per image, one thread.
+        device_macs: head and encoder per image; 0 for codecs of the input picture.
+        server_macs: decoder and tail per image; the whole network for codecs of the input picture.
+        state_bytes: weights and tables that encoder and decoder hold.
     """
 
     codec: str
@@ -44,48 +47,15 @@ class Point:
     lmbda: float | None
     payload_bytes: float
     bpp: float
-    bits_per_element: float
+    bits_per_element: float | None
     estimated_bpp: float | None
     metric: float | None
     agreement: float
     encode_ms: float
     decode_ms: float
     device_macs: int
-
-
-class Tally:
-    """What one codec, or the unsplit network (None), gathers over the pictures."""
-
-    def __init__(self, codec: Codec | None, task: Task) -> None:
-        self.codec, self.task = codec, task
-        self.metric, self.agreement = task.metric(), MeanMetric()
-        self.num_bytes = self.num_elements = self.num_pixels = self.num_images = 0
-        self.estimated_bits = 0.0  # not a number where the codec has no estimate
-
-    def add_output(self, output: Tensor, reference: Tensor, targets: Tensor) -> None:
-        """Take in a batch of outputs."""
-        self.agreement.update(self.task.agreement(output, reference).cpu())
-        if (targets >= 0).any():
-            self.metric.update(output.cpu(), targets.cpu())
-
-    def add_streams(self, streams: Sequence[bytes], features: Tensor, images: Tensor, estimate: Tensor | None) -> None:
-        """Take in the byte strings of a batch."""
-        self.num_images += len(streams)
-        self.num_bytes += sum(map(len, streams))
-        self.num_elements += features.numel()
-        self.num_pixels += len(images) * images.shape[-2] * images.shape[-1]
-        self.estimated_bits += math.nan if estimate is None else float(estimate.cpu().double().sum())
-
-    def gather(self) -> None:
-        """Add up what all processes have counted; metrics do so by themselves."""
-        names = ("num_bytes", "num_elements", "num_pixels", "num_images", "estimated_bits")
-        total = add_up(torch.tensor([getattr(self, name) for name in names], dtype=torch.float64)).tolist()
-        for name, value in zip(names, total, strict=True):
-            setattr(self, name, value if name == "estimated_bits" else int(value))
-
-    def score(self) -> float | None:
-        """Give the task's metric, None where nothing was labelled."""
-        return float(self.metric.compute()) if self.metric.update_called else None
+    server_macs: int
+    state_bytes: int
 
 
 @dataclass(frozen=True)
@@ -95,16 +65,59 @@ class Judgement:
     Attributes:
         points: one a codec.
         unsplit: the unsplit network's metric.
-        num_images: how many pictures.
+        record: of every single picture.
         image_shape: (3, H, W), or None where sizes vary.
         feature_shape: (C, H, W) of one image's features.
     """
 
     points: list[Point]
     unsplit: float | None
-    num_images: int
+    record: Record
     image_shape: list[int] | None
     feature_shape: list[int]
+
+
+class Tally:
+    """Measurements of every picture, which several processes gather, each of its share.
+
+    Args:
+        num_points: how many codecs.
+        pictures: names of all pictures, in order.
+    """
+
+    def __init__(self, num_points: int, pictures: Sequence[str]) -> None:
+        self.pictures, share = pictures, own_share()
+        self.num_points, self.next, self.step = num_points, share.rank, share.world_size
+        self.num_pixels = torch.zeros(len(pictures), dtype=torch.float64)
+        self.num_bytes, self.bits, self.agreement = (
+            torch.zeros(num_points, len(pictures), dtype=torch.float64) for _ in range(3)
+        )
+        self.evidence = torch.zeros(0)
+
+    def begin(self, images: Tensor, evidence: Tensor) -> None:
+        """Take in a batch of images, and what the unsplit network's outputs add to the metric (N, E)."""
+        if not len(self.evidence):
+            self.evidence = torch.zeros(1 + self.num_points, len(self.pictures), evidence.shape[1], dtype=torch.float64)
+        self.batch = slice(self.next, self.next + self.step * len(images), self.step)
+        self.next += self.step * len(images)
+        self.num_pixels[self.batch] = images.shape[-2] * images.shape[-1]
+        self.evidence[0, self.batch] = evidence.double().cpu()
+
+    def add(
+        self, index: int, streams: Sequence[bytes], bits: Tensor | None, agreement: Tensor, evidence: Tensor
+    ) -> None:
+        """Take in what one codec made of the batch."""
+        self.num_bytes[index, self.batch] = torch.tensor([len(stream) for stream in streams], dtype=torch.float64)
+        self.bits[index, self.batch] = math.nan if bits is None else bits.double().cpu()
+        self.agreement[index, self.batch] = agreement.double().cpu()
+        self.evidence[index + 1, self.batch] = evidence.double().cpu()
+
+    def gather(self) -> Record:
+        """Put together what all processes have measured."""
+        for values in (self.num_pixels, self.num_bytes, self.bits, self.agreement, self.evidence):
+            add_up(values)
+        evidence = self.evidence.numpy()
+        return Record(self.pictures, self.num_bytes.numpy(), self.agreement.numpy(), evidence[1:], evidence[0])
 
 
 @torch.no_grad()
@@ -112,68 +125,95 @@ def judge(
     codecs: Sequence[Codec],
     network: SplitNetwork,
     batches: Iterable[tuple[Tensor, Tensor]],
+    pictures: Sequence[str],
     task: Task,
     device: torch.device,
+    workers: Workers,
     timed_images: int = 16,
 ) -> Judgement:
-    """Code every picture with every codec, decode the bytes, and run the tail on what was decoded.
+    """Code every picture with every codec, decode the bytes, and run the rest of the network on what was decoded.
 
     The head and the unsplit network run once for all codecs. Of several processes each codes its share, and all
     give the result for the whole.
 
     Args:
         codecs: the operating points.
-        network: the cut network, on `device`, as the codecs are.
+        network: the cut network, on `device`, as the units are.
         batches: (images, targets) of pictures on which nothing was chosen.
+        pictures: their names, all processes' together.
         task: judges the outputs.
         device: where to run.
+        workers: code for the baselines.
         timed_images: of the first batch, coded one by one for the times.
     """
-    unsplit, tallies = Tally(None, task), [Tally(codec, task) for codec in codecs]
-    first: Tensor | None = None
+    tally = Tally(len(codecs), pictures)
+    first: dict[str, Tensor] = {}
     shapes = set()
-    for images, targets in progress(batches, "Judging"):
-        features = network.head(images.to(device))
-        reference = network.tail(features)
-        unsplit.add_output(reference, reference, targets)
-        for tally, codec in zip(tallies, codecs, strict=True):
-            streams = codec.compress(features)
-            tally.add_streams(streams, features, images, codec.estimated_bits(features))
-            tally.add_output(network.tail(codec.decompress(streams)), reference, targets)
-        first = features if first is None else first
-        shapes.add(tuple(images.shape[1:]))
-    assert first is not None, "datamodules refuse to be empty"
-    for tally in tallies:
-        tally.gather()
-    head_macs = count_macs(network.head, torch.zeros(1, *min(shapes), device=device))
+
+    def steps() -> Iterator[None]:
+        for images, targets in batches:
+            images, targets = images.to(device), targets.to(device)
+            features = network.head(images)
+            reference = network.tail(features)
+            tally.begin(images, task.evidence(reference, targets))
+            trips = workers.round_trips(codecs, features, images)
+            for index, (codec, trip) in enumerate(zip(codecs, trips, strict=True)):
+                output = _finish(network, codec, trip)
+                bits = codec.estimated_bits(features)
+                tally.add(index, trip[0], bits, task.agreement(output, reference), task.evidence(output, targets))
+                yield
+            first.setdefault("features", features[:timed_images])
+            first.setdefault("pictures", images[:timed_images])
+            shapes.add(tuple(images.shape[1:]))
+
+    num_steps = len(batches) * len(codecs) if isinstance(batches, Sized) else None
+    for _ in progress(steps(), "Judging", num_steps):
+        pass
+    record = tally.gather()
+    score = task.score(record.evidence.sum(1))
+    points = [
+        _point(codec, index, tally, None if math.isnan(score[index]) else float(score[index]), network, first)
+        for index, codec in enumerate(progress(codecs, "Timing"))
+    ]
+    unsplit = float(task.score(record.unsplit.sum(0)))
     return Judgement(
-        [_point(tally, first[:timed_images], head_macs) for tally in tallies],
-        unsplit.score(),
-        tallies[0].num_images,
+        points,
+        None if math.isnan(unsplit) else unsplit,
+        record,
         list(shapes.pop()) if len(shapes) == 1 else None,
-        list(first.shape[1:]),
+        list(first["features"].shape[1:]),
     )
 
 
-def _point(tally: Tally, features: Tensor, head_macs: int) -> Point:
-    codec = tally.codec
-    assert codec is not None
-    encode_ms, streams = _time_each(lambda one: codec.compress(one[None])[0], features)
+def _finish(network: SplitNetwork, codec: Codec, trip: RoundTrip) -> Tensor:
+    return network.tail(trip[1]) if codec.sends == "features" else network(trip[1])
+
+
+def _point(
+    codec: Codec, index: int, tally: Tally, metric: float | None, network: SplitNetwork, first: dict[str, Tensor]
+) -> Point:
+    encode_ms, streams = _time_each(lambda one: codec.compress(one[None])[0], first[codec.sends])
     decode_ms, _ = _time_each(lambda stream: codec.decompress([stream]), streams)
-    num_bits = 8 * tally.num_bytes
+    features, picture = first["features"][:1], first["pictures"][:1]
+    head, tail = count_macs(network.head, picture), count_macs(network.tail, features)
+    sends_features = codec.sends == "features"
+    num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
+    estimated_bits = float(tally.bits[index].sum())
     return Point(
         codec=codec.name,
         setting=codec.setting,
         lmbda=codec.lmbda,
-        payload_bytes=tally.num_bytes / tally.num_images,
-        bpp=num_bits / tally.num_pixels,
-        bits_per_element=num_bits / tally.num_elements,
-        estimated_bpp=None if math.isnan(tally.estimated_bits) else tally.estimated_bits / tally.num_pixels,
-        metric=tally.score(),
-        agreement=float(tally.agreement.compute()),
+        payload_bytes=num_bits / 8 / len(tally.pictures),
+        bpp=num_bits / num_pixels,
+        bits_per_element=num_bits / len(tally.pictures) / features.numel() if sends_features else None,
+        estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
+        metric=metric,
+        agreement=float(tally.agreement[index].mean()),
         encode_ms=encode_ms,
         decode_ms=decode_ms,
-        device_macs=head_macs + codec.device_macs(features[:1]),
+        device_macs=head + codec.encoder_macs(features) if sends_features else 0,
+        server_macs=tail + codec.decoder_macs(features) if sends_features else head + tail,
+        state_bytes=codec.state_bytes(),
     )
 
 

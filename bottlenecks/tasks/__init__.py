@@ -18,4 +18,17 @@ def make_task(name: str) -> Task:
     return TASKS[name]()
 
 
-__all__ = ["TASKS", "Classification", "Task", "make_task"]
+def task_of_metric(metric: str) -> Task:
+    """Make the task whose results are given as this metric.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [task for task in TASKS.values() if task.metric_name == metric]
+    if not found:
+        known = ", ".join(task.metric_name for task in TASKS.values())
+        raise UsageError(f"metric={metric}: no task is judged by it; there are {known}")
+    return found[0]()
+
+
+__all__ = ["TASKS", "Classification", "Task", "make_task", "task_of_metric"]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 from torchmetrics import Metric
+
+FloatArray = npt.NDArray[np.floating]
 
 
 class Task(ABC):
@@ -30,6 +34,14 @@ class Task(ABC):
     @abstractmethod
     def agreement(self, output: Tensor, teacher: Tensor) -> Tensor:
         """Share of decisions that are the unsplit network's, per picture, (N,)."""
+
+    @abstractmethod
+    def evidence(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Give what each picture adds to the metric, (N, E): sums over any pictures are what `score` takes."""
+
+    @abstractmethod
+    def score(self, evidence: FloatArray) -> FloatArray:
+        """Turn sums of evidence (..., E) into the metric, 0..1, (...); not a number where nothing was labelled."""
 
     @abstractmethod
     def metric(self) -> Metric:

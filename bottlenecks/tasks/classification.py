@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
-from bottlenecks.tasks.base import Task
+from bottlenecks.tasks.base import FloatArray, Task
 
 
 class TopOne(MeanMetric):
@@ -36,6 +38,16 @@ class Classification(Task):
     def agreement(self, output: Tensor, teacher: Tensor) -> Tensor:
         """1 where the top class is the unsplit network's, else 0, (N,)."""
         return (output.argmax(1) == teacher.argmax(1)).float()
+
+    def evidence(self, output: Tensor, targets: Tensor) -> Tensor:
+        """1 where the top class is the label, and 1 where there is a label, (N, 2)."""
+        labelled = targets >= 0
+        return torch.stack([(output.argmax(1) == targets) & labelled, labelled], 1).double()
+
+    def score(self, evidence: FloatArray) -> FloatArray:
+        """Share of the labelled pictures whose top class is the label."""
+        with np.errstate(invalid="ignore"):
+            return np.divide(evidence[..., 0], evidence[..., 1])
 
     def metric(self) -> Metric:
         """Make a top-1 accuracy."""

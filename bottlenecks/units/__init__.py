@@ -6,8 +6,9 @@ from typing import Any
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.units.base import BottleneckUnit, UnitOutput
 from bottlenecks.units.factorized import FactorizedUnit
+from bottlenecks.units.spic import SpicUnit
 
-UNITS: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit}
+UNITS: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit, "spic": SpicUnit}
 DEFAULT_UNIT = "factorized"
 
 
@@ -29,4 +30,4 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> BottleneckUnit:
         raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None
 
 
-__all__ = ["DEFAULT_UNIT", "UNITS", "BottleneckUnit", "FactorizedUnit", "UnitOutput", "make_unit"]
+__all__ = ["DEFAULT_UNIT", "UNITS", "BottleneckUnit", "FactorizedUnit", "SpicUnit", "UnitOutput", "make_unit"]

@@ -1,0 +1,34 @@
+"""The input picture as a JPEG file."""
+
+from __future__ import annotations
+
+from bottlenecks.baselines.base import Calibration
+from bottlenecks.baselines.pillow import PillowBaseline
+from bottlenecks.preprocessing import Preprocessing
+
+QUALITIES = (5, 10, 20, 30, 45, 60, 75, 90)
+
+
+class Jpeg(PillowBaseline):
+    """JPEG by libjpeg-turbo: YCbCr (BT.601, full range), 4:2:0, Huffman tables of its own; grey has luma alone.
+
+    A file holds tables of some 300 bytes, which is most of it where pictures are small.
+
+    Args:
+        preprocessing: how pictures became the network's input.
+        quality: 1 to 95.
+    """
+
+    name = "jpeg"
+    file_format = "JPEG"
+    tail = b"\xff\xd9"
+
+    def __init__(self, preprocessing: Preprocessing, quality: int) -> None:
+        super().__init__(
+            preprocessing, f"quality={quality}", quality=quality, optimize=True, subsampling="4:2:0", keep_rgb=False
+        )
+
+
+def jpeg(calibration: Calibration) -> list[Jpeg]:
+    """Give the settings that span the curve, from few bytes to many."""
+    return [Jpeg(calibration.preprocessing, quality) for quality in QUALITIES]

@@ -1,0 +1,78 @@
+"""What was measured of every single picture, kept so that differences can be judged picture by picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bottlenecks.errors import UsageError, reason
+from bottlenecks.weights import write_atomically
+
+FloatArray = npt.NDArray[np.float64]
+ARRAYS = ("num_bytes", "agreement", "evidence", "unsplit")
+RESAMPLES = 1000
+LEVELS = (2.5, 97.5)  # per cent: a two-sided interval of 95 %
+
+
+@dataclass(frozen=True)
+class Record:
+    """Measurements of P operating points on N pictures.
+
+    Attributes:
+        pictures: their names, N.
+        num_bytes: on the wire, (P, N).
+        agreement: with the unsplit network, (P, N).
+        evidence: what each picture adds to the task's metric, (P, N, E).
+        unsplit: the same of the unsplit network, (N, E).
+    """
+
+    pictures: Sequence[str]
+    num_bytes: FloatArray
+    agreement: FloatArray
+    evidence: FloatArray
+    unsplit: FloatArray
+
+    def write(self, path: Path) -> None:
+        """Write an `.npz` file, all or nothing."""
+        buffer = io.BytesIO()
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        np.savez_compressed(buffer, pictures=np.array(self.pictures, dtype=str), **arrays)
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read what `write` wrote.
+
+        Raises:
+            UsageError: it is missing, or no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["pictures"].tolist(), **{name: file[name] for name in ARRAYS})
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise UsageError(f"{path}: no readable record ({reason(error)}); make one with evaluate.py") from None
+
+    def belongs_to(self, points: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether these points were measured together with this record."""
+        means = [point["payload_bytes"] for point in points]
+        return len(means) == len(self.num_bytes) and np.allclose(self.num_bytes.mean(1), means)
+
+    def resampled(self, num: int = RESAMPLES, seed: int = 0) -> FloatArray:
+        """Draw pictures with replacement, `num` times: how often each is in each draw, (num, N).
+
+        The same pictures are drawn for all points: differences between them are paired.
+        B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
+        """
+        count = len(self.pictures)
+        return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), num).astype(np.float64)
+
+
+def interval(draws: FloatArray) -> list[float] | None:
+    """Give the 95 % interval of a figure over resampled pictures; None where it is no number in some of them."""
+    return None if np.isnan(draws).any() else [float(end) for end in np.percentile(draws, LEVELS)]

@@ -1,0 +1,88 @@
+"""What is written and shown of one or several curves: figures of merit and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.table import Table
+
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.plot import draw, draw_work, save
+from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.summary import Merit, merit_table, merits_as_json, series_of, summarise
+from bottlenecks.terminal import markdown, say, show
+from bottlenecks.weights import write_atomically
+
+RECORD = "pictures.npz"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Curves, and what they are worth beside one another.
+
+    Attributes:
+        curves: by what their codecs' labels begin with; "" where there is one.
+        records: of every picture, of those curves that have one.
+        anchor: label of the codec that the others are compared with; None takes the first.
+    """
+
+    curves: Mapping[str, Curve]
+    records: Mapping[str, Record]
+    anchor: str | None = None
+
+    def __post_init__(self) -> None:
+        metrics = {curve.metric for curve in self.curves.values()}
+        if len(metrics) > 1:
+            raise UsageError(f"these curves are of different metrics ({', '.join(sorted(metrics))}); compare like ones")
+
+    @cached_property
+    def merits(self) -> list[Merit]:
+        """Figures of merit of every codec; none where pictures have no labels.
+
+        Raises:
+            UsageError: the anchor is not among them.
+        """
+        series = [
+            one for prefix, curve in self.curves.items() for one in series_of(curve, self.records.get(prefix), prefix)
+        ]
+        return summarise(series, self.anchor or series[0].label) if series else []
+
+    @property
+    def _anchor(self) -> str:
+        return self.anchor or self.merits[0].label
+
+    def write(self, folder: Path) -> None:
+        """Write figures of merit and pictures, each file all or nothing; of a single curve that itself, too."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if set(self.curves) == {""}:
+            self.curves[""].write(folder)
+            self.records[""].write(folder / RECORD)
+        save(draw(self.curves, front=len({curve.split for curve in self.curves.values()}) > 1), folder / "curve")
+        work = draw_work(self.curves)
+        if work is not None:
+            save(work, folder / "work")
+        tables = [markdown(table) for table in self.tables()]
+        write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
+        if self.merits:
+            content = json.dumps(merits_as_json(self.merits, self._anchor), indent=2, allow_nan=False)
+            write_atomically(folder / "merit.json", (content + "\n").encode())
+
+    def tables(self) -> list[Table]:
+        """Draw figures of merit, and the points of each curve."""
+        metric = next(iter(self.curves.values())).metric
+        merits = [merit_table(self.merits, self._anchor, metric)] if self.merits else []
+        return [*(curve.table() for curve in self.curves.values()), *merits]
+
+
+def write_and_say(report: Report, folder: Path) -> None:
+    """Write a report, show it, and say where it lies."""
+    report.write(folder)
+    for table in report.tables():
+        show(table)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    say(f"In {folder}: {', '.join(names)}")

@@ -1,0 +1,104 @@
+"""Coding in other processes, while this one runs the network."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bottlenecks.baselines.base import Baseline, FloatArray
+from bottlenecks.codec import Codec
+from bottlenecks.errors import UsageError
+
+AHEAD = 2  # tasks that wait for each process; more would only hold memory
+
+RoundTrip = tuple[list[bytes], Tensor]
+Job = tuple[Baseline, FloatArray]
+
+
+class Workers:
+    """Processes that code and decode for baselines; units are coded where their weights are, in this one.
+
+    Args:
+        count: processes; 0 codes everything in this one, None starts as many as torch uses threads.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = torch.get_num_threads() if count is None else count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self.count > 0:
+            self._pool = ProcessPoolExecutor(self.count, initializer=torch.set_num_threads, initargs=(1,))
+            with warnings.catch_warnings():
+                # Python 3.12 warns of forking beside threads; as a DataLoader's, these processes use none of theirs.
+                warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
+                self._pool.submit(int).result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def round_trips(self, codecs: Sequence[Codec], features: Tensor, images: Tensor) -> Iterator[RoundTrip]:
+        """Code and decode a batch with each codec.
+
+        Args:
+            codecs: any number of them.
+            features: (N, C, H, W), for those that send features.
+            images: (N, 3, H, W), for those that send pictures.
+
+        Yields:
+            For each codec in turn the byte strings, and what was decoded from them, on the device of `features`.
+
+        Raises:
+            UsageError: a process was killed.
+        """
+        sent = {"features": features, "pictures": images}
+        arrays = {name: batch.float().cpu().numpy() for name, batch in sent.items()}
+        jobs = [(codec, arrays[codec.sends]) for codec in codecs if isinstance(codec, Baseline)]
+        coded = self._run(jobs)
+        for codec in codecs:
+            if isinstance(codec, Baseline):
+                streams, decoded = next(coded)
+                yield streams, torch.from_numpy(decoded).to(features.device)
+            else:
+                streams = codec.compress(sent[codec.sends])
+                yield streams, codec.decompress(streams)
+
+    def _run(self, jobs: Iterable[Job]) -> Iterator[tuple[list[bytes], FloatArray]]:
+        """Start on the first jobs at once; give all results in order."""
+        if self._pool is None:
+            return (_round_trip(*job) for job in jobs)
+        pool, rest = self._pool, iter(jobs)
+        waiting = deque(pool.submit(_round_trip, *job) for job in islice(rest, AHEAD * self.count))
+        return self._collect(pool, waiting, rest)
+
+    def _collect(
+        self, pool: ProcessPoolExecutor, waiting: deque[Future[tuple[list[bytes], FloatArray]]], rest: Iterator[Job]
+    ) -> Iterator[tuple[list[bytes], FloatArray]]:
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(_round_trip, *job) for job in islice(rest, 1))
+                yield result
+        except BrokenProcessPool:
+            raise UsageError(
+                f"workers={self.count}: a coding process was killed (out of memory? fewer of them, or a smaller "
+                "data.batch_size, need less)"
+            ) from None
+
+
+def _round_trip(codec: Baseline, batch: FloatArray) -> tuple[list[bytes], FloatArray]:
+    streams = [codec.encode(array) for array in batch]
+    return streams, np.stack([codec.decode(stream) for stream in streams])

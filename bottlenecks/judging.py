@@ -1,0 +1,145 @@
+"""Judge the codecs that a configuration names, from it to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from bottlenecks.baselines import BASELINES, make_baselines
+from bottlenecks.checkpoint import CheckpointError, Ladder, rate_folder
+from bottlenecks.codec import Codec, UnitCodec
+from bottlenecks.errors import UsageError, check_name, check_number, closest
+from bottlenecks.evaluation.calibrating import Calibrator
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.merit import check_installed
+from bottlenecks.evaluation.points import judge
+from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.workers import Workers
+from bottlenecks.experiment import Experiment, folder_of, pick_device, prepare
+from bottlenecks.processes import from_main, join, own_share
+
+UNIT = "unit"  # the codec that is the configuration's own unit
+
+
+@dataclass(frozen=True)
+class JudgingPlan:
+    """The settings of `evaluate.py`, checked.
+
+    Attributes:
+        codecs: their names.
+        ladders: the trained units among them.
+        workers: processes that code for the baselines, None for as many as there are threads.
+        calibration_images: training pictures that baselines choose their settings on.
+        timed_images: pictures that times are taken over.
+    """
+
+    codecs: Sequence[str]
+    ladders: Mapping[str, Ladder]
+    workers: int | None
+    calibration_images: int
+    timed_images: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> JudgingPlan:
+        """Read and check the settings, and load the units.
+
+        Raises:
+            UsageError: one cannot be used.
+        """
+        for name in ("timed_images", "calibration_images"):
+            check_number(name, cfg[name], 1, whole=True)
+        if cfg.workers is not None:
+            check_number("workers", cfg.workers, whole=True)
+        names = codec_names(cfg)
+        if len(names) > 1:
+            check_installed()
+        ladders = {name: load_ladder(cfg, name) for name in names if name not in BASELINES}
+        return cls(names, ladders, cfg.workers, cfg.calibration_images, cfg.timed_images)
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the codecs that are no trained units."""
+        return [name for name in self.codecs if name not in self.ladders]
+
+
+def codec_names(cfg: DictConfig) -> list[str]:
+    """Read `codecs`, a name or a list of them.
+
+    Raises:
+        UsageError: none, or none that could be a codec's.
+    """
+    names = list(cfg.codecs) if OmegaConf.is_list(cfg.codecs) else [cfg.codecs]
+    if not names:
+        raise UsageError(f"codecs=[]: expected at least one of {UNIT}, {', '.join(BASELINES)}")
+    for name in names:
+        check_name("codecs", name)
+    return list(dict.fromkeys(names))
+
+
+def load_ladder(cfg: DictConfig, name: str) -> Ladder:
+    """Load the configuration's own unit, or another of the same split and data by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name == UNIT:
+        return Ladder.load(folder_of(cfg))
+    folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
+    try:
+        return Ladder.load(folder)
+    except CheckpointError as error:
+        if folder.is_dir():
+            raise
+        known = closest(name, [UNIT, *BASELINES], len(BASELINES))
+        raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
+
+
+def judge_codecs(cfg: DictConfig) -> tuple[Experiment, Curve, Record]:
+    """Measure the codecs that a configuration names, at its split point.
+
+    Raises:
+        UsageError: the configuration cannot be used.
+    """
+    plan = JudgingPlan.of(cfg)
+    experiment = prepare(cfg, "test")
+    backbone, network, data, task = experiment.backbone, experiment.network, experiment.datamodule, experiment.task
+    for ladder in plan.ladders.values():
+        ladder.check_network(network, backbone.fingerprint, backbone.source)
+    experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
+    device = join(pick_device(cfg.device))
+    pictures = data.pictures("test").names
+    if own_share().world_size > len(pictures):
+        raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
+    with Workers(plan.workers if plan.baselines else 0) as workers:
+        network.to(device)
+        codecs = make_codecs(plan, experiment, device, workers)
+        judgement = judge(codecs, network, data.test_dataloader(), pictures, task, device, workers, plan.timed_images)
+    return experiment, Curve.of(judgement, backbone.spec.name, network.split, data.name, task), judgement.record
+
+
+def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device, workers: Workers) -> list[Codec]:
+    """Make every operating point of every codec; baselines choose theirs on training pictures.
+
+    Raises:
+        UsageError: there is none.
+    """
+    made: dict[str, Sequence[Codec]] = {}
+    for name, ladder in plan.ladders.items():
+        made[name] = [UnitCodec(rate, name) for rate in ladder.values()]
+        for rate in ladder.values():
+            rate.unit.to(device)
+    if plan.baselines:
+        data = experiment.datamodule
+        batches = data.calibration_dataloader()
+        calibrator = Calibrator(experiment.network, batches, experiment.task, device, workers, plan.calibration_images)
+        calibration = calibrator.calibration(data.preprocessing)
+        for name in plan.baselines:
+            made[name] = from_main(lambda name=name: make_baselines(name, calibration))  # type: ignore[misc]
+    codecs = [codec for name in plan.codecs for codec in made[name]]
+    if not codecs:
+        raise UsageError(f"codecs=[{','.join(plan.codecs)}]: none of them can be had here; add another")
+    return codecs

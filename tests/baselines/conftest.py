@@ -1,0 +1,88 @@
+"""A small calibration that looks like a network's, real pictures, and every codec made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_sample_images
+
+from bottlenecks.baselines import make_baselines
+from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.errors import UsageError
+from bottlenecks.preprocessing import Preprocessing
+
+FEATURE_SHAPE = (24, 4, 6)
+PREPROCESSING = Preprocessing(resize=None, crop=None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def make_features(count: int, seed: int) -> FloatArray:
+    """Draw features (N, 24, 4, 6) as a ReLU leaves them: channels alike, smooth, half zero, with a long tail."""
+    mixing = np.random.default_rng(0).normal(size=(FEATURE_SHAPE[0], 6))
+    random = np.random.default_rng(seed)
+    coarse = random.normal(size=(count, 6, 2, 3)).repeat(2, axis=2).repeat(2, axis=3)
+    mixed = np.einsum("ck,nkhw->nchw", mixing, coarse) + 0.3 * random.normal(size=(count, *FEATURE_SHAPE))
+    return (np.maximum(mixed, 0) ** 1.5).astype(np.float32)
+
+
+def network_input(pixels: np.ndarray) -> FloatArray:
+    """Turn pixels (H, W, 3) into a network input (3, H, W)."""
+    mean, std = (np.array(three, np.float32) for three in (PREPROCESSING.mean, PREPROCESSING.std))
+    return np.ascontiguousarray(((pixels.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1))
+
+
+def to_pixels(array: FloatArray) -> np.ndarray:
+    """Undo `network_input`."""
+    mean, std = (np.array(three, np.float32) for three in (PREPROCESSING.mean, PREPROCESSING.std))
+    return np.rint((array.transpose(1, 2, 0) * std + mean) * 255).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[np.ndarray]:
+    """Three parts (64, 64, 3) of photographs."""
+    china, flower = load_sample_images().images
+    return [
+        np.ascontiguousarray(one) for one in (china[100:164, 200:264], china[300:364, 30:94], flower[150:214, 300:364])
+    ]
+
+
+@pytest.fixture(scope="session")
+def pictures(photos: list[np.ndarray]) -> list[FloatArray]:
+    """Those, as network inputs."""
+    return [network_input(pixels) for pixels in photos]
+
+
+@pytest.fixture(scope="session")
+def calibration() -> Calibration:
+    """Features, their squared error in the place of a task's distortion, and coding for real."""
+    features = make_features(6, seed=1)
+
+    def distortion(features_hat: FloatArray) -> float:
+        return float(np.mean((features_hat - features) ** 2))
+
+    def measure(codecs: Sequence[Baseline]) -> list[tuple[float, float]]:
+        results = []
+        for codec in codecs:
+            streams = [codec.encode(array) for array in features]
+            decoded = np.stack([codec.decode(stream) for stream in streams])
+            results.append((sum(map(len, streams)) / len(streams), distortion(decoded)))
+        return results
+
+    return Calibration(features, distortion, measure, PREPROCESSING)
+
+
+@pytest.fixture(scope="session")
+def make(calibration: Calibration) -> Callable[[str], list[Baseline]]:
+    """Make a codec's operating points, once; skip where its packages or weights are not installed."""
+    made: dict[str, list[Baseline]] = {}
+
+    def give(name: str) -> list[Baseline]:
+        if name not in made:
+            try:
+                made[name] = make_baselines(name, calibration)
+            except UsageError as error:
+                pytest.skip(str(error))
+        return made[name] or pytest.skip(f"{name}: no weights")
+
+    return give

@@ -1,0 +1,126 @@
+"""What holds for all codecs that need no training."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.baselines.conftest import make_features
+
+from bottlenecks.baselines import BASELINES, make_baselines
+from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.bitstream import BitstreamError
+from bottlenecks.errors import UsageError
+
+PICTURE_FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")
+
+
+@pytest.fixture(params=BASELINES)
+def codecs(request: pytest.FixtureRequest, make: Callable[[str], list[Baseline]]) -> list[Baseline]:
+    """All operating points of one codec."""
+    return make(request.param)
+
+
+@pytest.fixture
+def inputs(codecs: list[Baseline], pictures: list[FloatArray]) -> list[FloatArray]:
+    """What this codec codes."""
+    return pictures if codecs[0].sends == "pictures" else list(make_features(3, seed=2))
+
+
+def test_round_trip(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
+    batch = torch.from_numpy(np.stack(inputs))
+    for codec in codecs:
+        decoded = codec.decompress(codec.compress(batch))
+        assert decoded.shape == batch.shape and decoded.dtype == torch.float32 and decoded.isfinite().all()
+        assert (decoded - batch).square().mean() < batch.var()
+
+
+def test_names_are_those_of_the_registry_and_settings_differ(
+    codecs: list[Baseline], request: pytest.FixtureRequest
+) -> None:
+    assert {codec.name for codec in codecs} == {request.node.callspec.params["codecs"]}
+    assert len({codec.setting for codec in codecs}) == len(codecs)
+
+
+def test_bytes_alone_determine_what_is_decoded(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
+    for codec in (codecs[0], codecs[-1]):
+        receiver = pickle.loads(pickle.dumps(codec))
+        stream = codec.encode(inputs[0])
+        codec.encode(inputs[1])
+        assert np.array_equal(receiver.decode(stream), codec.decode(stream))
+        assert pickle.loads(pickle.dumps(codec)).encode(inputs[0]) == stream
+
+
+def test_from_few_bytes_to_many(codecs: list[Baseline], calibration: Calibration, pictures: list[FloatArray]) -> None:
+    arrays = pictures if codecs[0].sends == "pictures" else calibration.features
+    rates = [sum(len(codec.encode(array)) for array in arrays) for codec in codecs]
+    assert rates == sorted(rates)
+
+
+def test_other_inputs_are_refused(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
+    nan = inputs[0].copy()
+    nan[0, 0, 0] = np.nan
+    for array in (nan, inputs[0][0], inputs[0][:2], np.full_like(inputs[0], np.inf)):
+        with pytest.raises(ValueError, match="expected .*finite"):
+            codecs[0].encode(array)
+
+
+def test_damaged_and_foreign_streams_are_refused(
+    codecs: list[Baseline], inputs: list[FloatArray], foreign: dict[str, bytes]
+) -> None:
+    codec, random = codecs[len(codecs) // 2], np.random.default_rng(0)
+    stream = codec.encode(inputs[0])
+    bad = [stream[:length] for length in (0, 1, 7, len(stream) // 2, len(stream) - 1)]
+    bad += [random.bytes(length) for length in (1, 10, 100, 1000)]
+    bad += [other for name, other in foreign.items() if name != codec.name]
+    for one in bad:
+        with pytest.raises(BitstreamError):
+            codec.decode(one)
+
+
+def test_reported_bytes_are_those_of_files(codecs: list[Baseline], inputs: list[FloatArray], tmp_path: Path) -> None:
+    streams = codecs[-1].compress(torch.from_numpy(np.stack(inputs)))
+    for index, stream in enumerate(streams):
+        (tmp_path / str(index)).write_bytes(stream)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == sum(map(len, streams))
+    decoded = codecs[-1].decompress([(tmp_path / str(index)).read_bytes() for index in range(len(streams))])
+    assert torch.equal(decoded, codecs[-1].decompress(streams))
+
+
+def test_frames_show_every_flipped_bit(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
+    if codecs[0].sends == "pictures":
+        pytest.skip("a file as any viewer opens it has no checksum")
+    stream = codecs[0].encode(inputs[0])
+    for damaged in _flipped(stream):
+        with pytest.raises(BitstreamError):
+            codecs[0].decode(damaged)
+
+
+@pytest.fixture
+def foreign(make: Callable[[str], list[Baseline]], pictures: list[FloatArray]) -> dict[str, bytes]:
+    """A stream of each picture format, and one of features."""
+    streams = {name: make(name)[0].encode(pictures[0]) for name in PICTURE_FORMATS}
+    return {**streams, "uniform": make("uniform")[0].encode(make_features(1, seed=3)[0])}
+
+
+def _flipped(stream: bytes) -> Iterator[bytes]:
+    for bit in range(8 * len(stream)):
+        damaged = bytearray(stream)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+
+
+def test_an_unknown_codec_is_named_beside_known_ones(calibration: Calibration) -> None:
+    with pytest.raises(UsageError, match=r"codec hevc9: unknown; did you mean hevc.*\?"):
+        make_baselines("hevc9", calibration)
+
+
+def test_the_registry_imports_no_codec() -> None:
+    check = "import sys, bottlenecks.baselines; sys.exit(any(name in sys.modules for name in ('av', 'torch', 'PIL')))"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0

@@ -1,0 +1,77 @@
+"""Several curves put together from their files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.compare import combine, main
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.record import Record
+
+
+@pytest.fixture
+def paths(two: Curve, record_of: Callable[[Curve], Record], tmp_path: Path) -> list[Path]:
+    """The same curve at two splits; only the first has a record."""
+    found = []
+    for split in ("layer2", "layer3"):
+        folder = tmp_path / "results/tiny" / split / "digits"
+        folder.mkdir(parents=True)
+        content = {**vars(two), "split": split, "feature_shapes": {split: [16, 8, 8]}}
+        content.pop("unsplit_interval")
+        (folder / "curve.json").write_text(json.dumps(content))
+        found.append(folder / "curve.json")
+    record_of(two).write(found[0].parent / "pictures.npz")
+    return found
+
+
+def test_curves_become_one_plot_and_one_table(
+    paths: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    main([*map(str, paths), "--anchor", "layer2: full", "--out", str(out)])
+    merit = json.loads((out / "merit.json").read_text())
+    assert list(merit["codecs"]) == ["layer2: full", "layer2: half", "layer3: full", "layer3: half"]
+    assert merit["anchor"] == "layer2: full"
+    assert merit["codecs"]["layer3: half"]["bd_rate"]["value"] == pytest.approx(-0.5)
+    assert merit["codecs"]["layer2: half"]["bd_rate"]["interval"] is not None
+    assert {path.name for path in out.iterdir()} >= {"curve.png", "curve.svg", "work.png", "work.svg"}
+    assert "-50.0%" in capsys.readouterr().out
+
+
+def test_a_single_curve_is_compared_with_itself(paths: list[Path]) -> None:
+    assert [merit.label for merit in combine(paths[:1]).merits] == ["full", "half"]
+
+
+def test_curves_of_one_model_split_and_data_go_by_their_folders(paths: list[Path]) -> None:
+    paths[1].write_text(paths[0].read_text())
+    assert list(combine(paths).curves) == [f"{path.parent}: " for path in paths]
+
+
+def test_a_record_of_another_evaluation_is_left_out(paths: list[Path]) -> None:
+    content = json.loads(paths[0].read_text())
+    content["points"][0]["payload_bytes"] += 1
+    paths[0].write_text(json.dumps(content))
+    assert combine(paths).records == {}
+
+
+def test_what_does_not_belong_together_is_refused(paths: list[Path]) -> None:
+    with pytest.raises(UsageError, match="is there twice"):
+        combine([paths[0], paths[0]])
+    content = json.loads(paths[1].read_text())
+    content["metric"] = "miou"
+    content["points"] = [{**one, "miou": one["accuracy"]} for one in content["points"]]
+    paths[1].write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="different metrics"):
+        combine(paths)
+
+
+@pytest.mark.parametrize("change", [{"points": []}, {"points": [{"codec": "x"}]}, {"unsplit": "much"}, {"points": 3}])
+def test_a_damaged_curve_is_named(paths: list[Path], change: dict) -> None:
+    paths[0].write_text(json.dumps({**json.loads(paths[0].read_text()), **change}))
+    with pytest.raises(UsageError, match=r"curve\.json: no readable curve"):
+        combine(paths)

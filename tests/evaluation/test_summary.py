@@ -1,0 +1,84 @@
+"""Figures of a whole curve, their intervals, and who is compared with whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.record import Record, interval
+from bottlenecks.evaluation.report import Report
+from bottlenecks.evaluation.summary import merits_as_json, series_of, summarise
+
+RecordOf = Callable[[Curve], Record]
+
+
+def test_half_the_bytes_is_found_with_a_tight_paired_interval(two: Curve, record_of: RecordOf) -> None:
+    full, half = summarise(series_of(two, record_of(two)), "full")
+    assert full.bd_rate is None and full.bytes_at_loss[0].value == pytest.approx(1600, rel=1e-6)
+    assert half.bd_rate.value == pytest.approx(-0.5)
+    low, high = half.bd_rate.interval
+    assert low <= half.bd_rate.value <= high and high - low < 0.02  # unpaired, bytes alone would spread as much
+    assert half.bd_metric.value > 0
+
+
+def test_without_a_record_there_are_figures_and_no_intervals(two: Curve) -> None:
+    _, half = summarise(series_of(two, None), "full")
+    assert half.bd_rate.value == pytest.approx(-0.5) and half.bd_rate.interval is None
+
+
+def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) -> None:
+    curve = make_curve(("poor", 10, 0.5), ("poor", 20, 0.6), ("good", 5, 0.89))
+    poor, good = summarise(series_of(curve, None), "poor")
+    assert poor.bytes_at_loss[0].value is None and "not reached: 60.0%" in poor.bytes_at_loss[0].note
+    assert good.bytes_at_loss[1].value == 5 and "at most" in good.bytes_at_loss[1].note
+    assert good.bd_rate.value is None and "anchor: 2 rising points" in good.bd_rate.note
+    json.dumps(merits_as_json([poor, good], "poor"), allow_nan=False)
+
+
+def test_an_anchor_that_is_not_judged_lists_what_is(two: Curve) -> None:
+    with pytest.raises(UsageError, match=r"anchor=jpeg: not among what is judged; there are .*(half|full)"):
+        summarise(series_of(two, None), "jpeg")
+
+
+def test_bootstrap_intervals_are_the_binomials(two: Curve, record_of: RecordOf) -> None:
+    record = record_of(two)
+    right = record.evidence[0, :, 0]
+    low, high = interval(record.resampled(4000) @ right / len(right))
+    expected = binom.ppf([0.025, 0.975], len(right), right.mean()) / len(right)
+    assert (low, high) == pytest.approx(expected, abs=0.004)
+
+
+def test_the_same_pictures_are_drawn_for_every_codec(two: Curve, record_of: RecordOf) -> None:
+    full, half = series_of(two, record_of(two))
+    for (first, whole), (second, same) in zip(full.draws, half.draws, strict=True):
+        assert np.allclose(first.num_bytes, 2 * second.num_bytes) and whole == same
+
+
+def test_a_record_written_is_the_record_read(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
+    record = record_of(two)
+    record.write(tmp_path / "pictures.npz")
+    again = Record.read(tmp_path / "pictures.npz")
+    assert again.pictures == record.pictures and again.belongs_to(two.points)
+    assert all(np.array_equal(getattr(again, name), getattr(record, name)) for name in ("evidence", "unsplit"))
+    (tmp_path / "pictures.npz").write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"pictures\.npz: no readable record"):
+        Record.read(tmp_path / "pictures.npz")
+
+
+def test_unlabelled_pictures_have_pictures_and_no_figures(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
+    points = [{**point, "accuracy": None} for point in two.points]
+    unlabelled = replace(two, unsplit=None, points=points)
+    report = Report({"": unlabelled}, {"": record_of(two)})
+    report.write(tmp_path)
+    assert "](curve.svg)" in (tmp_path / "report.md").read_text()
+    assert len(report.tables()) == 1
+    assert report.merits == [] and not (tmp_path / "merit.json").exists()
+    assert (tmp_path / "curve.svg").exists() and not (tmp_path / "work.png").exists()

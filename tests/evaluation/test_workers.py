@@ -1,0 +1,88 @@
+"""Coding in other processes: the same results in the same order, and errors that arrive."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bottlenecks.baselines.base import Baseline, FloatArray
+from bottlenecks.codec import Codec
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.workers import Workers
+
+
+class Doubling(Baseline):
+    """Sends raw bytes; adds the number of its setting, and doubles when it decodes."""
+
+    name = "doubling"
+
+    def __init__(self, offset: int, sends: str = "features") -> None:
+        self.setting, self.offset, self.sends = str(offset), offset, sends
+        self.shape: tuple[int, ...] = (2, 3, 3)
+
+    def encode(self, array: FloatArray) -> bytes:
+        return (array + self.offset).tobytes()
+
+    def decode(self, stream: bytes) -> FloatArray:
+        return 2 * np.frombuffer(stream, np.float32).reshape(self.shape)
+
+
+class Failing(Doubling):
+    """Refuses what it is given."""
+
+    def encode(self, array: FloatArray) -> bytes:
+        raise ValueError("no such features")
+
+
+class Killed(Doubling):
+    """Dies."""
+
+    def encode(self, array: FloatArray) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+
+class Here(Codec):
+    """Is no baseline: it has to run in the process that holds its weights."""
+
+    name, setting = "here", ""
+
+    def compress(self, batch: Tensor) -> list[bytes]:
+        self.process = os.getpid()
+        return [b"x"] * len(batch)
+
+    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+        return torch.full((len(streams), 2, 3, 3), 7.0)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_results_come_in_the_order_of_the_codecs(count: int) -> None:
+    features, images = torch.rand(4, 2, 3, 3), torch.rand(4, 2, 3, 3)
+    here = Here()
+    codecs = [Doubling(0), Doubling(1, "pictures"), here, *(Doubling(offset) for offset in range(2, 12))]
+    with Workers(count) as workers:
+        trips = list(workers.round_trips(codecs, features, images))
+    assert here.process == os.getpid()
+    for codec, (streams, decoded) in zip(codecs, trips, strict=True):
+        assert len(streams) == 4
+        if codec is not here:
+            sent = images if codec.sends == "pictures" else features
+            assert torch.equal(decoded, 2 * (sent + codec.offset))
+
+
+def test_errors_of_a_codec_arrive() -> None:
+    batch = torch.rand(1, 2, 3, 3)
+    with Workers(1) as workers, pytest.raises(ValueError, match="no such features"):
+        list(workers.round_trips([Doubling(0), Failing(0)], batch, batch))
+
+
+def test_a_killed_process_is_an_error_with_a_way_out() -> None:
+    batch = torch.rand(1, 2, 3, 3)
+    with Workers(1) as workers, pytest.raises(UsageError, match=r"workers=1: a coding process was killed"):
+        list(workers.round_trips([Killed(0)], batch, batch))
