@@ -44,10 +44,10 @@ def evaluate_splits(cfg: DictConfig) -> None:
         raise UsageError(f"split={splits}: expected one or several split points, each once")
     single = [OmegaConf.merge(cfg, {"split": split}) for split in splits]
     for one in single:
-        evaluate(one)  # type: ignore[arg-type]
+        evaluate(one)
     if is_main():
         together = "+".join(splits)
-        paths = [folder_of(one, "results") / "curve.json" for one in single]  # type: ignore[arg-type]
+        paths = [folder_of(one, "results") / "curve.json" for one in single]
         folder = Path(cfg.paths.results, cfg.model.name, together, cfg.data.name)
         write_and_log(cfg, combine(paths, cfg.anchor), folder, f"{cfg.model.name}/{together}/{cfg.data.name}")
 

@@ -48,11 +48,11 @@ class Codec(ABC):
         """Estimate the bits of each image (N,), without header, where the codec has an estimate."""
         return None
 
-    def encoder_macs(self, features: Tensor) -> int:
-        """Count the multiply-accumulates of the encoder's network for one image's features (1, C, H, W)."""
+    def encoder_macs(self, batch: Tensor) -> int:
+        """Count the multiply-accumulates of the encoder's network for what it codes of one image, (1, C, H, W)."""
         return 0
 
-    def decoder_macs(self, features: Tensor) -> int:
+    def decoder_macs(self, batch: Tensor) -> int:
         """Count those of the decoder's network."""
         return 0
 
@@ -87,15 +87,14 @@ class UnitCodec(Codec):
         """Estimate with the entropy model's density at the rounded latent."""
         return self.unit.quantise(self.unit.encode(features))[1]
 
-    def encoder_macs(self, features: Tensor) -> int:
+    def encoder_macs(self, batch: Tensor) -> int:
         """Count the encoder's."""
-        return count_macs(self.unit.encode, features)
+        return count_macs(self.unit.encode, batch)
 
-    def decoder_macs(self, features: Tensor) -> int:
+    def decoder_macs(self, batch: Tensor) -> int:
         """Count the decoder's."""
-        return count_macs(lambda one: self.unit.decode(self.unit.encode(one), one.shape[-2:]), features) - (
-            self.encoder_macs(features)
-        )
+        both = count_macs(lambda one: self.unit.decode(self.unit.encode(one), one.shape[-2:]), batch)
+        return both - self.encoder_macs(batch)
 
     def state_bytes(self) -> int:
         """Count those of the unit's tensors and of its integer tables."""

@@ -12,7 +12,7 @@ from bottlenecks.baselines.ycbcr import from_planes
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 
-QUALITIES = (5, 15, 25, 35, 45, 55, 70, 85)
+QUALITIES = (5, 20, 35, 50, 65, 85)
 
 
 class Av1(PictureBaseline):

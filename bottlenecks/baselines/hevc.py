@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bottlenecks.baselines.base import Calibration
-from bottlenecks.baselines.mosaic import Mosaic, spread_ranges
+from bottlenecks.baselines.mosaic import Mosaic, operating_points
 from bottlenecks.baselines.selection import Range, on_the_front
 from bottlenecks.baselines.still import END_OF_SEQUENCE, Plane, decode_hevc, encode_hevc
-
-QPS = (14, 20, 26, 32, 38, 44, 48, 51)
 
 
 class Hevc(Mosaic):
@@ -53,5 +51,5 @@ def hevc10(calibration: Calibration) -> list[Hevc]:
 
 
 def _on_the_front(calibration: Calibration, bits: int) -> list[Hevc]:
-    shape, ranges = calibration.features.shape[1:], spread_ranges(calibration.features)
-    return on_the_front([Hevc(shape, ends, bits, qp) for ends in ranges for qp in QPS], calibration)
+    points, shape = operating_points(calibration.features), calibration.features.shape[1:]
+    return on_the_front([Hevc(shape, ends, bits, qp) for ends, qp in points], calibration)

@@ -7,7 +7,7 @@ from bottlenecks.baselines.still import LEAST_SIDE, decode_hevc, encode_hevc, pa
 from bottlenecks.baselines.ycbcr import from_planes, to_planes
 from bottlenecks.preprocessing import Preprocessing
 
-QPS = (46, 42, 38, 34, 30, 26, 22, 16)
+QPS = (46, 41, 36, 30, 24, 16)
 
 
 class HevcImage(PictureBaseline):

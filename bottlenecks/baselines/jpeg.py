@@ -6,7 +6,7 @@ from bottlenecks.baselines.base import Calibration
 from bottlenecks.baselines.pillow import PillowBaseline
 from bottlenecks.preprocessing import Preprocessing
 
-QUALITIES = (5, 10, 20, 30, 45, 60, 75, 90)
+QUALITIES = (5, 15, 30, 50, 70, 90)
 
 
 class Jpeg(PillowBaseline):

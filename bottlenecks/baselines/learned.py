@@ -88,15 +88,13 @@ class LearnedImage(PictureBaseline):
         return np.rint(x_hat.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
 
     def encoder_macs(self, features: Tensor) -> int:
-        """Count all but the synthesis, for one picture (1, 3, H, W)."""
-        x, net = self._padded(features), self.network
-        return count_macs(net, x) - count_macs(lambda one: net.g_s(net.g_a(one)), x) + count_macs(net.g_a, x)
+        """Count those of the analysis and of the entropy model, for one picture (1, 3, H, W)."""
+        return count_macs(self._analyse, self._padded(features)) + self._entropy_model_macs(features)
 
     def decoder_macs(self, features: Tensor) -> int:
-        """Count all but the analysis."""
+        """Count those of the synthesis and of the entropy model."""
         x, net = self._padded(features), self.network
-        analyse = (lambda one: net.h_a(net.g_a(one))) if hasattr(net, "h_a") else net.g_a
-        return count_macs(net, x) - count_macs(analyse, x)
+        return count_macs(lambda one: net.g_s(net.g_a(one)), x) - count_macs(net.g_a, x) + self._entropy_model_macs(x)
 
     def state_bytes(self) -> int:
         """Count those of the network's tensors, tables included."""
@@ -110,6 +108,25 @@ class LearnedImage(PictureBaseline):
         if len(payload) < end:
             raise BitstreamError(f"a string of {end - LENGTH_BYTES} bytes in a payload of {len(payload)}")
         return [[payload[end:]], [payload[LENGTH_BYTES:end]]]
+
+    def _analyse(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give the latent, and the hyper-latent where the network has one."""
+        y = self.network.g_a(x)
+        return y, self.network.h_a(y) if hasattr(self.network, "h_a") else None
+
+    def _entropy_model_macs(self, features: Tensor) -> int:
+        """Count what encoder and decoder both compute: means and scales, from the hyper-latent and the latent."""
+        x, net = self._padded(features), self.network
+
+        def parameters(x: Tensor) -> None:
+            y, z = self._analyse(x)
+            if z is None:
+                return
+            means_and_scales = net.h_s(z)
+            if hasattr(net, "context_prediction"):
+                net.entropy_parameters(torch.cat([means_and_scales, net.context_prediction(y)], dim=1))
+
+        return count_macs(parameters, x) - count_macs(self._analyse, x)
 
     def _padded(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2:]
@@ -127,14 +144,12 @@ def learned(architecture: str, calibration: Calibration) -> list[LearnedImage]:
         Codecs, from few bytes to many; none, and a line on the terminal, where there are no weights.
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    urls = _zoo().model_urls[architecture]["mse"]
+    urls = import_zoo().model_urls[architecture]["mse"]
     paths = {quality: folder / PurePosixPath(urlparse(url).path).name for quality, url in sorted(urls.items())}
     found = {quality: path for quality, path in paths.items() if path.is_file()}
     if not found:
         first = paths[min(paths)]
-        say(
-            f"{_codec_name(architecture)}: left out, its weights are not here; looked for {first}, from {urls[min(paths)]}"
-        )
+        say(f"{_codec_name(architecture)}: left out, no weights here; looked for {first}, from {urls[min(paths)]}")
     return [LearnedImage(calibration.preprocessing, architecture, *item) for item in found.items()]
 
 
@@ -150,7 +165,8 @@ def _codec_name(architecture: str) -> str:
     return architecture.replace("-", "_")
 
 
-def _zoo() -> Any:
+def import_zoo() -> Any:
+    """Import the list of CompressAI's image codecs, which takes a second."""
     with warnings.catch_warnings():
         # compressai imports torch_geometric, which scripts functions as it is imported
         warnings.filterwarnings("ignore", message=".*torch.jit.script.*")
@@ -160,7 +176,7 @@ def _zoo() -> Any:
 
 def _load(architecture: str, path: Path) -> nn.Module:
     """Load weights as the zoo does once it has downloaded them."""
-    zoo = _zoo()
+    zoo = import_zoo()
     try:
         state = zoo.load_pretrained(read_weights(path))
         network: nn.Module = zoo.model_architectures[architecture].from_state_dict(state).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from bottlenecks.baselines.base import FeatureBaseline, FloatArray
 from bottlenecks.baselines.selection import Range, candidate_ranges
-from bottlenecks.baselines.still import Plane, pad
+from bottlenecks.baselines.still import LEAST_SIDE, Plane, pad
 from bottlenecks.baselines.tiling import tile, untile
 from bottlenecks.baselines.uniform import Levels, from_levels, to_levels
 
+QPS = (24, 31, 36, 40, 43, 45, 47, 51)  # for the narrowest range
 START = b"\0\0\1"  # before each unit of a stream
 
 
@@ -31,7 +33,7 @@ class Mosaic(FeatureBaseline):
         qp: of the video codec.
     """
 
-    multiple = 1  # of the mosaic's sides, in pixels
+    multiple, least = 1, LEAST_SIDE  # of the picture's sides, in pixels
 
     def __init__(self, feature_shape: Sequence[int], ends: Range, bits: int, qp: int) -> None:
         self.ends, self.bits, self.qp = ends, bits, qp
@@ -77,16 +79,21 @@ class Mosaic(FeatureBaseline):
     def _find_head(self, feature_shape: Sequence[int]) -> bytes:
         """Find what two streams have in common, up to the last start of a unit in it."""
         flat = np.zeros(tuple(feature_shape), np.uint16)
-        noise = np.random.default_rng(0).integers(0, 2**self.bits, flat.shape, np.uint16)
-        one, other = self._code(flat), self._code(noise)
+        ramp = (np.arange(flat.size) % 2**self.bits).astype(np.uint16).reshape(flat.shape)
+        one, other = self._code(flat), self._code(ramp)
         same = next(index for index, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
         return one[: one.rindex(START, 0, same) + len(START)]
 
 
-def spread_ranges(features: FloatArray) -> list[Range]:
-    """Give three ranges to choose from: all, 99.8 % and 99 % of the elements.
+def operating_points(features: FloatArray) -> list[tuple[Range, int]]:
+    """Give ranges and QPs to choose from: three ranges (all, 99.8 % and 99 % of the elements), eight steps each.
 
-    A wide range at a fine QP and a narrow one at a coarse QP both have their place: for ResNet-50's features on
-    CIFAR-10 at layer3, the best of a grid of ranges and QPs are at all ranges from 98 % up.
+    A wide range at fine steps and a narrow one at coarse steps both have their place. A step is what QP and range make
+    together: it doubles with each 6 of QP and with each doubling of the range, so that the same QP would be too coarse
+    for a wide range where it is right for a narrow one.
     """
-    return candidate_ranges(features)[::-2][:3]
+    ranges = candidate_ranges(features)[::-2][:3]
+    widths = [high - low for low, high in ranges]
+    shifts = [6 * math.log2(width / min(widths)) for width in widths]
+    points = [(ends, max(round(qp - shift), 0)) for ends, shift in zip(ranges, shifts, strict=True) for qp in QPS]
+    return list(dict.fromkeys(points))

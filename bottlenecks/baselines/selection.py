@@ -44,7 +44,7 @@ def best_range(calibration: Calibration, requantise: Callable[[FloatArray, Range
     return ranges[int(np.argmin(distortions))]
 
 
-def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 8) -> list[B]:
+def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 6) -> list[B]:
     """Keep the settings that no other beats in both bytes and distortion, evenly spread over the rates.
 
     Args:

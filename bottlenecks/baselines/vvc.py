@@ -17,10 +17,13 @@ from bottlenecks.baselines.selection import Range, on_the_front
 from bottlenecks.baselines.still import Plane, decode_vvc
 from bottlenecks.errors import UsageError, reason
 
-NUM_SETTINGS = 5  # of at most eight: VVenC takes ten times as long as x265
+NUM_SETTINGS = 5  # of at most eight: VVenC takes four to ten times as long as x265
 BITS = 10
+# FFmpeg gives VVenC room for one byte a pixel, and fails where that is too little: smaller pictures hold no header, and
+# noise at QP 14 takes 0.87 bytes.
+LEAST_QP, LEAST_VVC_SIDE = 14, 64
 # Unlike x265, VVenC refuses options that it does not know. The two tools are for what has sharp edges, as tiles have.
-VVENC_OPTIONS = "AccessUnitDelimiter=0:TransformSkip=1:BDPCM=1"
+VVENC_OPTIONS = "AccessUnitDelimiter=0:TransformSkip=1:BDPCM=1:IntraQPOffset=0"
 PRESET = "fast"  # medium: three times as long for 0.5 % fewer bytes and 4 % less squared error
 WAY_OUT = "pip install 'bottlenecks[vvc]'"
 
@@ -28,18 +31,21 @@ WAY_OUT = "pip install 'bottlenecks[vvc]'"
 class Vvc(Mosaic):
     """VVC intra of a mosaic, 10 bits (VVenC; decoded by FFmpeg's own decoder, through PyAV).
 
-    VVenC takes 4:2:0 alone: the chroma planes are flat.
+    VVenC takes 4:2:0 alone: the chroma planes are flat, which costs next to nothing (a mosaic that is flat in luma too
+    is 16 bytes).
 
     Args:
         feature_shape: (C, H, W).
         ends: of the range that is not clipped.
-        qp: 0 (fine) to 63.
+        qp: `LEAST_QP` (fine) to 63.
     """
 
     name = "vvc"
-    multiple = 2  # chroma has half the size
+    multiple, least = 2, LEAST_VVC_SIDE  # chroma has half the size
 
     def __init__(self, feature_shape: Sequence[int], ends: Range, qp: int) -> None:
+        if qp < LEAST_QP:
+            raise ValueError(f"qp={qp}: expected at least {LEAST_QP}, or FFmpeg fails on features like noise")
         super().__init__(feature_shape, ends, BITS, qp)
 
     def code(self, plane: Plane) -> bytes:
@@ -73,8 +79,8 @@ def vvc(calibration: Calibration) -> list[Vvc]:
     _check_encoder()
     settings = hevc10(calibration)
     chosen = np.unique(np.linspace(0, len(settings) - 1, NUM_SETTINGS).round().astype(int))
-    shape = calibration.features.shape[1:]
-    return on_the_front([Vvc(shape, settings[index].ends, settings[index].qp) for index in chosen], calibration)
+    points = dict.fromkeys((settings[index].ends, max(settings[index].qp, LEAST_QP)) for index in chosen)
+    return on_the_front([Vvc(calibration.features.shape[1:], *point) for point in points], calibration)
 
 
 @cache

@@ -6,7 +6,7 @@ from bottlenecks.baselines.base import Calibration
 from bottlenecks.baselines.pillow import PillowBaseline
 from bottlenecks.preprocessing import Preprocessing
 
-QUALITIES = (0, 10, 25, 40, 55, 70, 80, 92)
+QUALITIES = (0, 15, 35, 55, 75, 92)
 
 
 class WebP(PillowBaseline):

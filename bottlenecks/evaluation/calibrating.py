@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.evaluation.points import finish
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
+from bottlenecks.terminal import progress
 
 
 class Calibrator:
@@ -42,30 +44,25 @@ class Calibrator:
             found.append(images)
             if sum(map(len, found)) >= num_images:
                 break
-        self.batch_size = len(found[0])
         self.images = torch.cat(found)[:num_images].to(device)
-        parts = self.images.split(self.batch_size)
-        self.features = torch.cat([network.head(part) for part in parts])
-        self.reference = torch.cat([network.tail(part) for part in self.features.split(self.batch_size)])
+        self.features = torch.cat([network.head(part) for part in self.images.split(len(found[0]))])
+        self.reference = network.tail(self.features)
 
     def calibration(self, preprocessing: Preprocessing) -> Calibration:
         """Give what codecs are made with."""
         return Calibration(self.features.float().cpu().numpy(), self.distortion, self.measure, preprocessing)
 
+    @torch.no_grad()
     def distortion(self, features_hat: FloatArray) -> float:
         """Mean distortion of the task's output where these features take the place of the true ones."""
-        return self._distortion(torch.from_numpy(features_hat), "features")
+        return self._mean(self.network.tail(torch.from_numpy(features_hat).to(self.device)))
 
+    @torch.no_grad()
     def measure(self, codecs: Sequence[Baseline]) -> list[tuple[float, float]]:
         """Give mean bytes and mean distortion of each codec."""
         trips = self.workers.round_trips(codecs, self.features, self.images)
-        return [
-            (sum(map(len, streams)) / len(streams), self._distortion(decoded, codec.sends))
-            for codec, (streams, decoded) in zip(codecs, trips, strict=True)
-        ]
+        finished = finish(self.network, codecs, progress(trips, f"Calibrating {codecs[0].name}", len(codecs)))
+        return [(sum(map(len, streams)) / len(streams), self._mean(output)) for streams, output in finished]
 
-    @torch.no_grad()
-    def _distortion(self, decoded: Tensor, sends: str) -> float:
-        rest = self.network.tail if sends == "features" else self.network
-        outputs = [rest(part.to(self.device)) for part in decoded.split(self.batch_size)]
-        return float(self.task.distillation(torch.cat(outputs), self.reference).double().mean())
+    def _mean(self, output: Tensor) -> float:
+        return float(self.task.distillation(output, self.reference).double().mean())

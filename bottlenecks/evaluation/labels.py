@@ -37,7 +37,7 @@ def place_labels(axes: Axes, lines: Sequence[Labelled]) -> None:
         placed.append(boxes[best])
         axes.annotate(
             label,
-            axes.transData.inverted().transform(point),
+            tuple(axes.transData.inverted().transform(point)),
             xytext=(right, up),
             textcoords="offset points",
             ha=side,

@@ -20,6 +20,8 @@ from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
 
+ELEMENTS_PER_PASS = 2**21  # features that go through the tail at once; small maps alone are slow
+
 
 @dataclass(frozen=True)
 class Point:
@@ -37,8 +39,8 @@ class Point:
         agreement: share of images on which the split network decides as the unsplit one.
         encode_ms: features, or pixels, to bytes, per image, one thread.
         decode_ms: bytes to features, or pixels, per image, one thread.
-        device_macs: head and encoder per image; 0 for codecs of the input picture.
-        server_macs: decoder and tail per image; the whole network for codecs of the input picture.
+        device_macs: head and encoder's network per image; 0 for plain codecs of the input picture.
+        server_macs: decoder's network and tail per image; all of the network for codecs of the input picture.
         state_bytes: weights and tables that encoder and decoder hold.
     """
 
@@ -157,10 +159,9 @@ def judge(
             reference = network.tail(features)
             tally.begin(images, task.evidence(reference, targets))
             trips = workers.round_trips(codecs, features, images)
-            for index, (codec, trip) in enumerate(zip(codecs, trips, strict=True)):
-                output = _finish(network, codec, trip)
-                bits = codec.estimated_bits(features)
-                tally.add(index, trip[0], bits, task.agreement(output, reference), task.evidence(output, targets))
+            for index, (streams, output) in enumerate(finish(network, codecs, trips)):
+                bits = codecs[index].estimated_bits(features)
+                tally.add(index, streams, bits, task.agreement(output, reference), task.evidence(output, targets))
                 yield
             first.setdefault("features", features[:timed_images])
             first.setdefault("pictures", images[:timed_images])
@@ -185,8 +186,23 @@ def judge(
     )
 
 
-def _finish(network: SplitNetwork, codec: Codec, trip: RoundTrip) -> Tensor:
-    return network.tail(trip[1]) if codec.sends == "features" else network(trip[1])
+def finish(
+    network: SplitNetwork, codecs: Sequence[Codec], trips: Iterable[RoundTrip]
+) -> Iterator[tuple[list[bytes], Tensor]]:
+    """Run the rest of the network on what codecs decoded, small batches of several codecs as one.
+
+    Yields:
+        For each codec in turn its byte strings, and the network's output.
+    """
+    waiting: list[RoundTrip] = []
+    for index, (codec, trip) in enumerate(zip(codecs, trips, strict=True)):
+        waiting.append(trip)
+        last = index + 1 == len(codecs) or codecs[index + 1].sends != codec.sends
+        if last or sum(decoded.numel() for _, decoded in waiting) + trip[1].numel() > ELEMENTS_PER_PASS:
+            rest = network.tail if codec.sends == "features" else network
+            outputs = rest(torch.cat([decoded for _, decoded in waiting])).split([len(one) for one, _ in waiting])
+            yield from ((streams, output) for (streams, _), output in zip(waiting, outputs, strict=True))
+            waiting = []
 
 
 def _point(
@@ -194,7 +210,7 @@ def _point(
 ) -> Point:
     encode_ms, streams = _time_each(lambda one: codec.compress(one[None])[0], first[codec.sends])
     decode_ms, _ = _time_each(lambda stream: codec.decompress([stream]), streams)
-    features, picture = first["features"][:1], first["pictures"][:1]
+    features, picture, sent = first["features"][:1], first["pictures"][:1], first[codec.sends][:1]
     head, tail = count_macs(network.head, picture), count_macs(network.tail, features)
     sends_features = codec.sends == "features"
     num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
@@ -211,8 +227,8 @@ def _point(
         agreement=float(tally.agreement[index].mean()),
         encode_ms=encode_ms,
         decode_ms=decode_ms,
-        device_macs=head + codec.encoder_macs(features) if sends_features else 0,
-        server_macs=tail + codec.decoder_macs(features) if sends_features else head + tail,
+        device_macs=(head if sends_features else 0) + codec.encoder_macs(sent),
+        server_macs=(tail if sends_features else head + tail) + codec.decoder_macs(sent),
         state_bytes=codec.state_bytes(),
     )
 

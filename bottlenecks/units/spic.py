@@ -36,11 +36,15 @@ class SpicUnit(BottleneckUnit):
     for all channels, the histogram of the training pictures' symbols. It is kept as BatchNorm keeps its statistics, as
     a decaying mean over the training batches.
 
-    Departs from them: they code the table with Huffman's code, here the range coder does, which never needs more bits
-    (Huffman's spends at least one on every symbol); symbols that training never saw are escaped; every H and W is
-    restored exactly; the last ReLU is there only where the features are non-negative. Their training is not published:
-    the estimator's layers follow the shapes of the published weights, the rest of it (its stride, its ReLUs, Gaussians
-    around zero) is this project's choice.
+    Departs from them: they use Huffman's code for the table, here the same table drives the range coder, which is
+    never longer but for a byte or two at its end (Huffman's spends at least one bit on every symbol); symbols that
+    training never saw are escaped; every H and W is restored exactly; the last ReLU is there only where the features
+    are non-negative. Their training is not published: the estimator's layers follow the shapes of the published
+    weights, the rest of it (its stride, its ReLUs, Gaussians around zero) is this project's choice, as is the table's
+    decaying mean.
+
+    BatchNorm's weights begin at 1, so `step` decides the rate at which training begins; a short one at a low learning
+    rate ends near there, whatever its lambda.
 
     Args:
         feature_shape: (C, H, W) of the features at the cut.

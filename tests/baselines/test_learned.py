@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 import torch
-from tests.baselines.conftest import network_input, to_pixels
 
 from bottlenecks.baselines import make_baselines
-from bottlenecks.baselines.base import Calibration
-from bottlenecks.baselines.learned import LearnedImage, _zoo
+from bottlenecks.baselines.base import Baseline, Calibration
+from bottlenecks.baselines.learned import LearnedImage, import_zoo
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
-
-ARCHITECTURES = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
-
-
-@pytest.fixture(scope="module")
-def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with weights of one quality for each architecture, drawn at random."""
-    home = tmp_path_factory.mktemp("torch")
-    (home / "hub" / "checkpoints").mkdir(parents=True)
-    torch.manual_seed(0)
-    for architecture in ARCHITECTURES:
-        network = _zoo().model_architectures[architecture](16, 24)
-        network.update(force=True)
-        name = PurePosixPath(_zoo().model_urls[architecture]["mse"][2]).name
-        torch.save(network.state_dict(), home / "hub" / "checkpoints" / name)
-    return home
+from tests.baselines.conftest import SMALL, network_input, to_pixels
 
 
-@pytest.fixture(params=ARCHITECTURES)
-def codec(
-    request: pytest.FixtureRequest, torch_home: Path, monkeypatch: pytest.MonkeyPatch, calibration: Calibration
-) -> LearnedImage:
-    monkeypatch.setenv("TORCH_HOME", str(torch_home))
-    (codec,) = make_baselines(request.param.replace("-", "_"), calibration)
+@pytest.fixture(params=SMALL)
+def codec(request: pytest.FixtureRequest, make: Callable[[str], list[Baseline]]) -> LearnedImage:
+    (codec,) = make(request.param.replace("-", "_"))
     assert isinstance(codec, LearnedImage)
-    return codec
+    return copy.copy(codec)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 33), (1, 2)])
@@ -71,6 +54,7 @@ def test_damage_is_seen_before_anything_is_decoded(codec: LearnedImage, photos: 
             codec.decode(stream[:length])
 
 
+@pytest.mark.parametrize("codec", ["bmshj2018-hyperprior"], indirect=True)
 def test_names_and_costs(codec: LearnedImage, photos: list[np.ndarray]) -> None:
     assert codec.name.replace("_", "-") == codec.architecture and codec.setting == "quality=2"
     picture = torch.from_numpy(network_input(photos[0]))[None]
@@ -91,7 +75,7 @@ def test_weights_of_another_network_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibration: Calibration, photos: list[np.ndarray]
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = tmp_path / "hub" / "checkpoints" / PurePosixPath(_zoo().model_urls["mbt2018"]["mse"][1]).name
+    path = tmp_path / "hub" / "checkpoints" / PurePosixPath(import_zoo().model_urls["mbt2018"]["mse"][1]).name
     path.parent.mkdir(parents=True)
     torch.save({"weight": torch.zeros(1)}, path)
     (codec,) = make_baselines("mbt2018", calibration)

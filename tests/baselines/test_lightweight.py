@@ -89,8 +89,8 @@ def test_settings_span_a_curve(factory, signed):
     assert len({codec.setting for codec in codecs}) == len({codec.fingerprint for codec in codecs}) == len(codecs)
     measured = np.array(calibration.measure(codecs))
     assert 5 <= len(codecs) <= 8
-    on_a_front = factory in (lightweight, lightweight_static) or not signed  # signed features like an odd N better
-    assert not on_a_front or (np.diff(measured[:, 0]) > 0).all()
+    if factory in (lightweight, lightweight_static):
+        assert (np.diff(measured, axis=0) * [1, -1] > 0).all()
     assert measured[0, 0] < measured[-1, 0] / 1.5
     assert measured[-1, 1] < 0.5 * measured[0, 1]
 
@@ -145,9 +145,8 @@ def test_heavy_tails_leave_a_curve():
     features[3, 0, :2, 0] = 700
     assert len(lightweight_model(calibrate(features))) == 7
     nearly_all = np.sort(features, axis=None)[:-3]
-    for factory in (lightweight, lightweight_static):
-        used = [len(np.unique(codec.quantiser.indices(nearly_all))) for codec in factory(cap(features, 50))]
-        assert max(used) >= 6
+    weighed = [codec for codec in lightweight(cap(features, 12)) if not codec.setting.endswith("l=0")]
+    assert max(len(np.unique(codec.quantiser.indices(nearly_all))) for codec in weighed) >= 5
 
 
 def cap(features: np.ndarray, largest: float) -> Calibration:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize  # type: ignore[import-untyped]
+from scipy import optimize
 
 Float64Array = npt.NDArray[np.float64]
 
