@@ -171,9 +171,10 @@ def judge(
     for _ in progress(steps(), "Judging", num_steps):
         pass
     record = tally.gather()
+    macs = count_macs(network.head, first["pictures"][:1]), count_macs(network.tail, first["features"][:1])
     score = task.score(record.evidence.sum(1))
     points = [
-        _point(codec, index, tally, None if math.isnan(score[index]) else float(score[index]), network, first)
+        _point(codec, index, tally, None if math.isnan(score[index]) else float(score[index]), macs, first)
         for index, codec in enumerate(progress(codecs, "Timing"))
     ]
     unsplit = float(task.score(record.unsplit.sum(0)))
@@ -206,13 +207,12 @@ def finish(
 
 
 def _point(
-    codec: Codec, index: int, tally: Tally, metric: float | None, network: SplitNetwork, first: dict[str, Tensor]
+    codec: Codec, index: int, tally: Tally, metric: float | None, macs: tuple[int, int], first: dict[str, Tensor]
 ) -> Point:
     encode_ms, streams = _time_each(lambda one: codec.compress(one[None])[0], first[codec.sends])
     decode_ms, _ = _time_each(lambda stream: codec.decompress([stream]), streams)
-    features, picture, sent = first["features"][:1], first["pictures"][:1], first[codec.sends][:1]
-    head, tail = count_macs(network.head, picture), count_macs(network.tail, features)
-    sends_features = codec.sends == "features"
+    sent, sends_features = first[codec.sends][:1], codec.sends == "features"
+    head, tail = macs
     num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
     estimated_bits = float(tally.bits[index].sum())
     return Point(
@@ -221,7 +221,7 @@ def _point(
         lmbda=codec.lmbda,
         payload_bytes=num_bits / 8 / len(tally.pictures),
         bpp=num_bits / num_pixels,
-        bits_per_element=num_bits / len(tally.pictures) / features.numel() if sends_features else None,
+        bits_per_element=num_bits / len(tally.pictures) / sent.numel() if sends_features else None,
         estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
         metric=metric,
         agreement=float(tally.agreement[index].mean()),
