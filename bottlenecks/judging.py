@@ -55,6 +55,8 @@ class JudgingPlan:
         if cfg.workers is not None:
             check_number("workers", cfg.workers, whole=True)
         names = codec_names(cfg)
+        if cfg.anchor is not None and cfg.anchor not in names:
+            raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are judged, {', '.join(names)}")
         if len(names) > 1:
             check_installed()
         ladders = {name: load_ladder(cfg, name) for name in names if name not in BASELINES}

@@ -12,6 +12,8 @@ from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
 B = TypeVar("B", bound=Baseline)
 COVERAGES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)  # share of the elements that are not clipped above
 
+USEFUL = 0.25  # of the distortion of sending nothing
+
 Range = tuple[float, float]
 
 
@@ -47,6 +49,8 @@ def best_range(calibration: Calibration, requantise: Callable[[FloatArray, Range
 def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 6) -> list[B]:
     """Keep the settings that no other beats in both bytes and distortion, evenly spread over the rates.
 
+    Those that disturb the output a quarter as much as sending nothing would are left out, unless all do.
+
     Args:
         candidates: of one codec.
         calibration: measures them.
@@ -61,6 +65,8 @@ def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 
     for index in order:
         if not front or measured[index][1] < measured[front[-1]][1]:
             front.append(index)
+    nothing = calibration.distortion(np.broadcast_to(calibration.features.mean(0), calibration.features.shape).copy())
+    front = [index for index in front if measured[index][1] < USEFUL * nothing] or front
     rates = np.log([measured[index][0] for index in front])
     wanted = np.linspace(rates[0], rates[-1], most)
     kept = sorted({int(np.abs(rates - rate).argmin()) for rate in wanted})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from bottlenecks.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.record import PER_POINT, Record
 from bottlenecks.evaluation.report import RECORD, Report, write_and_say
 
 
@@ -40,18 +43,34 @@ def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
     if twice:
         raise UsageError(f"{twice[0]}: is there twice; give each curve once")
     curves = [Curve.read(path) for path in paths]
-    named = dict(zip(prefixes(curves, paths), curves, strict=True))
-    records = {
-        prefix: Record.read(path.parent / RECORD)
-        for (prefix, curve), path in zip(named.items(), paths, strict=True)
-        if (path.parent / RECORD).exists()
-    }
-    return Report(named, _fitting(named, records), anchor)
+    records = [read_record(path.parent / RECORD, curve) for path, curve in zip(paths, curves, strict=True)]
+    if can_join(curves, records):
+        curve, record = join(curves, [record for record in records if record is not None])
+        return Report({"": curve}, {"": record}, anchor)
+    names = prefixes(curves, paths)
+    found = {name: record for name, record in zip(names, records, strict=True) if record is not None}
+    return Report(dict(zip(names, curves, strict=True)), found, anchor)
 
 
-def _fitting(curves: Mapping[str, Curve], records: Mapping[str, Record]) -> dict[str, Record]:
-    """Leave out records that are of another evaluation than the curve beside them."""
-    return {prefix: record for prefix, record in records.items() if record.belongs_to(curves[prefix].points)}
+def read_record(path: Path, curve: Curve) -> Record | None:
+    """Read the record beside a curve; None where there is none, or it is of another evaluation."""
+    record = Record.read(path) if path.exists() else None
+    return record if record is not None and record.belongs_to(curve.points) else None
+
+
+def can_join(curves: Sequence[Curve], records: Sequence[Record | None]) -> bool:
+    """Tell whether curves are parts of one: different codecs on the same pictures at the same cut."""
+    told = [(curve.model, curve.split, curve.data, curve.unsplit, curve.image_shape) for curve in curves]
+    codecs = [codec for curve in curves for codec in curve.codecs]
+    same = all(record is not None and record.pictures == records[0].pictures for record in records if records[0])
+    return records[0] is not None and same and told.count(told[0]) == len(told) and len(set(codecs)) == len(codecs)
+
+
+def join(curves: Sequence[Curve], records: Sequence[Record]) -> tuple[Curve, Record]:
+    """Put curves of different codecs at one cut into one, as if they had been judged together."""
+    points = [point for curve in curves for point in curve.points]
+    arrays = {name: np.concatenate([getattr(record, name) for record in records]) for name in PER_POINT}
+    return replace(curves[0], points=points), replace(records[0], **arrays)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

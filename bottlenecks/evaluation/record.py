@@ -15,7 +15,8 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.weights import write_atomically
 
 FloatArray = npt.NDArray[np.float64]
-ARRAYS = ("num_bytes", "agreement", "evidence", "unsplit")
+PER_POINT = ("num_bytes", "agreement", "evidence")
+ARRAYS = (*PER_POINT, "unsplit")
 RESAMPLES = 1000
 LEVELS = (2.5, 97.5)  # per cent: a two-sided interval of 95 %
 

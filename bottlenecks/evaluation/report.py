@@ -59,8 +59,9 @@ class Report:
     def write(self, folder: Path) -> None:
         """Write figures of merit and pictures, each file all or nothing; of a single curve that itself, too."""
         folder.mkdir(parents=True, exist_ok=True)
-        if set(self.curves) == {""}:
+        if "" in self.curves:
             self.curves[""].write(folder)
+        if "" in self.records:
             self.records[""].write(folder / RECORD)
         save(draw(self.curves, front=len({curve.split for curve in self.curves.values()}) > 1), folder / "curve")
         work = draw_work(self.curves)

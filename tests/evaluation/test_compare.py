@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,25 @@ def test_curves_become_one_plot_and_one_table(
     assert "-50.0%" in capsys.readouterr().out
 
 
-def test_a_single_curve_is_compared_with_itself(paths: list[Path]) -> None:
-    assert [merit.label for merit in combine(paths[:1]).merits] == ["full", "half"]
+@pytest.mark.parametrize("index", [0, 1], ids=["with a record", "without"])
+def test_a_single_curve_is_compared_with_itself(paths: list[Path], index: int, tmp_path: Path) -> None:
+    report = combine(paths[index : index + 1])
+    report.write(tmp_path)
+    assert [merit.label for merit in report.merits] == ["full", "half"]
+    assert (tmp_path / "pictures.npz").exists() == (index == 0)
+
+
+def test_codecs_judged_one_after_the_other_become_one_curve(
+    two: Curve, record_of: Callable[[Curve], Record], paths: list[Path], tmp_path: Path
+) -> None:
+    for path, codec in zip(paths, ("full", "half"), strict=True):
+        part = replace(two, points=[point for point in two.points if point["codec"] == codec])
+        part.write(path.parent)
+        record_of(part).write(path.parent / "pictures.npz")
+    report = combine(paths, "full")
+    assert report.curves[""] == two
+    report.write(tmp_path / "together")
+    assert combine([tmp_path / "together/curve.json"]).merits[1].bd_rate.interval is not None
 
 
 def test_curves_of_one_model_split_and_data_go_by_their_folders(paths: list[Path]) -> None:
