@@ -64,7 +64,7 @@ class Line:
             )
         front = self.front()
         if len(front.values) < FEWEST_POINTS:
-            raise NoFigureError(f"{len(front.values)} rising points, {FEWEST_POINTS} are needed")
+            raise NoFigureError(f"only {len(front.values)} of its points rise, {FEWEST_POINTS} must")
         return front
 
 

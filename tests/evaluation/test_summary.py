@@ -39,7 +39,7 @@ def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) ->
     poor, good = summarise(series_of(curve, None), "poor")
     assert poor.bytes_at_loss[0].value is None and "not reached: 60.0%" in poor.bytes_at_loss[0].note
     assert good.bytes_at_loss[1].value == 5 and "at most" in good.bytes_at_loss[1].note
-    assert good.bd_rate.value is None and "anchor: 2 rising points" in good.bd_rate.note
+    assert good.bd_rate.value is None and "anchor: only 2 of its points rise" in good.bd_rate.note
     json.dumps(merits_as_json([poor, good], "poor"), allow_nan=False)
 
 
