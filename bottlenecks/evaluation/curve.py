@@ -78,9 +78,8 @@ class Curve:
     def of(cls, judgement: Judgement, model: str, split: str, data: str, task: Task) -> Curve:
         """Make a curve of what was judged."""
         record = judgement.record
-        weights = record.resampled()
-        scores = [task.score(weights @ evidence) for evidence in (record.unsplit, *record.evidence)]
-        unsplit, *intervals = [interval(draws) for draws in scores]
+        draws = record.bootstrap()
+        intervals = [interval(scores) for scores in task.score(draws.evidence).T]
         return cls(
             model,
             split,
@@ -94,7 +93,7 @@ class Curve:
                 {**_point_keys(point, task.metric_name), "interval": own}
                 for point, own in zip(judgement.points, intervals, strict=True)
             ],
-            unsplit,
+            interval(task.score(draws.unsplit)),
         )
 
     @classmethod

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,22 @@ FloatArray = npt.NDArray[np.float64]
 PER_POINT = ("num_bytes", "agreement", "evidence")
 ARRAYS = (*PER_POINT, "unsplit")
 RESAMPLES = 1000
+MOST_WEIGHTS = 2**23  # that are held at once, of draws times pictures
 LEVELS = (2.5, 97.5)  # per cent: a two-sided interval of 95 %
+
+
+class Draws(NamedTuple):
+    """What B sets of pictures, drawn with replacement, add up to.
+
+    Attributes:
+        num_bytes: mean on the wire, (B, P).
+        evidence: sums, (B, P, E).
+        unsplit: the same of the unsplit network, (B, E).
+    """
+
+    num_bytes: FloatArray
+    evidence: FloatArray
+    unsplit: FloatArray
 
 
 @dataclass(frozen=True)
@@ -64,14 +79,28 @@ class Record:
         means = [point["payload_bytes"] for point in points]
         return len(means) == len(self.num_bytes) and np.allclose(self.num_bytes.mean(1), means)
 
-    def resampled(self, num: int = RESAMPLES, seed: int = 0) -> FloatArray:
-        """Draw pictures with replacement, `num` times: how often each is in each draw, (num, N).
+    def bootstrap(self, num: int = RESAMPLES, seed: int = 0) -> Draws:
+        """Draw as many pictures with replacement as there are, `num` times.
 
         The same pictures are drawn for all points: differences between them are paired.
         B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
         """
         count = len(self.pictures)
-        return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), num).astype(np.float64)
+        generator, shares = np.random.default_rng(seed), np.full(count, 1 / count)
+        evidence = np.concatenate([self.unsplit[None], self.evidence])
+        sums = []
+        for size in chunks(num, max(1, MOST_WEIGHTS // count)):
+            weights = generator.multinomial(count, shares, size).astype(np.float64)
+            sums.append(
+                (weights @ self.num_bytes.T / count, np.tensordot(weights, evidence, (1, 1)))
+            )
+        num_bytes, totals = (np.concatenate(parts) for parts in zip(*sums, strict=True))
+        return Draws(num_bytes, totals[:, 1:], totals[:, 0])
+
+
+def chunks(total: int, size: int) -> list[int]:
+    """Divide a number into parts of at most `size`."""
+    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def interval(draws: FloatArray) -> list[float] | None:

@@ -142,10 +142,8 @@ def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
 def _draws(curve: Curve, record: Record) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Give bytes (B, P), metric (B, P) and the unsplit network's metric (B,) on resampled pictures."""
     task = task_of_metric(curve.metric)
-    weights = record.resampled(DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
-    num_bytes = weights @ record.num_bytes.T / weights.sum(1, keepdims=True)
-    evidence = np.einsum("bn,pne->bpe", weights, record.evidence)
-    return num_bytes, task.score(evidence), task.score(weights @ record.unsplit)
+    draws = record.bootstrap(DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
+    return draws.num_bytes, task.score(draws.evidence), task.score(draws.unsplit)
 
 
 def _bytes_at(one: Series, loss: float) -> Figure:
