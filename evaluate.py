@@ -49,7 +49,7 @@ def evaluate_splits(cfg: DictConfig) -> None:
         together = "+".join(splits)
         paths = [folder_of(one, "results") / "curve.json" for one in single]
         folder = Path(cfg.paths.results, cfg.model.name, together, cfg.data.name)
-        anchor = None if cfg.anchor is None else f"{splits[0]}: {cfg.anchor}"
+        anchor = cfg.anchor if cfg.anchor is None or len(splits) == 1 else f"{splits[0]}: {cfg.anchor}"
         write_and_log(cfg, combine(paths, anchor), folder, f"{cfg.model.name}/{together}/{cfg.data.name}")
 
 

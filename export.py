@@ -11,9 +11,8 @@ from bottlenecks.cli import entry_point
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.experiment import Experiment, folder_of, prepare
-from bottlenecks.judging import UNIT
+from bottlenecks.judging import UNIT, judge_codecs
 from bottlenecks.terminal import say
-from evaluate import evaluate
 
 
 def export(cfg: DictConfig) -> Path:
@@ -43,7 +42,7 @@ def curve_of(cfg: DictConfig, experiment: Experiment) -> Curve:
         if sum(point["codec"] == UNIT for point in curve.points) == len(rates):
             return curve
     say("No curve of these rates yet: judging them now")
-    return evaluate(cfg)
+    return judge_codecs(cfg)[1]
 
 
 @entry_point("export")

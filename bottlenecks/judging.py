@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.baselines import BASELINES, make_baselines
+from bottlenecks.baselines.base import Baseline, Calibration
 from bottlenecks.checkpoint import CheckpointError, Ladder, rate_folder
 from bottlenecks.codec import Codec, UnitCodec
 from bottlenecks.errors import UsageError, check_name, check_number, closest
@@ -32,6 +34,7 @@ class JudgingPlan:
     Attributes:
         codecs: their names.
         ladders: the trained units among them.
+        anchor: the one that others are compared with, None for the first.
         workers: processes that code for the baselines, None for as many as there are threads.
         calibration_images: training pictures that baselines choose their settings on.
         timed_images: pictures that times are taken over.
@@ -39,6 +42,7 @@ class JudgingPlan:
 
     codecs: Sequence[str]
     ladders: Mapping[str, Ladder]
+    anchor: str | None
     workers: int | None
     calibration_images: int
     timed_images: int
@@ -60,7 +64,7 @@ class JudgingPlan:
         if len(names) > 1:
             check_installed()
         ladders = {name: load_ladder(cfg, name) for name in names if name not in BASELINES}
-        return cls(names, ladders, cfg.workers, cfg.calibration_images, cfg.timed_images)
+        return cls(names, ladders, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images)
 
     @property
     def baselines(self) -> list[str]:
@@ -123,6 +127,15 @@ def judge_codecs(cfg: DictConfig) -> tuple[Experiment, Curve, Record]:
     return experiment, Curve.of(judgement, backbone.spec.name, network.split, data.name, task), judgement.record
 
 
+def _make(name: str, calibration: Calibration) -> list[Baseline]:
+    try:
+        return make_baselines(name, calibration)
+    except UsageError:
+        raise
+    except ValueError as error:  # features that this codec has no settings for
+        raise UsageError(f"codecs={name}: cannot code these features ({error}); leave it out") from None
+
+
 def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device, workers: Workers) -> list[Codec]:
     """Make every operating point of every codec; baselines choose theirs on training pictures.
 
@@ -140,8 +153,10 @@ def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device,
         calibrator = Calibrator(experiment.network, batches, experiment.task, device, workers, plan.calibration_images)
         calibration = calibrator.calibration(data.preprocessing)
         for name in plan.baselines:
-            made[name] = from_main(lambda name=name: make_baselines(name, calibration))  # type: ignore[misc]
+            made[name] = from_main(partial(_make, name, calibration))
     codecs = [codec for name in plan.codecs for codec in made[name]]
     if not codecs:
         raise UsageError(f"codecs=[{','.join(plan.codecs)}]: none of them can be had here; add another")
+    if plan.anchor is not None and not made[plan.anchor]:
+        raise UsageError(f"anchor={plan.anchor}: cannot be had here; take another")
     return codecs

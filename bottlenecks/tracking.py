@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from torch import Tensor
 
 from bottlenecks.errors import UsageError
+from bottlenecks.terminal import say
 
 MODES = ("auto", "online", "offline", "disabled")
 
@@ -108,7 +109,12 @@ def log_chart(logger: Logger | None, key: str, make: Callable[[], Any]) -> None:
     if isinstance(logger, WandbLogger):
         import wandb
 
-        logger.experiment.log({key: wandb.Plotly(make())})
+        try:
+            figure = make()
+        except UsageError as error:
+            say(f"No {key} on the dashboard: {error}")
+        else:
+            logger.experiment.log({key: wandb.Plotly(figure)})
 
 
 def log_figure(logger: Logger | None, key: str, figure: Figure, step: int) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import wandb
 
 import evaluate
 from bottlenecks.baselines import make_baselines
 from bottlenecks.baselines.base import Calibration
 from bottlenecks.checkpoint import Ladder
+from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.record import Record
 from bottlenecks.network import BottleneckNetwork
@@ -128,6 +131,25 @@ def test_the_dashboard_has_table_picture_and_chart(trained: Path, tmp_path: Path
     assert any(name.startswith("curve_chart") and name.endswith(".plotly.json") for name in media)
     assert any(name.startswith("curve") and name.endswith(".png") for name in media)
     assert any(name.startswith("rate_accuracy") for name in media)
+
+
+def test_a_dashboard_without_plotly_goes_without_the_chart(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    overrides = [*TINY, *FEW[:-1], "logger=wandb", "logger.mode=offline", "data.limit_test=5"]
+    evaluate.evaluate(configure("evaluate", tmp_path, *overrides, f"paths.checkpoints={trained / 'checkpoints'}"))
+    wandb.teardown()
+    assert "No curve_chart on the dashboard: the interactive chart needs Plotly" in capsys.readouterr().out
+
+
+def test_features_that_are_not_finite_are_told(trained: Path, tmp_path: Path) -> None:
+    backbone = safetensors.torch.load_file(trained / "checkpoints/tiny/backbone/digits.safetensors")
+    broken = {name: tensor * float("nan") if "body" in name else tensor for name, tensor in backbone.items()}
+    safetensors.torch.save_file(broken, tmp_path / "broken.safetensors")
+    overrides = [*TINY, *FEW, "codecs=[uniform]", "workers=0", f"model.weights={tmp_path / 'broken.safetensors'}"]
+    with pytest.raises(UsageError, match="split=body: the features there are not finite"):
+        evaluate.evaluate(configure("evaluate", tmp_path, *overrides))
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,6 @@ class Baseline(Codec):
         """Code a batch (N, C, H, W) into one byte string an image."""
         return [self.encode(array) for array in batch.float().cpu().numpy()]
 
-    def state_bytes(self) -> int:
-        """Count the bytes of what sender and receiver agree on beforehand."""
-        return len(pickle.dumps(self))
-
     def decompress(self, streams: Sequence[bytes]) -> Tensor:
         """Decode one byte string an image into (N, C, H, W), on the CPU."""
         return torch.from_numpy(np.stack([self.decode(stream) for stream in streams]))
@@ -104,10 +100,16 @@ class FeatureBaseline(Baseline):
             ValueError: it is none of `write`'s.
         """
 
+    def state_bytes(self) -> int:
+        """Count the bytes of what sender and receiver agree on beforehand, pickled."""
+        return len(pickle.dumps(self))
+
     def encode(self, array: FloatArray) -> bytes:
         """Code one image's features (C, H, W), header included."""
-        if array.shape != self.feature_shape or not np.isfinite(array).all():
-            raise ValueError(f"{self.name}: expected finite features of shape {self.feature_shape}, got {array.shape}")
+        if array.shape != self.feature_shape:
+            raise ValueError(f"{self.name}: expected features of shape {self.feature_shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{self.name}: the features are not finite")
         return pack(self.write(array), self.fingerprint)
 
     def decode(self, stream: bytes) -> FloatArray:

@@ -74,12 +74,12 @@ class Mosaic(FeatureBaseline):
         return self.code(self._picture(levels)).replace(b"\0" + START, START)
 
     def _picture(self, levels: Levels) -> Plane:
-        return pad(tile(levels.astype(np.uint8 if self.bits == 8 else np.uint16)), self.multiple)
+        return pad(tile(levels.astype(np.uint8 if self.bits == 8 else np.uint16)), self.multiple, self.least)
 
     def _find_head(self, feature_shape: Sequence[int]) -> bytes:
         """Find what two streams have in common, up to the last start of a unit in it."""
         flat = np.zeros(tuple(feature_shape), np.uint16)
-        ramp = (np.arange(flat.size) % 2**self.bits).astype(np.uint16).reshape(flat.shape)
+        ramp = (2**self.bits - 1 - np.arange(flat.size) % 2**self.bits).astype(np.uint16).reshape(flat.shape)
         one, other = self._code(flat), self._code(ramp)
         same = next(index for index, (left, right) in enumerate(zip(one, other, strict=False)) if left != right)
         return one[: one.rindex(START, 0, same) + len(START)]

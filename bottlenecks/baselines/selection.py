@@ -12,7 +12,7 @@ from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
 B = TypeVar("B", bound=Baseline)
 COVERAGES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)  # share of the elements that are not clipped above
 
-USEFUL = 0.25  # of the distortion of sending nothing
+USEFUL = 0.5  # of the distortion of sending nothing
 
 Range = tuple[float, float]
 
@@ -49,7 +49,7 @@ def best_range(calibration: Calibration, requantise: Callable[[FloatArray, Range
 def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 6) -> list[B]:
     """Keep the settings that no other beats in both bytes and distortion, evenly spread over the rates.
 
-    Those that disturb the output a quarter as much as sending nothing would are left out, unless all do.
+    Those that disturb the output half as much as sending nothing would are left out, unless all do.
 
     Args:
         candidates: of one codec.

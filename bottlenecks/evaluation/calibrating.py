@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.points import finish
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.preprocessing import Preprocessing
@@ -46,6 +47,8 @@ class Calibrator:
                 break
         self.images = torch.cat(found)[:num_images].to(device)
         self.features = torch.cat([network.head(part) for part in self.images.split(len(found[0]))])
+        if not self.features.isfinite().all():
+            raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
         self.reference = network.tail(self.features)
 
     def calibration(self, preprocessing: Preprocessing) -> Calibration:

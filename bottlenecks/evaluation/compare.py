@@ -29,6 +29,8 @@ def prefixes(curves: Sequence[Curve], paths: Sequence[Path]) -> list[str]:
     names = ["/".join(row[index] for index in told) for row in rows]
     if len(set(names)) < len(names):
         names = [str(path.parent) for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
     return [f"{name}: " for name in names]
 
 
@@ -62,8 +64,12 @@ def can_join(curves: Sequence[Curve], records: Sequence[Record | None]) -> bool:
     """Tell whether curves are parts of one: different codecs on the same pictures at the same cut."""
     told = [(curve.model, curve.split, curve.data, curve.unsplit, curve.image_shape) for curve in curves]
     codecs = [codec for curve in curves for codec in curve.codecs]
-    same = all(record is not None and record.pictures == records[0].pictures for record in records if records[0])
-    return records[0] is not None and same and told.count(told[0]) == len(told) and len(set(codecs)) == len(codecs)
+    first = records[0]
+    same = first is not None and all(
+        record is not None and record.pictures == first.pictures and np.array_equal(record.unsplit, first.unsplit)
+        for record in records
+    )
+    return same and told.count(told[0]) == len(told) and len(set(codecs)) == len(codecs)
 
 
 def join(curves: Sequence[Curve], records: Sequence[Record]) -> tuple[Curve, Record]:

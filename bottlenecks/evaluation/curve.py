@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from bottlenecks.errors import UsageError, reason
@@ -26,6 +27,10 @@ def _is_share(value: Any) -> bool:
 
 def _is_known_share(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_interval(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_known_share, value)))
 
 
 def _is_name(value: Any) -> bool:
@@ -123,7 +128,7 @@ class Curve:
 
     def table(self) -> Table:
         """Draw the points as a table for the terminal."""
-        table = Table(title=f"{self.model} at {self.split} on {self.num_images} pictures of {self.data}")
+        table = Table(title=escape(f"{self.model} at {self.split} on {self.num_images} pictures of {self.data}"))
         table.add_column("codec")
         table.add_column("setting")
         for name in (
@@ -146,19 +151,23 @@ class Curve:
     def _check(self) -> None:
         if not isinstance(self.points, list) or not self.points:
             raise ValueError("it has no points")
-        if not _is_share(self.unsplit):
+        if not all(isinstance(getattr(self, name), str) for name in ("model", "split", "data", "metric")):
+            raise ValueError("model, split, data and metric must be names")
+        if not _is_share(self.unsplit) or not _is_interval(self.unsplit_interval):
             raise ValueError(f"unsplit={self.unsplit!r}, expected 0..1 or null")
         expected = {**EXPECTED, self.metric: _is_share if self.unsplit is None else _is_known_share}
         for index, point in enumerate(self.points):
             for key, holds in expected.items():
                 if not isinstance(point, dict) or key not in point or not holds(point[key]):
                     raise ValueError(f"point {index} has no usable {key}")
+            if not _is_interval(point.get("interval")) or point.keys() != self.points[0].keys():
+                raise ValueError(f"point {index} has no usable interval, or other keys than the first")
 
     def _row(self, point: dict[str, Any]) -> list[str]:
         estimate = point["estimated_bpp"]
         return [
-            point["codec"],
-            point["setting"],
+            escape(point["codec"]),
+            escape(point["setting"]),
             f"{point['payload_bytes']:.2f}",
             f"{point['bpp']:.4f}",
             "" if estimate is None else f"{estimate:.4f}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.plot import Trace, metric_key, title, traces
+from bottlenecks.evaluation.plot import Trace, metric_key, title, traces, unsplit_values
 
 SYMBOLS = {
     "o": "circle",
@@ -38,7 +38,7 @@ def chart(curves: Mapping[str, Curve]) -> Any:
     figure = Figure()
     for trace in traces(curves):
         figure.add_scatter(**_scatter(trace, key))
-    for value in {curve.unsplit for curve in curves.values() if curve.unsplit is not None}:
+    for value in unsplit_values(curves):
         figure.add_hline(value, line_dash="dash", line_color="grey", annotation_text=f"unsplit {value:.1%}")
     figure.update_xaxes(type="log", title="bytes on the wire per image")
     figure.update_yaxes(tickformat=".1%", title=key)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bottlenecks.errors import UsageError
 
 FloatArray = npt.NDArray[np.float64]
+Numbers = Sequence[float] | FloatArray
 
 FEWEST_POINTS = 4  # of a curve that Bjøntegaard's figures are taken from
 LEAST_OVERLAP = 0.5  # of the shorter of the two ranges that are compared
@@ -37,9 +38,9 @@ class Line:
     highs: FloatArray
 
     @classmethod
-    def of(cls, num_bytes: Sequence[float], values: Sequence[float], highs: Sequence[float] | None = None) -> Line:
+    def of(cls, num_bytes: Numbers, values: Numbers, highs: Numbers | None = None) -> Line:
         """Sort points by their bytes."""
-        order = np.argsort(num_bytes, kind="stable")
+        order = np.lexsort((-np.asarray(values), np.asarray(num_bytes)))  # of equal bytes the best comes first
         arrays = (num_bytes, values, values if highs is None else highs)
         return cls(*(np.asarray(array, dtype=np.float64)[order] for array in arrays))
 
@@ -55,7 +56,8 @@ class Line:
         Raises:
             NoFigureError: too few points rise, or one that takes more bytes is worse by more than its interval.
         """
-        fallen = np.maximum.accumulate(self.values) > self.highs
+        more = np.diff(self.num_bytes, prepend=0) > 0  # a worse point of equal bytes falls short of nothing
+        fallen = more & (np.maximum.accumulate(self.values) > self.highs)
         if fallen.any():
             index = int(fallen.argmax())
             raise NoFigureError(

@@ -90,7 +90,7 @@ def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
         curves: by what their codecs' labels begin with; "" where there is one.
         front: draw the Pareto front of all of them, too.
     """
-    first, lines = next(iter(curves.values())), traces(curves)
+    lines = traces(curves)
     key = metric_key(curves)
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -98,17 +98,17 @@ def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
         _draw_line(axes, trace, key)
     if front:
         _draw_front(axes, lines, key)
-    for value in sorted({curve.unsplit for curve in curves.values() if curve.unsplit is not None}):
+    for value in unsplit_values(curves):
         axes.axhline(value, color="0.4", linestyle="--", linewidth=1, zorder=0)
         axes.text(1.01, value, f"unsplit\n{value:.1%}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     _rate_axis(axes.xaxis)
     axes.set_xlabel("bytes on the wire per image")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylabel(f"{key} (95 % confidence)")
+    axes.set_ylabel("agreement with the unsplit network" if key == "agreement" else f"{key} (95 % confidence)")
     axes.set_title(title(curves), fontsize=10)
     _finish(axes)
     place_labels(axes, [(t.label, t.num_bytes, t.values(key), t.style["color"]) for t in lines])
-    if len(lines) <= FEW and first.codecs:
+    if len(lines) <= FEW:
         _label_settings(axes, lines, key)
     return figure
 
@@ -167,6 +167,13 @@ def metric_key(curves: Mapping[str, Curve]) -> str:
     """Name what is drawn: the metric, or agreement where nothing was labelled."""
     first = next(iter(curves.values()))
     return first.metric if all(curve.unsplit is not None for curve in curves.values()) else "agreement"
+
+
+def unsplit_values(curves: Mapping[str, Curve]) -> list[float]:
+    """Give the unsplit networks' values of the metric, where it is what is drawn."""
+    if metric_key(curves) == "agreement":
+        return []
+    return sorted({curve.unsplit for curve in curves.values() if curve.unsplit is not None})
 
 
 def title(curves: Mapping[str, Curve]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.codec import Codec
+from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.macs import count_macs
@@ -156,6 +157,8 @@ def judge(
         for images, targets in batches:
             images, targets = images.to(device), targets.to(device)
             features = network.head(images)
+            if not features.isfinite().all():
+                raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
             reference = network.tail(features)
             tally.begin(images, task.evidence(reference, targets))
             trips = workers.round_trips(codecs, features, images)

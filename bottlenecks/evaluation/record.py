@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +29,13 @@ class Draws(NamedTuple):
 
     Attributes:
         num_bytes: mean on the wire, (B, P).
+        agreement: mean, (B, P).
         evidence: sums, (B, P, E).
         unsplit: the same of the unsplit network, (B, E).
     """
 
     num_bytes: FloatArray
+    agreement: FloatArray
     evidence: FloatArray
     unsplit: FloatArray
 
@@ -69,10 +73,20 @@ class Record:
             UsageError: it is missing, or no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["pictures"].tolist(), **{name: file[name] for name in ARRAYS})
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                record = cls(file["pictures"].tolist(), **{name: file[name].astype(np.float64) for name in ARRAYS})
+            record._check()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
             raise UsageError(f"{path}: no readable record ({reason(error)}); make one with evaluate.py") from None
+        return record
+
+    def _check(self) -> None:
+        count, (points, size) = len(self.pictures), (len(self.num_bytes), self.unsplit.shape[-1])
+        shapes = [(points, count), (points, count), (points, count, size), (count, size)]
+        if count == 0 or [getattr(self, name).shape for name in ARRAYS] != shapes:
+            raise ValueError("its arrays do not fit each other")
+        if not all(np.isfinite(getattr(self, name)).all() for name in ARRAYS):
+            raise ValueError("not all of its numbers are finite")
 
     def belongs_to(self, points: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether these points were measured together with this record."""
@@ -91,11 +105,10 @@ class Record:
         sums = []
         for size in chunks(num, max(1, MOST_WEIGHTS // count)):
             weights = generator.multinomial(count, shares, size).astype(np.float64)
-            sums.append(
-                (weights @ self.num_bytes.T / count, np.tensordot(weights, evidence, (1, 1)))
-            )
-        num_bytes, totals = (np.concatenate(parts) for parts in zip(*sums, strict=True))
-        return Draws(num_bytes, totals[:, 1:], totals[:, 0])
+            means = [weights @ values.T / count for values in (self.num_bytes, self.agreement)]
+            sums.append((*means, np.tensordot(weights, evidence, (1, 1))))
+        num_bytes, agreement, totals = (np.concatenate(parts) for parts in zip(*sums, strict=True))
+        return Draws(num_bytes, agreement, totals[:, 1:], totals[:, 0])
 
 
 def chunks(total: int, size: int) -> list[int]:

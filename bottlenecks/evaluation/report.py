@@ -19,6 +19,7 @@ from bottlenecks.terminal import markdown, say, show
 from bottlenecks.weights import write_atomically
 
 RECORD = "pictures.npz"
+FILES = (RECORD, "merit.json", "report.md", "curve.csv", "curve.png", "curve.svg", "work.png", "work.svg")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Report:
 
     @cached_property
     def merits(self) -> list[Merit]:
-        """Figures of merit of every codec; none where pictures have no labels.
+        """Figures of merit of every codec.
 
         Raises:
             UsageError: the anchor is not among them.
@@ -50,15 +51,21 @@ class Report:
         series = [
             one for prefix, curve in self.curves.items() for one in series_of(curve, self.records.get(prefix), prefix)
         ]
-        return summarise(series, self.anchor or series[0].label) if series else []
+        return summarise(series, self._anchor)
 
     @property
     def _anchor(self) -> str:
-        return self.anchor or self.merits[0].label
+        if self.anchor is not None:
+            return self.anchor
+        prefix, curve = next(iter(self.curves.items()))
+        return prefix + curve.codecs[0]
 
     def write(self, folder: Path) -> None:
         """Write figures of merit and pictures, each file all or nothing; of a single curve that itself, too."""
+        merits = merits_as_json(self.merits, self._anchor)  # before anything is written: the anchor may not be there
         folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)  # an earlier report's, which may have more files than this one
         if "" in self.curves:
             self.curves[""].write(folder)
         if "" in self.records:
@@ -69,15 +76,13 @@ class Report:
             save(work, folder / "work")
         tables = [markdown(table) for table in self.tables()]
         write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
-        if self.merits:
-            content = json.dumps(merits_as_json(self.merits, self._anchor), indent=2, allow_nan=False)
-            write_atomically(folder / "merit.json", (content + "\n").encode())
+        content = json.dumps(merits, indent=2, allow_nan=False)
+        write_atomically(folder / "merit.json", (content + "\n").encode())
 
     def tables(self) -> list[Table]:
         """Draw figures of merit, and the points of each curve."""
         metric = next(iter(self.curves.values())).metric
-        merits = [merit_table(self.merits, self._anchor, metric)] if self.merits else []
-        return [*(curve.table() for curve in self.curves.values()), *merits]
+        return [*(curve.table() for curve in self.curves.values()), merit_table(self.merits, self._anchor, metric)]
 
 
 def write_and_say(report: Report, folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,18 @@ from rich.table import Table
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import FloatArray, Line, NoFigureError, bd_metric, bd_rate, bytes_at
-from bottlenecks.evaluation.record import Record, interval
+from bottlenecks.evaluation.record import LEVELS, Record
 from bottlenecks.tasks import task_of_metric
 
 LOSSES = (0.01, 0.02)  # from the unsplit network
 DRAWS = 200  # of the pictures, for the intervals of a curve's figures
+AGREEMENT, BYTES, UNSPLIT = "agreement", "bytes", "unsplit"
+TITLES = {
+    "bd_rate": "BD-rate",
+    "bd_metric": "BD-{}",
+    "bd_rate_at_agreement": "BD-rate at agreement",
+    "bd_agreement": "BD-agreement",
+}
 MOST_FAILED = 0.05  # of the draws in which there may be no figure
 
 
@@ -43,14 +51,16 @@ class Series:
     Attributes:
         label: names it among all that are compared.
         curve: where it is from.
-        line: its points.
-        draws: its line, and the unsplit network's metric, on resampled pictures; empty where there is no record.
+        lines: its points by the metric, where there are labels, and by agreement.
+        draws: the same lines on resampled pictures; empty where there is no record.
+        unsplit_draws: the unsplit network's metric on those pictures.
     """
 
     label: str
     curve: Curve
-    line: Line
-    draws: Sequence[tuple[Line, float]]
+    lines: Mapping[str, Line]
+    draws: Mapping[str, Sequence[Line]]
+    unsplit_draws: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -59,40 +69,35 @@ class Merit:
 
     Attributes:
         label: names it.
-        bytes_at_loss: fewest bytes to stay within each of `LOSSES` of the unsplit network.
-        bd_rate: against the anchor, None for the anchor itself.
-        bd_metric: the same.
+        bytes_at_loss: fewest bytes to stay within each of `LOSSES` of the unsplit network; none without labels.
+        bd: Bjøntegaard's figures against the anchor, `bd_rate` and `bd_metric` by the metric, `bd_rate_at_agreement`
+            and `bd_agreement` by agreement; none for the anchor itself.
     """
 
     label: str
     bytes_at_loss: list[Figure]
-    bd_rate: Figure | None
-    bd_metric: Figure | None
+    bd: Mapping[str, Figure]
 
 
 def series_of(curve: Curve, record: Record | None, prefix: str = "") -> list[Series]:
-    """Take a curve apart into its codecs; pictures without labels have none."""
-    if curve.unsplit is None:
-        return []
-    drawn = _draws(curve, record) if record is not None else None
+    """Take a curve apart into its codecs."""
+    keys = [AGREEMENT] if curve.unsplit is None else [curve.metric, AGREEMENT]
+    drawn = None if record is None else _draw(curve, record)
     found = []
     for codec in curve.codecs:
         rows = [index for index, point in enumerate(curve.points) if point["codec"] == codec]
-        points = [curve.points[index] for index in rows]
-        values = [point[curve.metric] for point in points]
-        highs = [
-            max(value, (point.get("interval") or [value])[-1]) for value, point in zip(values, points, strict=True)
-        ]
-        line = Line.of([point["payload_bytes"] for point in points], values, highs)
-        draws = []
-        if drawn is not None:
-            num_bytes, scores, unsplit = drawn
-            unbounded = np.full(len(rows), np.inf)  # a draw is not asked whether it is monotone
-            draws = [
-                (replace(Line.of(some[rows], score[rows]), highs=unbounded), float(whole))
-                for some, score, whole in zip(num_bytes, scores, unsplit, strict=True)
-            ]
-        found.append(Series(prefix + codec, curve, line, draws))
+        lines, draws = {}, {}
+        for key in keys:
+            values = [curve.points[index][key] for index in rows]
+            some = None if drawn is None else drawn[key][:, rows]
+            highs = values if some is None else np.maximum(values, np.percentile(some, LEVELS[1], axis=0))
+            lines[key] = Line.of([curve.points[index]["payload_bytes"] for index in rows], values, highs)
+            if drawn is not None and some is not None:
+                unbounded = np.full(len(rows), np.inf)  # a draw is not asked whether it is monotone
+                num_bytes = drawn[BYTES][:, rows]
+                draws[key] = [Line.of(*one, unbounded) for one in zip(num_bytes, some, strict=True)]
+        unsplit_draws = [] if drawn is None else drawn[UNSPLIT].tolist()
+        found.append(Series(prefix + codec, curve, lines, draws, unsplit_draws))
     return found
 
 
@@ -110,15 +115,7 @@ def summarise(series: Sequence[Series], anchor: str) -> list[Merit]:
     if anchor not in labels:
         raise UsageError(f"anchor={anchor}: not among what is judged; there are {closest(anchor, labels)}")
     base = series[labels.index(anchor)]
-    return [
-        Merit(
-            one.label,
-            [_bytes_at(one, loss) for loss in LOSSES],
-            None if one is base else _against(bd_rate, base, one),
-            None if one is base else _against(bd_metric, base, one),
-        )
-        for one in series
-    ]
+    return [Merit(one.label, _bytes_at_losses(one), {} if one is base else _against(base, one)) for one in series]
 
 
 def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
@@ -127,44 +124,61 @@ def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
     table.add_column("codec")
     for loss in LOSSES:
         table.add_column(f"bytes at -{loss:.0%}", justify="right")
-    for name in ("BD-rate", f"BD-{metric}"):
-        table.add_column(name, justify="right", overflow="fold")
+    names = {name: title.format(metric) for name, title in TITLES.items()}
+    for title in names.values():
+        table.add_column(title, justify="right", overflow="fold")
     for merit in merits:
+        losses = merit.bytes_at_loss or [Figure(None)] * len(LOSSES)
         table.add_row(
             merit.label,
-            *(_show(figure, lambda value: f"{value:,.1f}") for figure in merit.bytes_at_loss),
-            _show(merit.bd_rate, lambda value: f"{value:+.1%}"),
-            _show(merit.bd_metric, lambda value: f"{100 * value:+.2f}"),
+            *(_show(figure, lambda value: f"{value:,.1f}") for figure in losses),
+            *(_show_bd(merit.bd, name) for name in names),
         )
     return table
 
 
-def _draws(curve: Curve, record: Record) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give bytes (B, P), metric (B, P) and the unsplit network's metric (B,) on resampled pictures."""
+def _draw(curve: Curve, record: Record) -> dict[str, FloatArray]:
+    """Give bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled pictures."""
     task = task_of_metric(curve.metric)
     draws = record.bootstrap(DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
-    return draws.num_bytes, task.score(draws.evidence), task.score(draws.unsplit)
+    scores, unsplit = task.score(draws.evidence), task.score(draws.unsplit)
+    return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: scores, UNSPLIT: unsplit}
 
 
-def _bytes_at(one: Series, loss: float) -> Figure:
-    unsplit = one.curve.unsplit
-    assert unsplit is not None, "series have labels"
+def _bytes_at_losses(one: Series) -> list[Figure]:
+    return [] if one.curve.unsplit is None else [_bytes_at(one, one.curve.unsplit, loss) for loss in LOSSES]
+
+
+def _bytes_at(one: Series, unsplit: float, loss: float) -> Figure:
+    key = one.curve.metric
     try:
-        value = bytes_at(one.line, unsplit - loss)
+        value = bytes_at(one.lines[key], unsplit - loss)
     except NoFigureError as error:
         return Figure(None, note=str(error))
-    note = "at most: the coarsest point" if value == one.line.num_bytes.min() else None
-    draws = [_or_nan(lambda line=line, whole=whole: bytes_at(line, whole - loss)) for line, whole in one.draws]  # type: ignore[misc]
-    return Figure(value, _interval(draws), note)
+    if value == one.lines[key].num_bytes.min():
+        return Figure(value, note="at most: the coarsest point")
+    pairs = zip(one.draws.get(key, []), one.unsplit_draws, strict=False)
+    draws = [_or_nan(lambda line=line, whole=whole: bytes_at(line, whole - loss)) for line, whole in pairs]  # type: ignore[misc]
+    return Figure(value, _interval([math.inf if math.isnan(draw) else draw for draw in draws]))  # never reached
 
 
-def _against(figure: Callable[[Line, Line], float], base: Series, one: Series) -> Figure:
+def _against(base: Series, one: Series) -> dict[str, Figure]:
+    found: dict[str, Figure] = {}
+    for key in one.lines.keys() & base.lines.keys():
+        rate, value = ("bd_rate_at_agreement", "bd_agreement") if key == AGREEMENT else ("bd_rate", "bd_metric")
+        found |= {rate: _compare(bd_rate, base, one, key), value: _compare(bd_metric, base, one, key)}
+    return found
+
+
+def _compare(figure: Callable[[Line, Line], float], base: Series, one: Series, key: str) -> Figure:
     try:
-        value = figure(base.line, one.line)
+        if (base.curve.data, base.curve.num_images) != (one.curve.data, one.curve.num_images):
+            raise NoFigureError(f"judged on {one.curve.data}, the anchor on {base.curve.data}: other pictures")
+        value = figure(base.lines[key], one.lines[key])
     except NoFigureError as error:
         return Figure(None, note=str(error))
-    pairs = zip(base.draws, one.draws, strict=False)
-    return Figure(value, _interval([_or_nan(lambda a=a, b=b: figure(a, b)) for (a, _), (b, _) in pairs]))  # type: ignore[misc]
+    pairs = zip(base.draws.get(key, []), one.draws.get(key, []), strict=False)
+    return Figure(value, _interval([_or_nan(lambda a=a, b=b: figure(a, b)) for a, b in pairs]))  # type: ignore[misc]
 
 
 def _or_nan(figure: Callable[[], float]) -> float:
@@ -175,36 +189,41 @@ def _or_nan(figure: Callable[[], float]) -> float:
 
 
 def _interval(draws: Sequence[float]) -> list[float] | None:
+    """Give the 95 % interval of a figure; None where it is open, or too many draws have none."""
     values = np.asarray(draws, dtype=np.float64)
     found = values[~np.isnan(values)]
-    return interval(found) if len(found) and len(found) >= (1 - MOST_FAILED) * len(values) else None
+    if not len(found) or len(found) < (1 - MOST_FAILED) * len(values):
+        return None
+    ends = [float(end) for end in np.percentile(found, LEVELS, method="nearest")]
+    return ends if np.isfinite(ends).all() else None
 
 
 def _show(figure: Figure | None, text: Callable[[float], str]) -> str:
-    if figure is None:
-        return "anchor"
-    if figure.value is None:
-        return figure.note or ""
+    if figure is None or figure.value is None:
+        return (figure and figure.note) or ""
     bound = "≤ " if figure.note else ""
     ends = f" ({text(figure.interval[0])} … {text(figure.interval[1])})" if figure.interval else ""
     return f"{bound}{text(figure.value)}{ends}"
 
 
+def _show_bd(figures: Mapping[str, Figure], name: str) -> str:
+    if not figures:
+        return "anchor"
+    if name in ("bd_rate", "bd_rate_at_agreement"):
+        return _show(figures.get(name), lambda value: f"{value:+.1%}")
+    return _show(figures.get(name), lambda value: f"{100 * value:+.2f}")
+
+
 def merits_as_json(merits: Sequence[Merit], anchor: str) -> dict[str, Any]:
     """Give figures of merit as a JSON-able mapping."""
-
-    def plain(figure: Figure | None) -> dict[str, Any] | None:
-        return None if figure is None else vars(figure)
-
     return {
         "anchor": anchor,
         "codecs": {
             merit.label: {
                 "bytes_at_loss": {
-                    repr(loss): plain(figure) for loss, figure in zip(LOSSES, merit.bytes_at_loss, strict=True)
+                    repr(loss): vars(figure) for loss, figure in zip(LOSSES, merit.bytes_at_loss, strict=False)
                 },
-                "bd_rate": plain(merit.bd_rate),
-                "bd_metric": plain(merit.bd_metric),
+                **{name: vars(merit.bd[name]) if name in merit.bd else None for name in TITLES},
             }
             for merit in merits
         },

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
 
@@ -37,7 +41,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         if self.count > 0:
-            self._pool = ProcessPoolExecutor(self.count, initializer=torch.set_num_threads, initargs=(1,))
+            self._pool = ProcessPoolExecutor(self.count, initializer=_begin)
             with warnings.catch_warnings():
                 # Python 3.12 warns of forking beside threads; as a DataLoader's, these processes use none of theirs.
                 warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)
@@ -81,22 +85,41 @@ class Workers:
         if self._pool is None:
             return (_round_trip(*job) for job in jobs)
         pool, rest = self._pool, iter(jobs)
-        waiting = deque(pool.submit(_round_trip, *job) for job in islice(rest, AHEAD * self.count))
+        with self._may_be_killed():
+            waiting = deque(pool.submit(_round_trip, *job) for job in islice(rest, AHEAD * self.count))
         return self._collect(pool, waiting, rest)
 
     def _collect(
         self, pool: ProcessPoolExecutor, waiting: deque[Future[tuple[list[bytes], FloatArray]]], rest: Iterator[Job]
     ) -> Iterator[tuple[list[bytes], FloatArray]]:
-        try:
-            while waiting:
+        while waiting:
+            with self._may_be_killed():
                 result = waiting.popleft().result()
                 waiting.extend(pool.submit(_round_trip, *job) for job in islice(rest, 1))
-                yield result
+            yield result
+
+    @contextmanager
+    def _may_be_killed(self) -> Iterator[None]:
+        try:
+            yield
         except BrokenProcessPool:
             raise UsageError(
                 f"workers={self.count}: a coding process was killed (out of memory? fewer of them, or a smaller "
                 "data.batch_size, need less)"
             ) from None
+
+
+def _begin() -> None:
+    """Use one thread, and end when the process that started this one does, however it ends."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are started by another process"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _round_trip(codec: Baseline, batch: FloatArray) -> tuple[list[bytes], FloatArray]:

@@ -68,7 +68,7 @@ def test_other_inputs_are_refused(codecs: list[Baseline], inputs: list[FloatArra
     nan = inputs[0].copy()
     nan[0, 0, 0] = np.nan
     for array in (nan, inputs[0][0], inputs[0][:2], np.full_like(inputs[0], np.inf)):
-        with pytest.raises(ValueError, match="finite"):
+        with pytest.raises(ValueError, match=r"finite|expected features of shape"):
             codecs[0].encode(array)
 
 

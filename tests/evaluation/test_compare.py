@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bottlenecks.errors import UsageError
@@ -62,7 +64,7 @@ def test_codecs_judged_one_after_the_other_become_one_curve(
     report = combine(paths, "full")
     assert report.curves[""] == two
     report.write(tmp_path / "together")
-    assert combine([tmp_path / "together/curve.json"]).merits[1].bd_rate.interval is not None
+    assert combine([tmp_path / "together/curve.json"]).merits[1].bd["bd_rate"].interval is not None
 
 
 def test_curves_of_one_model_split_and_data_go_by_their_folders(paths: list[Path]) -> None:
@@ -88,7 +90,48 @@ def test_what_does_not_belong_together_is_refused(paths: list[Path]) -> None:
         combine(paths)
 
 
-@pytest.mark.parametrize("change", [{"points": []}, {"points": [{"codec": "x"}]}, {"unsplit": "much"}, {"points": 3}])
+def test_other_pictures_have_no_bd_figures(paths: list[Path]) -> None:
+    paths[1].write_text(json.dumps({**json.loads(paths[1].read_text()), "data": "cifar10"}))
+    figures = combine(paths, "layer2/digits: full").merits[3].bd
+    assert {figure.value for figure in figures.values()} == {None}
+    assert "judged on cifar10, the anchor on digits" in figures["bd_rate"].note
+
+
+def test_curves_in_one_folder_are_all_kept(paths: list[Path]) -> None:
+    other = paths[1].parent / "old.json"
+    other.write_text(paths[1].read_text())
+    assert len(combine([paths[1], other]).curves) == 2
+
+
+@pytest.mark.parametrize("damage", ["short", "flipped", "array", "shape", "infinite"])
+def test_a_damaged_record_is_named(paths: list[Path], damage: str) -> None:
+    path = paths[0].parent / "pictures.npz"
+    data = path.read_bytes()
+    arrays = dict(np.load(io.BytesIO(data)))
+    if damage == "array":
+        with path.open("wb") as file:
+            np.save(file, arrays["unsplit"])
+    elif damage in ("shape", "infinite"):
+        arrays["num_bytes"] = arrays["num_bytes"][:, 1:] if damage == "shape" else arrays["num_bytes"] * np.inf
+        np.savez(path, **arrays)
+    else:
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] if damage == "short" else data[:middle] + b"?" + data[middle + 1 :])
+    with pytest.raises(UsageError, match=r"pictures\.npz: no readable record"):
+        combine(paths)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": None},
+        {"unsplit_interval": "x"},
+        {"points": []},
+        {"points": [{"codec": "x"}]},
+        {"unsplit": "much"},
+        {"points": 3},
+    ],
+)
 def test_a_damaged_curve_is_named(paths: list[Path], change: dict) -> None:
     paths[0].write_text(json.dumps({**json.loads(paths[0].read_text()), **change}))
     with pytest.raises(UsageError, match=r"curve\.json: no readable curve"):

@@ -78,3 +78,9 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
     with pytest.raises(UsageError, match=r"pip install 'bottlenecks\[judging\]'"):
         check_installed()
+
+
+def test_points_of_equal_bytes_count_once() -> None:
+    line = Line.of([7, 7, 100, 300, 900], [0.5, 0.6, 0.7, 0.8, 0.88])
+    assert line.front().num_bytes.tolist() == [7, 100, 300, 900] and line.front().values[0] == 0.6
+    assert bd_metric(line, line) == 0

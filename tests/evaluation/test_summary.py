@@ -23,16 +23,16 @@ RecordOf = Callable[[Curve], Record]
 
 def test_half_the_bytes_is_found_with_a_tight_paired_interval(two: Curve, record_of: RecordOf) -> None:
     full, half = summarise(series_of(two, record_of(two)), "full")
-    assert full.bd_rate is None and full.bytes_at_loss[0].value == pytest.approx(1600, rel=1e-6)
-    assert half.bd_rate.value == pytest.approx(-0.5)
-    low, high = half.bd_rate.interval
-    assert low <= half.bd_rate.value <= high and high - low < 0.02  # unpaired, bytes alone would spread as much
-    assert half.bd_metric.value > 0
+    assert full.bd == {} and full.bytes_at_loss[0].value == pytest.approx(1600, rel=1e-6)
+    assert half.bd["bd_rate"].value == pytest.approx(-0.5)
+    low, high = half.bd["bd_rate"].interval
+    assert low <= half.bd["bd_rate"].value <= high and high - low < 0.02  # unpaired, bytes alone would spread as much
+    assert half.bd["bd_metric"].value > 0
 
 
 def test_without_a_record_there_are_figures_and_no_intervals(two: Curve) -> None:
     _, half = summarise(series_of(two, None), "full")
-    assert half.bd_rate.value == pytest.approx(-0.5) and half.bd_rate.interval is None
+    assert half.bd["bd_rate"].value == pytest.approx(-0.5) and half.bd["bd_rate"].interval is None
 
 
 def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) -> None:
@@ -40,7 +40,7 @@ def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) ->
     poor, good = summarise(series_of(curve, None), "poor")
     assert poor.bytes_at_loss[0].value is None and "not reached: 60.0%" in poor.bytes_at_loss[0].note
     assert good.bytes_at_loss[1].value == 5 and "at most" in good.bytes_at_loss[1].note
-    assert good.bd_rate.value is None and "anchor: only 2 of its points rise" in good.bd_rate.note
+    assert good.bd["bd_rate"].value is None and "anchor: only 2 of its points rise" in good.bd["bd_rate"].note
     json.dumps(merits_as_json([poor, good], "poor"), allow_nan=False)
 
 
@@ -67,8 +67,9 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(
 
 def test_the_same_pictures_are_drawn_for_every_codec(two: Curve, record_of: RecordOf) -> None:
     full, half = series_of(two, record_of(two))
-    for (first, whole), (second, same) in zip(full.draws, half.draws, strict=True):
-        assert np.allclose(first.num_bytes, 2 * second.num_bytes) and whole == same
+    assert full.unsplit_draws == half.unsplit_draws
+    for first, second in zip(full.draws["accuracy"], half.draws["accuracy"], strict=True):
+        assert np.allclose(first.num_bytes, 2 * second.num_bytes) and np.allclose(first.values, second.values)
 
 
 def test_a_record_written_is_the_record_read(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
@@ -82,12 +83,13 @@ def test_a_record_written_is_the_record_read(two: Curve, record_of: RecordOf, tm
         Record.read(tmp_path / "pictures.npz")
 
 
-def test_unlabelled_pictures_have_pictures_and_no_figures(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
+def test_unlabelled_pictures_are_compared_by_agreement(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
     points = [{**point, "accuracy": None} for point in two.points]
     unlabelled = replace(two, unsplit=None, points=points)
     report = Report({"": unlabelled}, {"": record_of(two)})
     report.write(tmp_path)
-    assert "](curve.svg)" in (tmp_path / "report.md").read_text()
-    assert len(report.tables()) == 1
-    assert report.merits == [] and not (tmp_path / "merit.json").exists()
+    half = json.loads((tmp_path / "merit.json").read_text())["codecs"]["half"]
+    assert half["bytes_at_loss"] == {} and half["bd_rate"] is None
+    assert half["bd_rate_at_agreement"]["value"] == pytest.approx(-0.5)
+    assert "](curve.svg)" in (tmp_path / "report.md").read_text() and len(report.tables()) == 2
     assert (tmp_path / "curve.svg").exists() and not (tmp_path / "work.png").exists()

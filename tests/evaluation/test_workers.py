@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from bottlenecks.baselines.base import Baseline, FloatArray
 from bottlenecks.codec import Codec
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.workers import Workers
+from tests.conftest import REPOSITORY
 
 
 class Doubling(Baseline):
@@ -86,3 +92,40 @@ def test_a_killed_process_is_an_error_with_a_way_out() -> None:
     batch = torch.rand(1, 2, 3, 3)
     with Workers(1) as workers, pytest.raises(UsageError, match=r"workers=1: a coding process was killed"):
         list(workers.round_trips([Killed(0)], batch, batch))
+
+
+def test_a_process_killed_between_two_batches_is_told_too() -> None:
+    batch = torch.rand(1, 2, 3, 3)
+    with Workers(1) as workers:
+        list(workers.round_trips([Doubling(0)], batch, batch))
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        child.join()
+        time.sleep(0.5)  # until the pool has seen it
+        with pytest.raises(UsageError, match="a coding process was killed"):
+            list(workers.round_trips([Doubling(0)], batch, batch))
+
+
+def test_workers_end_with_the_process_that_started_them() -> None:
+    program = (
+        "import multiprocessing, os, signal\n"
+        "from bottlenecks.evaluation.workers import Workers\n"
+        "Workers(2).__enter__()\n"
+        "print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
+    children = [int(number) for number in done.stdout.split()]
+    assert len(children) == 2, done.stderr
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, children)):
+        assert time.monotonic() < deadline, "they live on"
+        time.sleep(0.1)
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether a process runs; one that only waits to be collected does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False

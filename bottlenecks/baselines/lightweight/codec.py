@@ -13,7 +13,7 @@ from bottlenecks.baselines.lightweight.unary import AdaptiveUnary, IndexCoder, S
 from bottlenecks.baselines.selection import Range, best_range, on_the_front
 
 NUM_LEVELS = range(2, 9)
-LMBDAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)  # in variances of the clipped features
+LMBDAS = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)  # in variances of the clipped features
 MAX_SAMPLES = 2**18  # that a quantiser is designed on
 
 
