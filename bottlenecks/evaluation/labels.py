@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 FONT_SIZE = 9  # points
 CHARACTER = 0.62  # of the font size, width
-OFFSETS = ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right"))  # points, and the side
-OVERLAP, OUTSIDE, POINT = 10.0, 20.0, 1.0  # what it costs to cover another label, to leave the axes, to cover a point
+HEIGHTS = (5, -12, 17, -24, 29, -36, 41, -48, 53, -60)  # points above the one that is labelled, the nearest first
+OFFSETS = tuple((right, up, side) for up in HEIGHTS for right, side in ((6, "left"), (-6, "right")))
+# What it costs to cover another label, to leave the axes, to cover a place on a line, and each point of distance.
+OVERLAP, OUTSIDE, POINT, FAR = 10.0, 20.0, 1.0, 0.08
 
 Labelled = tuple[str, Sequence[float], Sequence[float], str]
 
@@ -32,7 +35,8 @@ def place_labels(axes: Axes, lines: Sequence[Labelled]) -> None:
     for (label, *_, colour), own in zip(lines, positions, strict=True):
         choices = [(point, offset) for point in own for offset in OFFSETS]
         boxes = [_box(axes, label, point, offset) for point, offset in choices]
-        best = int(np.argmin([_cost(axes, box, placed, dots) for box in boxes]))
+        costs = [_cost(axes, box, placed, dots) for box in boxes]
+        best = int(np.argmin([cost + FAR * abs(offset[1]) for cost, (_, offset) in zip(costs, choices, strict=True)]))
         point, (right, up, side) = choices[best]
         placed.append(boxes[best])
         axes.annotate(
@@ -43,6 +47,7 @@ def place_labels(axes: Axes, lines: Sequence[Labelled]) -> None:
             ha=side,
             fontsize=FONT_SIZE,
             color=colour,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
 
 

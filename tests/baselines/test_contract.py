@@ -18,12 +18,12 @@ from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from tests.baselines.conftest import make_features
 
-# Their decoders go element by element; they differ from their faster siblings in the network alone.
-AUTOREGRESSIVE = ("mbt2018", "cheng2020_anchor", "cheng2020_attn")
+# Decoders that go element by element, and an encoder that is a program of its own.
+SLOW = ("mbt2018", "cheng2020_anchor", "cheng2020_attn", "vvc")
 PICTURE_FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")
 
 
-@pytest.fixture(params=[name for name in BASELINES if name not in AUTOREGRESSIVE])
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in BASELINES])
 def codecs(request: pytest.FixtureRequest, make: Callable[[str], list[Baseline]]) -> list[Baseline]:
     """All operating points of one codec."""
     return make(request.param)
