@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 FONT_SIZE = 9  # points
@@ -47,7 +46,7 @@ def place_labels(axes: Axes, lines: Sequence[Labelled]) -> None:
             ha=side,
             fontsize=FONT_SIZE,
             color=colour,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
+            bbox={"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.5},
         )
 
 
