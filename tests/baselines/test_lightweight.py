@@ -188,7 +188,7 @@ def test_damage_and_misfits_are_errors():
         codec.decode(stream[:-1] + bytes([stream[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"expected features of shape \(8, 6, 5\)"):
         codec.encode(features[:-1])
-    with pytest.raises(ValueError, match="expected finite features"):
+    with pytest.raises(ValueError, match="the features are not finite"):
         codec.encode(features * np.float32(np.nan))
     with pytest.raises(ValueError, match="coder and quantiser differ: 5 and 4 levels"):
         make_codec(coder=AdaptiveUnary(5))
