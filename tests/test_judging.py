@@ -133,6 +133,7 @@ def test_the_dashboard_has_table_picture_and_chart(trained: Path, tmp_path: Path
     assert any(name.startswith("rate_accuracy") for name in media)
 
 
+@pytest.mark.slow
 def test_a_dashboard_without_plotly_goes_without_the_chart(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -242,6 +242,7 @@ def test_an_interrupt_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPa
         run(root)
 
 
+@pytest.mark.slow
 def test_a_killed_loading_process_is_named_and_nothing_is_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("data.num_workers=1", "training.cache_features=false", "data.limit_train=128", "data.limit_val=32")
     step = LadderModule.training_step
@@ -348,6 +349,7 @@ def test_loggers_get_every_rates_series_under_the_same_keys(root: Path) -> None:
     assert {"val_loss", "lambda=0.01/val/bpp", "lambda=0.02/val/loss"} <= set(keys)
 
 
+@pytest.mark.slow
 def test_the_shipped_sweep_runs_as_written(
     root: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
 ) -> None:
@@ -367,6 +369,7 @@ def test_the_shipped_sweep_runs_as_written(
     assert folder.name.endswith("-r1")
 
 
+@pytest.mark.slow
 def test_a_multirun_trains_every_split(root: Path, command: Callable[..., tuple[int, str]]) -> None:
     paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
     options = quiet([*TINY, *QUICK, "data.limit_train=128", "split=stem,body", "lambda=[0.01,0.02]"])

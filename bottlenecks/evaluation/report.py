@@ -91,4 +91,4 @@ def write_and_say(report: Report, folder: Path) -> None:
     for table in report.tables():
         show(table)
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    say(f"In {folder}: {', '.join(names)}")
+    say(f"Wrote {folder}: {', '.join(names)}")

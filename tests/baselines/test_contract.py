@@ -18,8 +18,8 @@ from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from tests.baselines.conftest import make_features
 
-# Decoders that go element by element, and an encoder that is a program of its own.
-SLOW = ("mbt2018", "cheng2020_anchor", "cheng2020_attn", "vvc")
+# An encoder that is a program of its own, and siblings that differ in the network alone.
+SLOW = ("vvc", "bmshj2018_factorized", "mbt2018_mean", "mbt2018", "cheng2020_anchor", "cheng2020_attn")
 PICTURE_FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")
 
 

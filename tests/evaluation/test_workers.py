@@ -106,6 +106,7 @@ def test_a_process_killed_between_two_batches_is_told_too() -> None:
             list(workers.round_trips([Doubling(0)], batch, batch))
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them() -> None:
     program = (
         "import multiprocessing, os, signal\n"
