@@ -1,4 +1,4 @@
-"""What the codecs that need no training share: one image at a time, arrays to bytes and back, no torch."""
+"""What the codecs that need no training share: one image at a time, numpy arrays to bytes and back."""
 
 from __future__ import annotations
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
-from bottlenecks.errors import UsageError
-from bottlenecks.evaluation.points import finish
+from bottlenecks.evaluation.points import features_of, finish
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.split import SplitNetwork
@@ -46,9 +45,7 @@ class Calibrator:
             if sum(map(len, found)) >= num_images:
                 break
         self.images = torch.cat(found)[:num_images].to(device)
-        self.features = torch.cat([network.head(part) for part in self.images.split(len(found[0]))])
-        if not self.features.isfinite().all():
-            raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
+        self.features = torch.cat([features_of(network, part) for part in self.images.split(len(found[0]))])
         self.reference = network.tail(self.features)
 
     def calibration(self, preprocessing: Preprocessing) -> Calibration:

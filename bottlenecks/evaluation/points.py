@@ -156,9 +156,7 @@ def judge(
     def steps() -> Iterator[None]:
         for images, targets in batches:
             images, targets = images.to(device), targets.to(device)
-            features = network.head(images)
-            if not features.isfinite().all():
-                raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
+            features = features_of(network, images)
             reference = network.tail(features)
             tally.begin(images, task.evidence(reference, targets))
             trips = workers.round_trips(codecs, features, images)
@@ -188,6 +186,18 @@ def judge(
         list(shapes.pop()) if len(shapes) == 1 else None,
         list(first["features"].shape[1:]),
     )
+
+
+def features_of(network: SplitNetwork, images: Tensor) -> Tensor:
+    """Run the head on images (N, 3, H, W).
+
+    Raises:
+        UsageError: features are not finite.
+    """
+    features: Tensor = network.head(images)
+    if not features.isfinite().all():
+        raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
+    return features
 
 
 def finish(

@@ -19,7 +19,6 @@ from bottlenecks.terminal import markdown, say, show
 from bottlenecks.weights import write_atomically
 
 RECORD = "pictures.npz"
-FILES = (RECORD, "merit.json", "report.md", "curve.csv", "curve.png", "curve.svg", "work.png", "work.svg")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ class Report:
         """Write figures of merit and pictures, each file all or nothing; of a single curve that itself, too."""
         merits = merits_as_json(self.merits, self._anchor)  # before anything is written: the anchor may not be there
         folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)  # an earlier report's, which may have more files than this one
         if "" in self.curves:
             self.curves[""].write(folder)
         if "" in self.records:
@@ -78,6 +75,9 @@ class Report:
         write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
         content = json.dumps(merits, indent=2, allow_nan=False)
         write_atomically(folder / "merit.json", (content + "\n").encode())
+        there = {RECORD: "" in self.records, "curve.csv": "" in self.curves, "work.png": work, "work.svg": work}
+        for name in (name for name, written in there.items() if not written):
+            (folder / name).unlink(missing_ok=True)  # an earlier report's, which had more files than this one
 
     def tables(self) -> list[Table]:
         """Draw figures of merit, and the points of each curve."""
