@@ -16,6 +16,7 @@ from bottlenecks.experiment import folder_of, open_logger
 from bottlenecks.judging import judge_codecs
 from bottlenecks.processes import is_main, leave
 from bottlenecks.tracking import close, log_chart, log_picture, log_table
+from bottlenecks.weights import write_atomically
 
 
 def evaluate(cfg: DictConfig) -> Curve:
@@ -27,10 +28,13 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    experiment, curve, record = judge_codecs(cfg)
+    judged = judge_codecs(cfg)
     if is_main():
-        write_and_log(cfg, Report({"": curve}, {"": record}, cfg.anchor), experiment.results, experiment.title)
-    return curve
+        report = Report({"": judged.curve}, {"": judged.record}, cfg.anchor)
+        folder = judged.experiment.results
+        write_atomically(folder / "predictions.png", judged.strips)
+        write_and_log(cfg, report, folder, judged.experiment.title)
+    return judged.curve
 
 
 def evaluate_splits(cfg: DictConfig) -> None:
@@ -59,7 +63,9 @@ def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> 
     logger = open_logger(cfg, "evaluate", "evaluate", title)
     for prefix, curve in report.curves.items():
         log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
-    log_picture(logger, "curve", folder / "curve.png")
+    for name in ("curve", "predictions"):
+        if (folder / f"{name}.png").exists():
+            log_picture(logger, name, folder / f"{name}.png")
     log_chart(logger, "curve_chart", lambda: chart(report.curves))
     close(logger)
 

@@ -42,7 +42,7 @@ def curve_of(cfg: DictConfig, experiment: Experiment) -> Curve:
         if sum(point["codec"] == UNIT for point in curve.points) == len(rates):
             return curve
     say("No curve of these rates yet: judging them now")
-    return judge_codecs(cfg)[1]
+    return judge_codecs(cfg).curve
 
 
 @entry_point("export")

@@ -43,7 +43,7 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
         todo = lmbdas  # the run was cut off while it wrote the first of its rates
     written = train_rates(cfg, experiment, todo, settings, plan) if todo else {}
     if written:
-        show(summary(written))
+        show(summary(written, experiment.task.metric_name))
     return written
 
 
@@ -56,11 +56,11 @@ def train_network(cfg: DictConfig) -> None:
         make_backbone(cfg)
 
 
-def summary(written: Mapping[Path, RateInfo]) -> Table:
+def summary(written: Mapping[Path, RateInfo], metric: str) -> Table:
     """Draw what was trained as a table for the terminal."""
     table = Table(title="Trained, as seen on the held-back training pictures")
-    keys = ["val/bpp", "val/accuracy", "val/agreement", "val/loss"]
-    for name in ("lambda", "estimated bpp", "accuracy", "agreement", "loss", "best epoch", "file"):
+    keys = ["val/bpp", f"val/{metric}", "val/agreement", "val/loss"]
+    for name in ("lambda", "estimated bpp", metric, "agreement", "loss", "best epoch", "file"):
         table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")
     for path, info in written.items():
         figures = [f"{info.metrics[key]:.4g}" if key in info.metrics else "" for key in keys]

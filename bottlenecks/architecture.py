@@ -49,8 +49,8 @@ class BackboneSpec:
 
     @classmethod
     def of(cls, node: DictConfig) -> BackboneSpec:
-        """Read the `model` node of a configuration; the split point it proposes is not the network's."""
-        values = {str(name): node[name] for name in node if name != "split"}
+        """Read the `model` node of a configuration; the cut that it proposes is not the network's."""
+        values = {str(name): node[name] for name in node if name not in ("split", "several")}
         nested = {name: OmegaConf.to_container(value) for name, value in values.items() if OmegaConf.is_config(value)}
         return cls(**{**values, **nested})
 

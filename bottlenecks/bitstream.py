@@ -2,10 +2,11 @@
 
 import math
 from binascii import crc_hqx
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 VERSION = 1
-MAX_DIMS = 4  # of an explicit shape
+MAX_DIMS = 4  # of an explicit shape, unless several tensors state theirs
 FINGERPRINT_BYTES = 2
 
 _SHAPE_FOLLOWS = 0b0001
@@ -26,11 +27,13 @@ class Limits:
 
     Attributes:
         max_payload_bytes: longest payload.
-        max_positions: greatest product of the dimensions of an explicit shape.
+        max_positions: greatest number of positions of an explicit shape: the sum over its heights times widths.
+        max_dims: most dimensions of an explicit shape.
     """
 
     max_payload_bytes: int = 2**20
     max_positions: int = 2**16
+    max_dims: int = MAX_DIMS
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Frame:
 
     Attributes:
         fingerprint: names the tables, and so the unit, that coded the payload.
-        shape: size (H, W) of the features that were coded, or None for the unit's default.
+        shape: size (H, W) of the features that were coded, of several tensors one after the other, or None for the
+            unit's default.
         payload: what `Coder.decode` takes.
     """
 
@@ -48,13 +52,15 @@ class Frame:
     payload: bytes
 
 
-def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None) -> bytes:
+def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None, max_dims: int = MAX_DIMS) -> bytes:
     """Put a payload on the wire.
 
     Args:
         payload: what `Coder.encode` returned.
         fingerprint: that of the coder's tables, 2 bytes.
-        shape: size (H, W) of the features that were coded; None where it is the unit's default.
+        shape: size (H, W) of the features that were coded, of several tensors one after the other; None where it is
+            the unit's default.
+        max_dims: most dimensions of a shape that receivers take.
 
     Returns:
         The frame: 6 bytes longer than the payload where that is below 128 bytes and the shape the default.
@@ -67,8 +73,8 @@ def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None) -> byte
     flags = 0 if shape is None else _SHAPE_FOLLOWS
     head = bytes([VERSION << 4 | flags]) + fingerprint
     if shape is not None:
-        if len(shape) > MAX_DIMS or min(shape, default=1) < 1:
-            raise ValueError(f"shape must have at most {MAX_DIMS} dimensions, each 1 or more, got {shape}")
+        if len(shape) > max_dims or min(shape, default=1) < 1:
+            raise ValueError(f"shape must have at most {max_dims} dimensions, each 1 or more, got {shape}")
         head += b"".join(map(_to_varint, (len(shape), *shape)))
     head += _to_varint(len(payload))
     return head + _checksum(head, payload) + payload
@@ -113,6 +119,26 @@ def unpack(data: bytes, limits: Limits) -> Frame:
     return Frame(fingerprint, shape, payload)
 
 
+def join(payloads: Sequence[bytes]) -> bytes:
+    """Make one payload of several: each but the last behind its length, a varint.
+
+    Raises:
+        ValueError: one is too long for the format.
+    """
+    return b"".join(_to_varint(len(payload)) + payload for payload in payloads[:-1]) + payloads[-1]
+
+
+def divide(payload: bytes, count: int) -> list[bytes]:
+    """Take apart what `join` made of so many payloads.
+
+    Raises:
+        BitstreamError: it is too short for them.
+    """
+    reader = _Reader(payload)
+    parts = [reader.take(reader.varint()) for _ in range(count - 1)]
+    return [*parts, payload[reader.position :]]
+
+
 class _Reader:
     """Takes bytes off the front, and refuses to take more than there are."""
 
@@ -154,12 +180,12 @@ def _read_flags(reader: _Reader) -> int:
 
 def _read_shape(reader: _Reader, limits: Limits) -> Shape:
     num_dims = reader.varint()
-    if num_dims > MAX_DIMS:
-        raise BitstreamError(f"a shape of {num_dims} dimensions, {MAX_DIMS} are allowed")
+    if num_dims > limits.max_dims:
+        raise BitstreamError(f"a shape of {num_dims} dimensions, {limits.max_dims} are allowed")
     shape = tuple(reader.varint() for _ in range(num_dims))
     if 0 in shape:
         raise BitstreamError(f"a shape of {shape}, no dimension may be 0")
-    if math.prod(shape) > limits.max_positions:
+    if sum(math.prod(shape[start : start + 2]) for start in range(0, num_dims, 2)) > limits.max_positions:
         raise BitstreamError(f"a shape of {shape}, {limits.max_positions} positions are allowed")
     return shape
 

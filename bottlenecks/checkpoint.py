@@ -14,7 +14,7 @@ from torch import Tensor
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
 from bottlenecks.split import SplitNetwork
-from bottlenecks.units import DEFAULT_UNIT, BottleneckUnit, make_unit
+from bottlenecks.units import DEFAULT_UNIT, Bottleneck, make_unit
 from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
@@ -32,6 +32,11 @@ def _is_shape(value: Any) -> bool:
     )
 
 
+def _are_shapes(value: Any) -> bool:
+    """Tell a shape, or several."""
+    return _is_shape(value) or (isinstance(value, list) and len(value) > 1 and all(map(_is_shape, value)))
+
+
 def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
@@ -39,7 +44,8 @@ def _is_names(value: Any) -> bool:
 EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("model", "split", "data", "unit_name", "backbone_fingerprint"), lambda value: type(value) is str),
     **dict.fromkeys(("backbone", "preprocessing", "unit", "training", "metrics"), lambda value: type(value) is dict),
-    **dict.fromkeys(("image_shape", "feature_shape"), _is_shape),
+    "image_shape": _is_shape,
+    "feature_shape": _are_shapes,
     "class_names": _is_names,
     "lmbda": lambda value: type(value) is float and 0 < value < math.inf,
 }
@@ -62,7 +68,7 @@ class RateInfo:
         class_names: of the backbone's outputs, [] where unknown.
         split: the split point.
         image_shape: (3, H, W) of the network's input in training.
-        feature_shape: (C, H, W) at the cut.
+        feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
         unit_name: `factorized`, or the name of the variant.
         unit: `architecture` and the constructor's arguments.
         lmbda: the `lambda` of the loss.
@@ -80,7 +86,7 @@ class RateInfo:
     class_names: list[str]
     split: str
     image_shape: list[int]
-    feature_shape: list[int]
+    feature_shape: list[Any]
     unit_name: str
     unit: Mapping[str, Any]
     lmbda: float
@@ -126,7 +132,7 @@ class RateInfo:
 class Rate:
     """One operating point: a unit that is ready for bytes, and what is known of it."""
 
-    unit: BottleneckUnit
+    unit: Bottleneck
     info: RateInfo
 
 
@@ -143,9 +149,9 @@ def rate_path(folder: Path, lmbda: float) -> Path:
 
 def save_rate(path: Path, rate: Rate) -> None:
     """Write a rate, all or nothing."""
-    tables = rate.unit.coder.tables
     tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.state_dict().items()}
-    tensors |= {f"tables.{name}": torch.tensor(getattr(tables, name)) for name in TABLES}
+    for prefix, tables in zip(_table_names(rate.unit), rate.unit.tables, strict=True):
+        tensors |= {prefix + name: torch.tensor(getattr(tables, name)) for name in TABLES}
     write_safetensors(path, tensors, {**rate.info.to_metadata(), "tensors": fingerprint(tensors)})
 
 
@@ -164,8 +170,9 @@ def load_rate(path: Path) -> Rate:
     try:
         unit = make_unit(info.unit["architecture"], info.unit["config"])
         unit.load_state_dict(_with_prefix(tensors, "unit."))
-        tables = _with_prefix(tensors, "tables.")
-        unit.finalise(SymbolTables(**{name: tables[name].numpy() for name in TABLES}))
+        unit.finalise(
+            [SymbolTables(**{name: tensors[prefix + name].numpy() for name in TABLES}) for prefix in _table_names(unit)]
+        )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and description do not fit each other ({reason})") from None
@@ -193,7 +200,7 @@ class Ladder(Mapping[float, Rate]):
                         f"lambda={lmbda!r} has {name} {own}, lambda={first.lmbda!r} has {other}; "
                         "they are no ladder: train them on one backbone, or move one of them away"
                     )
-        self._by_fingerprint = {rate.unit.coder.tables.fingerprint: rate for rate in self._rates.values()}
+        self._by_fingerprint = {rate.unit.framing.fingerprint: rate for rate in self._rates.values()}
         if len(self._by_fingerprint) != len(self._rates):
             raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
 
@@ -242,7 +249,7 @@ class Ladder(Mapping[float, Rate]):
                 f"split={network.split}: these rates were trained for split={info.split}; use that, or train"
             )
         for lmbda, rate in self._rates.items():
-            if not tuple(rate.info.feature_shape) == rate.unit.feature_shape == network.feature_shape:
+            if not as_tuples(rate.info.feature_shape) == rate.unit.feature_shape == network.feature_shape:
                 raise CheckpointError(
                     f"lambda={lmbda!r} is for features of {rate.unit.feature_shape}, split={info.split} gives "
                     f"{network.feature_shape}; use the image size it was trained with, or train anew"
@@ -269,6 +276,11 @@ class Ladder(Mapping[float, Rate]):
         return len(self._rates)
 
 
+def as_tuples(shape: Any) -> Any:
+    """Turn a shape, or a list of shapes, as JSON has them into tuples."""
+    return tuple(map(as_tuples, shape)) if isinstance(shape, (list, tuple)) else shape
+
+
 def find_rates(folder: Path) -> list[Path]:
     """List the files of a ladder.
 
@@ -291,6 +303,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
     if written != fingerprint(tensors):
         raise CheckpointError(f"{path}: damaged, its tensors are not those that were written; train the rate anew")
     return tensors, info
+
+
+def _table_names(unit: Bottleneck) -> list[str]:
+    """Say under which names a unit's tables lie: of several tensors each has its number."""
+    if isinstance(unit.feature_shape[0], int):
+        return ["tables."]
+    return [f"tables.{index}." for index in range(len(unit.feature_shape))]
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bottlenecks.checkpoint import Rate
+from bottlenecks.features import Features
 from bottlenecks.macs import count_macs
 
 
@@ -29,30 +30,32 @@ class Codec(ABC):
     sends: Literal["features", "pictures"] = "features"
 
     @abstractmethod
-    def compress(self, batch: Tensor) -> list[bytes]:
+    def compress(self, batch: Any) -> list[bytes]:
         """Code features (N, C, H, W), or network inputs, into one byte string an image, all side information included.
+
+        Where several tensors cross the cut, features are a tuple of them.
 
         Raises:
             ValueError: they do not fit, or are not finite.
         """
 
     @abstractmethod
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode one byte string an image into what was coded, (N, C, H, W).
+    def decompress(self, streams: Sequence[bytes]) -> Features:
+        """Decode one byte string an image into what was coded.
 
         Raises:
             BitstreamError: one is damaged, or not of this codec.
         """
 
-    def estimated_bits(self, features: Tensor) -> Tensor | None:
+    def estimated_bits(self, features: Any) -> Tensor | None:
         """Estimate the bits of each image (N,), without header, where the codec has an estimate."""
         return None
 
-    def encoder_macs(self, batch: Tensor) -> int:
-        """Count the multiply-accumulates of the encoder's network for what it codes of one image, (1, C, H, W)."""
+    def encoder_macs(self, batch: Any) -> int:
+        """Count the multiply-accumulates of the encoder's network for what it codes of one image."""
         return 0
 
-    def decoder_macs(self, batch: Tensor) -> int:
+    def decoder_macs(self, batch: Any) -> int:
         """Count those of the decoder's network."""
         return 0
 
@@ -74,30 +77,30 @@ class UnitCodec(Codec):
         self.unit, self.lmbda = rate.unit, rate.info.lmbda
         self.setting = f"lambda={self.lmbda!r}"
 
-    def compress(self, batch: Tensor) -> list[bytes]:
+    def compress(self, batch: Any) -> list[bytes]:
         """Encode, quantise, code and pack."""
         return self.unit.compress(batch)
 
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
+    def decompress(self, streams: Sequence[bytes]) -> Features:
         """Unpack, decode the symbols and reconstruct."""
         return self.unit.decompress(streams)
 
     @torch.no_grad()
-    def estimated_bits(self, features: Tensor) -> Tensor:
+    def estimated_bits(self, features: Any) -> Tensor:
         """Estimate with the entropy model's density at the rounded latent."""
         return self.unit.quantise(self.unit.encode(features))[1]
 
-    def encoder_macs(self, batch: Tensor) -> int:
+    def encoder_macs(self, batch: Any) -> int:
         """Count the encoder's."""
         return count_macs(self.unit.encode, batch)
 
-    def decoder_macs(self, batch: Tensor) -> int:
+    def decoder_macs(self, batch: Any) -> int:
         """Count the decoder's."""
-        both = count_macs(lambda one: self.unit.decode(self.unit.encode(one), one.shape[-2:]), batch)
+        both = count_macs(lambda one: self.unit.decode(self.unit.encode(one), self.unit.size_of(one)), batch)
         return both - self.encoder_macs(batch)
 
     def state_bytes(self) -> int:
         """Count those of the unit's tensors and of its integer tables."""
-        tables = self.unit.coder.tables
+        tables = [array for own in self.unit.tables for array in (own.frequencies, own.lengths, own.offsets)]
         tensors = sum(tensor.numel() * tensor.element_size() for tensor in self.unit.state_dict().values())
-        return tensors + tables.frequencies.nbytes + tables.lengths.nbytes + tables.offsets.nbytes
+        return tensors + sum(array.nbytes for array in tables)

@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import Logger
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo, rate_folder
-from bottlenecks.errors import UsageError, check_name, check_number
+from bottlenecks.errors import UsageError, check_flag, check_name, check_number
 from bottlenecks.pretrained import is_file
 from bottlenecks.processes import is_main
 from bottlenecks.split import SplitNetwork, cut
@@ -28,7 +28,7 @@ from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, train_backbone
 from bottlenecks.training.epoch_lines import EpochLines
-from bottlenecks.units import BottleneckUnit
+from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
 
@@ -106,16 +106,26 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     """
     folder, spec, split = folder_of(cfg), BackboneSpec.of(cfg.model), str(cfg.split)
     check_number("seed", cfg.seed, whole=True)
+    check_flag("several", cfg.several)
+    if cfg.task not in (None, spec.task):
+        raise UsageError(
+            f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
+        )
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: PictureDataModule = instantiate(cfg.data)
-    task = make_task(spec.task)
+    if datamodule.labels != "none" and datamodule.task != spec.task:
+        raise UsageError(
+            f"data={datamodule.name}: its labels are for {datamodule.task}, model={spec.name} is for {spec.task}; "
+            "choose other data, or another model"
+        )
     datamodule.setup(stage)
     checkpoints = Path(cfg.paths.checkpoints)
 
     def train_now() -> Backbone:
         transform = datamodule.default_preprocessing
         if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
-            cut(build_network(spec, datamodule.num_classes), split, torch.zeros(1, *transform.input_shape))
+            example = torch.zeros(1, *transform.input_shape)
+            cut(build_network(spec, datamodule.num_classes), split, example, several=cfg.several)
         with one_at_a_time(backbone_path(checkpoints, spec.name, datamodule.name)) as path:
             if path.exists():  # another process made it while this one waited
                 return obtain_backbone(spec, datamodule, checkpoints, train_now)
@@ -127,17 +137,18 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     shape = datamodule.preprocessing.input_shape
     if shape is None:
         raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
-    network = cut(backbone.network, split, torch.zeros(1, *shape))
-    if network.layout != "NCHW":
-        raise UsageError(
-            f"split={split}: the features there are laid out as {network.layout} {network.feature_shape}; "
-            "units take NCHW maps so far, see python -m bottlenecks.split for others"
-        )
+    network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
+    for tensor in network.crossing:
+        if tensor.layout != "NCHW":
+            raise UsageError(
+                f"split={split}: the features there are laid out as {tensor.layout} {tensor.shape}; "
+                "units take NCHW maps so far, see python -m bottlenecks.split for others"
+            )
     return Experiment(
         datamodule,
         backbone,
         network,
-        task,
+        make_task(spec.task, backbone.network),
         shape,
         folder,
         folder_of(cfg, "results"),
@@ -196,7 +207,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def describe_rate(
-    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: float, unit: BottleneckUnit
+    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: float, unit: Bottleneck
 ) -> RateInfo:
     """Gather what a rate checkpoint says of itself, metrics excepted."""
     backbone, datamodule = experiment.backbone, experiment.datamodule
@@ -211,7 +222,7 @@ def describe_rate(
         class_names=list(backbone.class_names or datamodule.class_names),
         split=experiment.network.split,
         image_shape=list(experiment.image_shape),
-        feature_shape=list(experiment.network.feature_shape),
+        feature_shape=as_lists(experiment.network.feature_shape),
         unit_name=cfg.unit.name,
         unit={"architecture": cfg.unit.architecture, "config": unit.config()},
         lmbda=lmbda,
@@ -219,6 +230,11 @@ def describe_rate(
         training=settings,
         training_hash=settings_hash(settings),
     )
+
+
+def as_lists(shape: Any) -> list[Any]:
+    """Turn a shape, or a tuple of shapes, into what JSON has."""
+    return [as_lists(part) if isinstance(part, tuple) else part for part in shape]
 
 
 def locate(file: Path, folder: Path, root: Path) -> str:

@@ -18,7 +18,7 @@ from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
 from bottlenecks.processes import leave
-from bottlenecks.split import SplitNetwork
+from bottlenecks.split import Crossing, SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.tracking import close, in_sweep, log_file, offline_folders
 from bottlenecks.training.best import BestStates
@@ -80,9 +80,11 @@ class TrainingPlan:
         optimiser = OptimiserConfig(training.lr, training.entropy_lr, training.warmup, training.gradient_clip)
         return cls(optimiser, _plan_cache(cfg), _choice(cfg, "channels_last"))
 
-    def is_channels_last(self, feature_shape: Sequence[int]) -> bool:
-        """Decide the layout for features (C, H, W); `auto` takes it where maps are large enough to gain from it."""
-        return min(feature_shape[1:]) >= LARGE_MAP if self.channels_last == "auto" else bool(self.channels_last)
+    def is_channels_last(self, crossing: Sequence[Crossing]) -> bool:
+        """Decide the layout for what crosses; `auto` takes it where maps are large enough to gain from it."""
+        if self.channels_last != "auto":
+            return bool(self.channels_last)
+        return min(side for tensor in crossing for side in tensor.shape[1:]) >= LARGE_MAP
 
 
 def train_rates(
@@ -139,14 +141,14 @@ def assemble(
     if cfg.training.fold_batch_norm:
         head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
-    layout = torch.channels_last if plan.is_channels_last(network.feature_shape) else torch.contiguous_format
+    layout = torch.channels_last if plan.is_channels_last(network.crossing) else torch.contiguous_format
     network = network.to(memory_format=layout)
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
         features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
     units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
-    loss = RateDistortionLoss(experiment.task, plain(cfg.loss), features.variance)
+    loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in features])
     passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
     module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision)
     module.units.to(memory_format=layout)

@@ -2,16 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
-from bottlenecks.bitstream import BitstreamError, Limits, Shape, pack, unpack
+from bottlenecks.bitstream import BitstreamError, Limits, Shape, divide, join, pack, unpack
 from bottlenecks.coder import Coder, Int32Array, IntArray
 
 Size = tuple[int, int]
+Sizes = tuple[Size, ...]
+S = TypeVar("S")
 
 
-class Framing:
+class FramingBase(ABC, Generic[S]):
+    """What turns the symbols of one image into a frame, and a frame into symbols.
+
+    Attributes:
+        size: of the features that the unit was made for; frames of other sizes state theirs.
+        fingerprint: names the tables in a frame.
+        limits: what a receiver takes.
+    """
+
+    size: S
+    fingerprint: bytes
+    limits: Limits
+
+    @abstractmethod
+    def check_size(self, size: S) -> None:
+        """Refuse features of a size that no receiver takes.
+
+        Raises:
+            ValueError: they have too many positions.
+        """
+
+    @abstractmethod
+    def write(self, symbols: Any, size: S) -> bytes:
+        """Code the symbols of one image, whose features have this size, into a frame.
+
+        Raises:
+            ValueError: no receiver takes this size, or the symbols cannot be coded.
+        """
+
+    def read(self, stream: bytes) -> tuple[Any, S]:
+        """Decode a frame to the symbols, and the size of the features.
+
+        Raises:
+            BitstreamError: it is damaged, of another unit, or claims more than this receiver takes.
+        """
+        frame = unpack(stream, self.limits)
+        if frame.fingerprint != self.fingerprint:
+            raise BitstreamError(
+                f"this stream is for the unit {frame.fingerprint.hex()}, not for this one ({self.fingerprint.hex()})"
+            )
+        size = self.size if frame.shape is None else self.stated(frame.shape)
+        try:
+            return self.decode(frame.payload, size), size
+        except ValueError as error:
+            raise BitstreamError(str(error)) from None
+
+    @abstractmethod
+    def stated(self, shape: Shape) -> S:
+        """Take the size from what a frame states.
+
+        Raises:
+            BitstreamError: it is none that this unit's encoder states.
+        """
+
+    @abstractmethod
+    def decode(self, payload: bytes, size: S) -> Any:
+        """Decode a payload to symbols.
+
+        Raises:
+            ValueError: it is none of `write`'s.
+        """
+
+
+class Framing(FramingBase[Size]):
     """Turns the latent of one image into a frame, and a frame into a latent.
 
     Nothing changes after construction: threads may share one.
@@ -30,42 +98,67 @@ class Framing:
         self.limits = Limits(max_payload_bytes=16 + 16 * num_symbols, max_positions=max_scale**2 * math.prod(size))
 
     def check_size(self, size: Size) -> None:
-        """Refuse features of a size that no receiver takes.
-
-        Raises:
-            ValueError: they have too many positions.
-        """
+        """Refuse features of a size that no receiver takes."""
         if size != self.size and (self.max_scale == 1 or math.prod(size) > self.limits.max_positions):
             raise ValueError(f"features of {size} are more than {self.max_scale} times as large as {self.size}")
 
     def write(self, symbols: IntArray, size: Size) -> bytes:
-        """Code a latent (K, h, w) of features of `size`.
-
-        Raises:
-            ValueError: no receiver takes this size, or the symbols cannot be coded.
-        """
+        """Code a latent (K, h, w) of features of `size`."""
         self.check_size(size)
         return pack(self.coder.encode(symbols), self.fingerprint, None if size == self.size else size)
 
-    def read(self, stream: bytes) -> tuple[Int32Array, Size]:
-        """Decode a frame to the latent (K, h, w), and the size of its features.
+    def decode(self, payload: bytes, size: Size) -> Int32Array:
+        """Decode a payload to the latent (K, h, w)."""
+        return self.coder.decode(payload, (self.coder.tables.num_channels, *self.latent_size(size)))
 
-        Raises:
-            BitstreamError: it is damaged, of another unit, or claims more than this receiver takes.
-        """
-        frame = unpack(stream, self.limits)
-        if frame.fingerprint != self.fingerprint:
-            raise BitstreamError(
-                f"this stream is for the unit {frame.fingerprint.hex()}, not for this one ({self.fingerprint.hex()})"
-            )
-        size = self.size if frame.shape is None else self._check(frame.shape)
-        try:
-            return self.coder.decode(frame.payload, (self.coder.tables.num_channels, *self.latent_size(size))), size
-        except ValueError as error:
-            raise BitstreamError(str(error)) from None
-
-    def _check(self, shape: Shape) -> Size:
+    def stated(self, shape: Shape) -> Size:
+        """Take (H, W) from what a frame states."""
         if self.max_scale == 1 or len(shape) != 2 or shape == self.size:
             raise BitstreamError(f"shape {shape} is not one this unit's encoder writes")
         height, width = shape
         return height, width
+
+
+class JointFraming(FramingBase[Sizes]):
+    """Turns the latents of several tensors of one image into one frame, and back.
+
+    Args:
+        parts: one a tensor, in their order.
+    """
+
+    def __init__(self, parts: Sequence[Framing]) -> None:
+        self.parts = tuple(parts)
+        self.size = tuple(part.size for part in self.parts)
+        digests = b"".join(part.coder.tables.digest for part in self.parts)
+        self.fingerprint = hashlib.sha256(digests).digest()[:2]
+        limits = [part.limits for part in self.parts]
+        payload = sum(limit.max_payload_bytes + 5 for limit in limits)
+        self.limits = Limits(payload, sum(limit.max_positions for limit in limits), 2 * len(self.parts))
+
+    def check_size(self, size: Sizes) -> None:
+        """Refuse features of a size that no receiver takes."""
+        for part, own in zip(self.parts, size, strict=True):
+            part.check_size(own)
+
+    def write(self, symbols: Sequence[IntArray], size: Sizes) -> bytes:
+        """Code one latent (K, h, w) a tensor."""
+        self.check_size(size)
+        payload = join([part.coder.encode(latent) for part, latent in zip(self.parts, symbols, strict=True)])
+        shape = None if size == self.size else tuple(side for own in size for side in own)
+        return pack(payload, self.fingerprint, shape, self.limits.max_dims)
+
+    def decode(self, payload: bytes, size: Sizes) -> tuple[Int32Array, ...]:
+        """Decode a payload to one latent (K, h, w) a tensor."""
+        payloads = divide(payload, len(self.parts))
+        return tuple(part.decode(one, own) for part, one, own in zip(self.parts, payloads, size, strict=True))
+
+    def stated(self, shape: Shape) -> Sizes:
+        """Take one (H, W) a tensor from what a frame states."""
+        size = tuple((shape[start], shape[start + 1]) for start in range(0, len(shape) - 1, 2))
+        try:
+            if len(shape) % 2 or size == self.size:
+                raise ValueError
+            self.check_size(size)
+        except ValueError:
+            raise BitstreamError(f"shape {shape} is not one this unit's encoder writes") from None
+        return size

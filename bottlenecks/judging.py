@@ -20,6 +20,7 @@ from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import check_installed
 from bottlenecks.evaluation.points import judge
 from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.strips import draw_strips
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.experiment import Experiment, folder_of, pick_device, prepare
 from bottlenecks.processes import from_main, join, own_share
@@ -104,7 +105,24 @@ def load_ladder(cfg: DictConfig, name: str) -> Ladder:
         raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
 
 
-def judge_codecs(cfg: DictConfig) -> tuple[Experiment, Curve, Record]:
+@dataclass(frozen=True)
+class Judged:
+    """What came out for one configuration.
+
+    Attributes:
+        experiment: what it named.
+        curve: the operating points.
+        record: of every single picture.
+        strips: a PNG of some predictions, from coarse to fine.
+    """
+
+    experiment: Experiment
+    curve: Curve
+    record: Record
+    strips: bytes
+
+
+def judge_codecs(cfg: DictConfig) -> Judged:
     """Measure the codecs that a configuration names, at its split point.
 
     Raises:
@@ -124,7 +142,13 @@ def judge_codecs(cfg: DictConfig) -> tuple[Experiment, Curve, Record]:
         network.to(device)
         codecs = make_codecs(plan, experiment, device, workers)
         judgement = judge(codecs, network, data.test_dataloader(), pictures, task, device, workers, plan.timed_images)
-    return experiment, Curve.of(judgement, backbone.spec.name, network.split, data.name, task), judgement.record
+    images, _ = next(iter(data.test_dataloader()))
+    anchor = plan.anchor or plan.codecs[0]
+    shown = [codec for codec in codecs if codec.name == anchor] or codecs
+    names = backbone.class_names or data.class_names
+    strips = draw_strips(shown, network, task, images.to(device), data.preprocessing, names)
+    curve = Curve.of(judgement, backbone.spec.name, network.split, data.name, task)
+    return Judged(experiment, curve, judgement.record, strips)
 
 
 def _make(name: str, calibration: Calibration) -> list[Baseline]:

@@ -12,6 +12,7 @@ from bottlenecks.architecture import BackboneSpec, with_weights
 from bottlenecks.backbone import load_backbone
 from bottlenecks.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.checkpoint import Ladder, Rate
+from bottlenecks.features import cat, tensors_of
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
@@ -57,7 +58,8 @@ class BottleneckNetwork:
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
-        network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape))
+        several = not isinstance(info.feature_shape[0], int)
+        network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=several)
         ladder.check_network(network, backbone.fingerprint, backbone.source)
         return cls(network, ladder)
 
@@ -83,10 +85,10 @@ class BottleneckNetwork:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
         """
         features = [self.rate_of(stream).unit.decompress([stream]) for stream in streams]
-        sizes = sorted({tuple(one.shape[-2:]) for one in features})
+        sizes = sorted({tuple(tensor.shape[-2:] for tensor in tensors_of(one)) for one in features})
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
-        return self.network.tail(torch.cat(features))
+        return self.network.finish(cat(features))
 
     def rate_of(self, stream: bytes) -> Rate:
         """Tell which rate coded a byte string.

@@ -169,6 +169,12 @@ class Preprocessing:
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
         return (values - mean) / std
 
+    def to_picture(self, image: npt.NDArray[np.float32]) -> Image.Image:
+        """Turn a network's input (3, H, W) back into a picture, of the input's size."""
+        mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
+        pixels = np.clip(np.rint((image * std + mean) * 255), 0, 255).astype(np.uint8)
+        return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
     def transform(self) -> Transform:
         """Return the picklable, deterministic transform from a picture to a float tensor `(3, H, W)`."""
         import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 
 from bottlenecks.errors import UsageError, check_number, closest
+from bottlenecks.features import Features, tensors_of
 from bottlenecks.graph import Graph, Layout
 from bottlenecks.sides import Sides
 
@@ -95,24 +96,24 @@ class SplitNetwork(nn.Module):
         self.tail = tail
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape of the single tensor that crosses, without the batch."""
-        return self._single().shape
+    def feature_shape(self) -> tuple[Any, ...]:
+        """Shape of the tensor that crosses, without the batch; where several do, a tuple of their shapes."""
+        shapes = tuple(tensor.shape for tensor in self.crossing)
+        return shapes if len(shapes) > 1 else shapes[0]
 
     @property
-    def layout(self) -> Layout:
-        """What the dimensions of the single tensor that crosses are."""
-        return self._single().layout
+    def layout(self) -> Layout | tuple[Layout, ...]:
+        """What the dimensions of the tensor that crosses are; where several do, of each."""
+        layouts = tuple(tensor.layout for tensor in self.crossing)
+        return layouts if len(layouts) > 1 else layouts[0]
 
     def forward(self, x: Tensor) -> Any:
         """Run head and tail: what the network itself gives for pictures (N, 3, H, W)."""
-        features = self.head(x)
-        tensors = features if isinstance(features, tuple) else (features,)
-        return self.tail(*tensors, *self.sizes(x))
+        return self.finish(self.head(x), self.sizes(x))
 
-    def _single(self) -> Crossing:
-        (crossing,) = self.crossing
-        return crossing
+    def finish(self, features: Features, sizes: Sequence[Any] = ()) -> Any:
+        """Run the tail on what crossed; without sizes, those of the example."""
+        return self.tail(*tensors_of(features), *sizes)
 
 
 def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = False) -> SplitNetwork:

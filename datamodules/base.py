@@ -68,6 +68,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     """
 
     name: str
+    task: ClassVar[Literal["classification", "segmentation", "detection"]] = "classification"
     labels: ClassVar[Literal["imagenet", "own", "none"]]
 
     def __init__(

@@ -34,11 +34,15 @@ _MODULES = {
         "cheng2020_attn",
     ),
 }  # under this package: the codecs whose factories are there under their own names
+_OF_FEATURES = ("lightweight.codec", "hevc", "vvc", "uniform")
 
 
 def _make(module: str, name: str, calibration: Calibration) -> list[Baseline]:
     """Import a codec when it is asked for, and no other one: each needs other packages."""
-    made: list[Baseline] = getattr(import_module(f"{__name__}.{module}"), name)(calibration)
+    make = getattr(import_module(f"{__name__}.{module}"), name)
+    if module in _OF_FEATURES and isinstance(calibration.features, tuple):
+        return import_module(f"{__name__}.joint").make_joint(make, calibration)
+    made: list[Baseline] = make(calibration)
     return made
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from bottlenecks.bitstream import BitstreamError, Limits, pack, unpack
 from bottlenecks.codec import Codec
+from bottlenecks.features import Features, stack, to_arrays, to_tensors, unbind
 from bottlenecks.preprocessing import Preprocessing
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,15 +26,15 @@ class Calibration:
     """What a codec may look at before it is judged: training pictures at the cut, never those it is judged on.
 
     Attributes:
-        features: of some training pictures, (N, C, H, W).
-        distortion: of what a codec made of those features, (N, C, H, W): the mean over the pictures of the task's
+        features: of some training pictures, (N, C, H, W), or one such a tensor that crosses.
+        distortion: of what a codec made of those features: the mean over the pictures of the task's
             label-free distortion against the unsplit network.
         measure: codes and decodes those features with each of some codecs, and gives mean bytes and distortion.
         preprocessing: how pictures became the network's input.
     """
 
-    features: FloatArray
-    distortion: Callable[[FloatArray], float]
+    features: Any
+    distortion: Callable[[Any], float]
     measure: Callable[[Sequence[Baseline]], list[tuple[float, float]]]
     preprocessing: Preprocessing
 
@@ -47,28 +46,28 @@ class Baseline(Codec):
     """
 
     @abstractmethod
-    def encode(self, array: FloatArray) -> bytes:
-        """Code one image's features, or its network input, (C, H, W).
+    def encode(self, array: Any) -> bytes:
+        """Code one image's features, or its network input, (C, H, W); of several tensors, a tuple.
 
         Raises:
             ValueError: it has another shape than this codec was made for, or elements that are not finite.
         """
 
     @abstractmethod
-    def decode(self, stream: bytes) -> FloatArray:
-        """Decode one byte string, (C, H, W).
+    def decode(self, stream: bytes) -> Any:
+        """Decode one byte string, (C, H, W); of several tensors, a tuple.
 
         Raises:
             BitstreamError: it is damaged, or not of this codec.
         """
 
-    def compress(self, batch: Tensor) -> list[bytes]:
-        """Code a batch (N, C, H, W) into one byte string an image."""
-        return [self.encode(array) for array in batch.float().cpu().numpy()]
+    def compress(self, batch: Features) -> list[bytes]:
+        """Code a batch into one byte string an image."""
+        return [self.encode(array) for array in unbind(to_arrays(batch))]
 
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode one byte string an image into (N, C, H, W), on the CPU."""
-        return torch.from_numpy(np.stack([self.decode(stream) for stream in streams]))
+    def decompress(self, streams: Sequence[bytes]) -> Features:
+        """Decode one byte string an image into a batch, on the CPU."""
+        return to_tensors(stack([self.decode(stream) for stream in streams]))
 
 
 class FeatureBaseline(Baseline):
@@ -106,11 +105,19 @@ class FeatureBaseline(Baseline):
 
     def encode(self, array: FloatArray) -> bytes:
         """Code one image's features (C, H, W), header included."""
+        return pack(self.checked(array), self.fingerprint)
+
+    def checked(self, array: FloatArray) -> bytes:
+        """Code one image's features (C, H, W) into a payload, if they fit.
+
+        Raises:
+            ValueError: they have another shape than this codec was made for, or elements that are not finite.
+        """
         if array.shape != self.feature_shape:
             raise ValueError(f"{self.name}: expected features of shape {self.feature_shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{self.name}: the features are not finite")
-        return pack(self.write(array), self.fingerprint)
+        return self.write(array)
 
     def decode(self, stream: bytes) -> FloatArray:
         """Check one byte string and decode it into features (C, H, W)."""

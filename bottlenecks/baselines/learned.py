@@ -87,7 +87,7 @@ class LearnedImage(PictureBaseline):
         x_hat = self.network.decompress(strings, shape)["x_hat"][0, :, :height, :width]
         return np.rint(x_hat.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
 
-    def encoder_macs(self, features: Tensor) -> int:
+    def encoder_macs(self, features: Any) -> int:
         """Count those of the analysis and of the entropy model, for one picture (1, 3, H, W)."""
         return count_macs(self._analyse, self._padded(features)) + self._entropy_model_macs(features)
 

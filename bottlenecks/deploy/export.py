@@ -89,12 +89,15 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
         graphs: list[tuple[str, nn.Module, Tensor]] = [(HEAD, network.head, images), (TAIL, network.tail, features)]
         rates = []
         for rate in ladder.values():
-            bundled = describe(rate, curve)
+            unit = rate.unit
+            if not isinstance(unit, BottleneckUnit):
+                raise UsageError(f"split={info.split}: several tensors cross there; bundles hold cuts of one so far")
+            bundled = describe(rate, unit, curve)
             (temporary / bundled.folder).mkdir()
             symbols = torch.zeros(BATCH, *bundled.latent_shape, dtype=torch.int32)
-            graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(rate.unit), features))
-            graphs.append((f"{bundled.folder}/{DECODER}", Decoder(rate.unit), symbols))
-            (temporary / bundled.folder / TABLES).write_text(tables_to_json(rate.unit.coder.tables))
+            graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), features))
+            graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), symbols))
+            (temporary / bundled.folder / TABLES).write_text(tables_to_json(unit.coder.tables))
             save_rate(temporary / bundled.folder / UNIT, rate)
             rates.append(bundled)
         for name, module, example in progress(graphs, "Exporting"):
@@ -121,13 +124,13 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
     return manifest
 
 
-def describe(rate: Rate, curve: Curve) -> BundledRate:
+def describe(rate: Rate, unit: BottleneckUnit, curve: Curve) -> BundledRate:
     """Gather what a manifest says of a rate.
 
     Raises:
         UsageError: the curve has no point for it.
     """
-    lmbda, unit = rate.info.lmbda, rate.unit
+    lmbda = rate.info.lmbda
     point = next((p for p in curve.points if p["codec"] == "unit" and p["lambda"] == lmbda), None)
     if point is None:
         raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")

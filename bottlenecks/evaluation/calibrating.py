@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
-from bottlenecks.evaluation.points import features_of, finish
+from bottlenecks.baselines.base import Baseline, Calibration
+from bottlenecks.evaluation.points import features_of, outputs_of
 from bottlenecks.evaluation.workers import Workers
+from bottlenecks.features import cat, to_arrays, to_tensors
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
@@ -45,24 +48,25 @@ class Calibrator:
             if sum(map(len, found)) >= num_images:
                 break
         self.images = torch.cat(found)[:num_images].to(device)
-        self.features = torch.cat([features_of(network, part) for part in self.images.split(len(found[0]))])
-        self.reference = network.tail(self.features)
+        self.features = cat([features_of(network, part) for part in self.images.split(len(found[0]))])
+        self.reference = network.finish(self.features)
 
     def calibration(self, preprocessing: Preprocessing) -> Calibration:
         """Give what codecs are made with."""
-        return Calibration(self.features.float().cpu().numpy(), self.distortion, self.measure, preprocessing)
+        return Calibration(to_arrays(self.features), self.distortion, self.measure, preprocessing)
 
     @torch.no_grad()
-    def distortion(self, features_hat: FloatArray) -> float:
+    def distortion(self, features_hat: Any) -> float:
         """Mean distortion of the task's output where these features take the place of the true ones."""
-        return self._mean(self.network.tail(torch.from_numpy(features_hat).to(self.device)))
+        features = tree_map(lambda tensor: tensor.to(self.device), to_tensors(features_hat))
+        return self._mean(self.network.finish(features))
 
     @torch.no_grad()
     def measure(self, codecs: Sequence[Baseline]) -> list[tuple[float, float]]:
         """Give mean bytes and mean distortion of each codec."""
         trips = self.workers.round_trips(codecs, self.features, self.images)
-        finished = finish(self.network, codecs, progress(trips, f"Calibrating {codecs[0].name}", len(codecs)))
+        finished = outputs_of(self.network, codecs, progress(trips, f"Calibrating {codecs[0].name}", len(codecs)))
         return [(sum(map(len, streams)) / len(streams), self._mean(output)) for streams, output in finished]
 
-    def _mean(self, output: Tensor) -> float:
+    def _mean(self, output: Any) -> float:
         return float(self.task.distillation(output, self.reference).double().mean())

@@ -83,22 +83,22 @@ class Curve:
     def of(cls, judgement: Judgement, model: str, split: str, data: str, task: Task) -> Curve:
         """Make a curve of what was judged."""
         record = judgement.record
-        draws = record.bootstrap()
-        intervals = [interval(scores) for scores in task.score(draws.evidence).T]
+        draws = record.bootstrap(task)
+        intervals = [interval(scores) for scores in draws.metric.T]
         return cls(
             model,
             split,
             data,
             len(record.pictures),
             judgement.image_shape,
-            {split: judgement.feature_shape},
+            judgement.feature_shapes,
             task.metric_name,
             judgement.unsplit,
             [
                 {**_point_keys(point, task.metric_name), "interval": own}
                 for point, own in zip(judgement.points, intervals, strict=True)
             ],
-            interval(task.score(draws.unsplit)),
+            interval(draws.unsplit),
         )
 
     @classmethod

@@ -8,13 +8,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from bottlenecks.codec import Codec
 from bottlenecks.errors import UsageError
-from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.record import FloatArray, Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
+from bottlenecks.features import Features, all_finite, cat, num_elements, num_pictures, split, tensors_of
 from bottlenecks.macs import count_macs
 from bottlenecks.processes import add_up, own_share
 from bottlenecks.split import SplitNetwork
@@ -70,14 +73,14 @@ class Judgement:
         unsplit: the unsplit network's metric.
         record: of every single picture.
         image_shape: (3, H, W), or None where sizes vary.
-        feature_shape: (C, H, W) of one image's features.
+        feature_shapes: (C, H, W) of one image's features, by the name of the tensor.
     """
 
     points: list[Point]
     unsplit: float | None
     record: Record
     image_shape: list[int] | None
-    feature_shape: list[int]
+    feature_shapes: dict[str, list[int]]
 
 
 class Tally:
@@ -150,21 +153,22 @@ def judge(
         timed_images: of the first batch, coded one by one for the times.
     """
     tally = Tally(len(codecs), pictures)
-    first: dict[str, Tensor] = {}
+    first: dict[str, Features] = {}
     shapes = set()
 
     def steps() -> Iterator[None]:
         for images, targets in batches:
             images, targets = images.to(device), targets.to(device)
             features = features_of(network, images)
-            reference = network.tail(features)
+            sizes = network.sizes(images)
+            reference = task.predict(network.finish(features, sizes))
             tally.begin(images, task.evidence(reference, targets))
             trips = workers.round_trips(codecs, features, images)
-            for index, (streams, output) in enumerate(finish(network, codecs, trips)):
-                bits = codecs[index].estimated_bits(features)
-                tally.add(index, streams, bits, task.agreement(output, reference), task.evidence(output, targets))
+            for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, sizes)):
+                bits, own = codecs[index].estimated_bits(features), task.predict(output)
+                tally.add(index, streams, bits, task.agreement(own, reference), task.evidence(own, targets))
                 yield
-            first.setdefault("features", features[:timed_images])
+            first.setdefault("features", tree_map(lambda tensor: tensor[:timed_images], features))
             first.setdefault("pictures", images[:timed_images])
             shapes.add(tuple(images.shape[1:]))
 
@@ -172,38 +176,51 @@ def judge(
     for _ in progress(steps(), "Judging", num_steps):
         pass
     record = tally.gather()
-    macs = count_macs(network.head, first["pictures"][:1]), count_macs(network.tail, first["features"][:1])
-    score = task.score(record.evidence.sum(1))
+    one = {name: split(batch, [1])[0] for name, batch in first.items()}
+    macs = count_macs(network.head, one["pictures"]), count_macs(network.finish, one["features"])
     points = [
-        _point(codec, index, tally, None if math.isnan(score[index]) else float(score[index]), macs, first)
+        _point(codec, index, tally, _score(task, record.evidence[index]), macs, first)
         for index, codec in enumerate(progress(codecs, "Timing"))
     ]
-    unsplit = float(task.score(record.unsplit.sum(0)))
     return Judgement(
         points,
-        None if math.isnan(unsplit) else unsplit,
+        _score(task, record.unsplit),
         record,
         list(shapes.pop()) if len(shapes) == 1 else None,
-        list(first["features"].shape[1:]),
+        {
+            name: list(tensor.shape[1:])
+            for name, tensor in zip(names_of(network), tensors_of(one["features"]), strict=True)
+        },
     )
 
 
-def features_of(network: SplitNetwork, images: Tensor) -> Tensor:
+def names_of(network: SplitNetwork) -> list[str]:
+    """Name the tensors that cross: a single one as the split point."""
+    return [tensor.name for tensor in network.crossing] if len(network.crossing) > 1 else [network.split]
+
+
+def features_of(network: SplitNetwork, images: Tensor) -> Features:
     """Run the head on images (N, 3, H, W).
 
     Raises:
         UsageError: features are not finite.
     """
-    features: Tensor = network.head(images)
-    if not features.isfinite().all():
+    features: Features = network.head(images)
+    if not all_finite(features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     return features
 
 
-def finish(
-    network: SplitNetwork, codecs: Sequence[Codec], trips: Iterable[RoundTrip]
-) -> Iterator[tuple[list[bytes], Tensor]]:
+def outputs_of(
+    network: SplitNetwork, codecs: Sequence[Codec], trips: Iterable[RoundTrip], sizes: Sequence[Any] = ()
+) -> Iterator[tuple[list[bytes], Any]]:
     """Run the rest of the network on what codecs decoded, small batches of several codecs as one.
+
+    Args:
+        network: the cut network.
+        codecs: that decoded.
+        trips: what they wrote and decoded.
+        sizes: that travel beside the features, see `SplitNetwork`.
 
     Yields:
         For each codec in turn its byte strings, and the network's output.
@@ -212,19 +229,27 @@ def finish(
     for index, (codec, trip) in enumerate(zip(codecs, trips, strict=True)):
         waiting.append(trip)
         last = index + 1 == len(codecs) or codecs[index + 1].sends != codec.sends
-        if last or sum(decoded.numel() for _, decoded in waiting) + trip[1].numel() > ELEMENTS_PER_PASS:
-            rest = network.tail if codec.sends == "features" else network
-            outputs = rest(torch.cat([decoded for _, decoded in waiting])).split([len(one) for one, _ in waiting])
+        if last or sum(num_elements(decoded) for _, decoded in waiting) + num_elements(trip[1]) > ELEMENTS_PER_PASS:
+            decoded = cat([decoded for _, decoded in waiting])
+            output = network.finish(decoded, sizes) if codec.sends == "features" else network(decoded)
+            outputs = split(output, [len(one) for one, _ in waiting])
             yield from ((streams, output) for (streams, _), output in zip(waiting, outputs, strict=True))
             waiting = []
 
 
+def _score(task: Task, evidence: FloatArray) -> float | None:
+    """Give the metric over all pictures, None where nothing was labelled."""
+    (score,) = task.score(evidence, np.ones((1, len(evidence))))
+    return None if math.isnan(score) else float(score)
+
+
 def _point(
-    codec: Codec, index: int, tally: Tally, metric: float | None, macs: tuple[int, int], first: dict[str, Tensor]
+    codec: Codec, index: int, tally: Tally, metric: float | None, macs: tuple[int, int], first: dict[str, Features]
 ) -> Point:
-    encode_ms, streams = _time_each(lambda one: codec.compress(one[None])[0], first[codec.sends])
+    alone = split(first[codec.sends], [1] * num_pictures(first[codec.sends]))
+    encode_ms, streams = _time_each(lambda one: codec.compress(one)[0], alone)
     decode_ms, _ = _time_each(lambda stream: codec.decompress([stream]), streams)
-    sent, sends_features = first[codec.sends][:1], codec.sends == "features"
+    sent, sends_features = alone[0], codec.sends == "features"
     head, tail = macs
     num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
     estimated_bits = float(tally.bits[index].sum())
@@ -234,7 +259,7 @@ def _point(
         lmbda=codec.lmbda,
         payload_bytes=num_bits / 8 / len(tally.pictures),
         bpp=num_bits / num_pixels,
-        bits_per_element=num_bits / len(tally.pictures) / sent.numel() if sends_features else None,
+        bits_per_element=num_bits / len(tally.pictures) / num_elements(sent) if sends_features else None,
         estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
         metric=metric,
         agreement=float(tally.agreement[index].mean()),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.tasks import Task
 from bottlenecks.weights import write_atomically
 
 FloatArray = npt.NDArray[np.float64]
@@ -30,13 +31,13 @@ class Draws(NamedTuple):
     Attributes:
         num_bytes: mean on the wire, (B, P).
         agreement: mean, (B, P).
-        evidence: sums, (B, P, E).
-        unsplit: the same of the unsplit network, (B, E).
+        metric: the task's, (B, P).
+        unsplit: the same of the unsplit network, (B,).
     """
 
     num_bytes: FloatArray
     agreement: FloatArray
-    evidence: FloatArray
+    metric: FloatArray
     unsplit: FloatArray
 
 
@@ -93,7 +94,7 @@ class Record:
         means = [point["payload_bytes"] for point in points]
         return len(means) == len(self.num_bytes) and np.allclose(self.num_bytes.mean(1), means)
 
-    def bootstrap(self, num: int = RESAMPLES, seed: int = 0) -> Draws:
+    def bootstrap(self, task: Task, num: int = RESAMPLES, seed: int = 0) -> Draws:
         """Draw as many pictures with replacement as there are, `num` times.
 
         The same pictures are drawn for all points: differences between them are paired.
@@ -101,14 +102,13 @@ class Record:
         """
         count = len(self.pictures)
         generator, shares = np.random.default_rng(seed), np.full(count, 1 / count)
-        evidence = np.concatenate([self.unsplit[None], self.evidence])
-        sums = []
+        drawn = []
         for size in chunks(num, max(1, MOST_WEIGHTS // count)):
             weights = generator.multinomial(count, shares, size).astype(np.float64)
             means = [weights @ values.T / count for values in (self.num_bytes, self.agreement)]
-            sums.append((*means, np.tensordot(weights, evidence, (1, 1))))
-        num_bytes, agreement, totals = (np.concatenate(parts) for parts in zip(*sums, strict=True))
-        return Draws(num_bytes, agreement, totals[:, 1:], totals[:, 0])
+            scores = [task.score(evidence, weights) for evidence in self.evidence]
+            drawn.append((*means, np.stack(scores, 1), task.score(self.unsplit, weights)))
+        return Draws(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
 
 
 def chunks(total: int, size: int) -> list[int]:

@@ -140,9 +140,8 @@ def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
 def _draw(curve: Curve, record: Record) -> dict[str, FloatArray]:
     """Give bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled pictures."""
     task = task_of_metric(curve.metric)
-    draws = record.bootstrap(DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
-    scores, unsplit = task.score(draws.evidence), task.score(draws.unsplit)
-    return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: scores, UNSPLIT: unsplit}
+    draws = record.bootstrap(task, DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
+    return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: draws.metric, UNSPLIT: draws.unsplit}
 
 
 def _bytes_at_losses(one: Series) -> list[Figure]:

@@ -13,19 +13,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from bottlenecks.baselines.base import Baseline, FloatArray
+from bottlenecks.baselines.base import Baseline
 from bottlenecks.codec import Codec
 from bottlenecks.errors import UsageError
+from bottlenecks.features import Features, stack, to_arrays, to_tensors, unbind
 
 AHEAD = 2  # tasks that wait for each process; more would only hold memory
 
-RoundTrip = tuple[list[bytes], Tensor]
-Job = tuple[Baseline, FloatArray]
+RoundTrip = tuple[list[bytes], Features]
+Job = tuple[Baseline, Any]
 
 
 class Workers:
@@ -54,33 +56,33 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def round_trips(self, codecs: Sequence[Codec], features: Tensor, images: Tensor) -> Iterator[RoundTrip]:
+    def round_trips(self, codecs: Sequence[Codec], features: Features, images: Tensor) -> Iterator[RoundTrip]:
         """Code and decode a batch with each codec.
 
         Args:
             codecs: any number of them.
-            features: (N, C, H, W), for those that send features.
+            features: (N, C, H, W), or a tuple of such, for those that send features.
             images: (N, 3, H, W), for those that send pictures.
 
         Yields:
-            For each codec in turn the byte strings, and what was decoded from them, on the device of `features`.
+            For each codec in turn the byte strings, and what was decoded from them, on the device of `images`.
 
         Raises:
             UsageError: a process was killed.
         """
-        sent = {"features": features, "pictures": images}
-        arrays = {name: batch.float().cpu().numpy() for name, batch in sent.items()}
+        sent: dict[str, Features] = {"features": features, "pictures": images}
+        arrays = {name: to_arrays(batch) for name, batch in sent.items()}
         jobs = [(codec, arrays[codec.sends]) for codec in codecs if isinstance(codec, Baseline)]
         coded = self._run(jobs)
         for codec in codecs:
             if isinstance(codec, Baseline):
                 streams, decoded = next(coded)
-                yield streams, torch.from_numpy(decoded).to(features.device)
+                yield streams, tree_map(lambda tensor: tensor.to(images.device), to_tensors(decoded))
             else:
                 streams = codec.compress(sent[codec.sends])
                 yield streams, codec.decompress(streams)
 
-    def _run(self, jobs: Iterable[Job]) -> Iterator[tuple[list[bytes], FloatArray]]:
+    def _run(self, jobs: Iterable[Job]) -> Iterator[tuple[list[bytes], Any]]:
         """Start on the first jobs at once; give all results in order."""
         if self._pool is None:
             return (_round_trip(*job) for job in jobs)
@@ -90,8 +92,8 @@ class Workers:
         return self._collect(pool, waiting, rest)
 
     def _collect(
-        self, pool: ProcessPoolExecutor, waiting: deque[Future[tuple[list[bytes], FloatArray]]], rest: Iterator[Job]
-    ) -> Iterator[tuple[list[bytes], FloatArray]]:
+        self, pool: ProcessPoolExecutor, waiting: deque[Future[tuple[list[bytes], Any]]], rest: Iterator[Job]
+    ) -> Iterator[tuple[list[bytes], Any]]:
         while waiting:
             with self._may_be_killed():
                 result = waiting.popleft().result()
@@ -122,6 +124,6 @@ def _begin() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _round_trip(codec: Baseline, batch: FloatArray) -> tuple[list[bytes], FloatArray]:
-    streams = [codec.encode(array) for array in batch]
-    return streams, np.stack([codec.decode(stream) for stream in streams])
+def _round_trip(codec: Baseline, batch: Any) -> tuple[list[bytes], Any]:
+    streams = [codec.encode(array) for array in unbind(batch)]
+    return streams, stack([codec.decode(stream) for stream in streams])

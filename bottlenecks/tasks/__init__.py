@@ -1,21 +1,29 @@
 """What a network does, one task a file: its distortions, its metric, its agreement."""
 
+from torch import nn
+
 from bottlenecks.errors import UsageError
 from bottlenecks.tasks.base import Task
 from bottlenecks.tasks.classification import Classification
+from bottlenecks.tasks.detection import Detection
+from bottlenecks.tasks.segmentation import Segmentation
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation, Detection)}
 
 
-def make_task(name: str) -> Task:
+def make_task(name: str, network: nn.Module | None = None) -> Task:
     """Make the task that a model config names.
+
+    Args:
+        name: of the task.
+        network: whose outputs it is to judge.
 
     Raises:
         UsageError: there is no such task.
     """
     if name not in TASKS:
         raise UsageError(f"model.task={name}: no such task; there are {', '.join(TASKS)}")
-    return TASKS[name]()
+    return TASKS[name](network)
 
 
 def task_of_metric(metric: str) -> Task:
@@ -31,4 +39,4 @@ def task_of_metric(metric: str) -> Task:
     return found[0]()
 
 
-__all__ = ["TASKS", "Classification", "Task", "make_task", "task_of_metric"]
+__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "make_task", "task_of_metric"]

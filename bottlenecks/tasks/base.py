@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torchmetrics import Metric
 
-FloatArray = npt.NDArray[np.floating]
+FloatArray = npt.NDArray[np.float64]
 
 
 class Task(ABC):
     """The part of training and judging that depends on what the network's output means.
+
+    An *output* is what the network gives: a tensor, or a dict of tensors, each (N, …). A *prediction* is what a user
+    gets: the same, or what the network's own last steps make of it.
+
+    Args:
+        network: whose outputs these are; None where only scores are wanted.
 
     Attributes:
         name: as in `model.task`.
@@ -23,26 +32,61 @@ class Task(ABC):
     name: str
     metric_name: str
 
+    def __init__(self, network: nn.Module | None = None) -> None:
+        self.network = network
+
     @abstractmethod
-    def distillation(self, output: Tensor, teacher: Tensor) -> Tensor:
+    def distillation(self, output: Any, teacher: Any) -> Tensor:
         """Label-free distortion of each picture against the unsplit network's output, (N,)."""
 
     @abstractmethod
-    def supervised(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Distortion of each picture against its labels, (N,)."""
+    def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Distortion of each picture against its labels, (N,).
+
+        Args:
+            output: of the network.
+            targets: labels.
+            smoothing: share of each label that is spread over the other classes, where the task has such labels.
+        """
+
+    def predict(self, output: Any) -> Any:
+        """Turn the network's output into a prediction; without further ado they are the same."""
+        return output
 
     @abstractmethod
-    def agreement(self, output: Tensor, teacher: Tensor) -> Tensor:
+    def is_labelled(self, targets: Tensor) -> bool:
+        """Tell whether a batch has labels at all."""
+
+    @abstractmethod
+    def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of decisions that are the unsplit network's, per picture, (N,)."""
 
     @abstractmethod
-    def evidence(self, output: Tensor, targets: Tensor) -> Tensor:
-        """Give what each picture adds to the metric, (N, E): sums over any pictures are what `score` takes."""
+    def evidence(self, prediction: Any, targets: Tensor) -> Tensor:
+        """Give what each picture adds to the metric, (N, E), from which `score` makes it for any set of pictures."""
 
     @abstractmethod
-    def score(self, evidence: FloatArray) -> FloatArray:
-        """Turn sums of evidence (..., E) into the metric, 0..1, (...); not a number where nothing was labelled."""
+    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
+        """Make the metric of sets of pictures.
+
+        Args:
+            evidence: of each picture, (N, E).
+            counts: how often each picture is in each of B sets, (B, N).
+
+        Returns:
+            The metric of each set, 0..1, (B,); not a number where nothing was labelled.
+        """
 
     @abstractmethod
     def metric(self) -> Metric:
-        """Make the metric that judges outputs against targets, 0..1."""
+        """Make the metric that judges predictions against targets, 0..1."""
+
+    @abstractmethod
+    def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
+        """Draw the prediction for one picture on it.
+
+        Args:
+            picture: as the network saw it, in RGB.
+            prediction: a batch of one.
+            class_names: of the network's outputs, () where unknown.
+        """

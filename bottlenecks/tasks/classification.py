@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
+from bottlenecks.tasks.drawing import write
 
 
 class TopOne(MeanMetric):
@@ -31,24 +35,34 @@ class Classification(Task):
         log_teacher, log_output = F.log_softmax(teacher, 1), F.log_softmax(output, 1)
         return (log_teacher.exp() * (log_teacher - log_output)).sum(1)
 
-    def supervised(self, output: Tensor, targets: Tensor) -> Tensor:
+    def supervised(self, output: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy in nats, (N,)."""
-        return F.cross_entropy(output, targets, reduction="none")
+        return F.cross_entropy(output, targets, reduction="none", label_smoothing=smoothing)
 
-    def agreement(self, output: Tensor, teacher: Tensor) -> Tensor:
+    def is_labelled(self, targets: Tensor) -> bool:
+        """Tell whether any picture has a label."""
+        return bool((targets >= 0).any())
+
+    def agreement(self, prediction: Tensor, reference: Tensor) -> Tensor:
         """1 where the top class is the unsplit network's, else 0, (N,)."""
-        return (output.argmax(1) == teacher.argmax(1)).float()
+        return (prediction.argmax(1) == reference.argmax(1)).float()
 
-    def evidence(self, output: Tensor, targets: Tensor) -> Tensor:
+    def evidence(self, prediction: Tensor, targets: Tensor) -> Tensor:
         """1 where the top class is the label, and 1 where there is a label, (N, 2)."""
         labelled = targets >= 0
-        return torch.stack([(output.argmax(1) == targets) & labelled, labelled], 1).double()
+        return torch.stack([(prediction.argmax(1) == targets) & labelled, labelled], 1).double()
 
-    def score(self, evidence: FloatArray) -> FloatArray:
+    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
         """Share of the labelled pictures whose top class is the label."""
+        right, labelled = (counts @ evidence).T
         with np.errstate(invalid="ignore"):
-            return np.divide(evidence[..., 0], evidence[..., 1])
+            return np.divide(right, labelled)
 
     def metric(self) -> Metric:
         """Make a top-1 accuracy."""
         return TopOne()
+
+    def draw(self, picture: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
+        """Write the top class on the picture."""
+        top = int(prediction[0].argmax())
+        return write(picture, class_names[top] if top < len(class_names) else str(top))

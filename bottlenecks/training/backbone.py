@@ -10,8 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy
 
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone, load_backbone, save_backbone
@@ -19,12 +17,13 @@ from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
 from bottlenecks.processes import average_buffers, is_main, synchronise_batch_norm
+from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.seeds import seed_for
 from datamodules.base import PictureDataModule
 
-TRAINED_ON_THE_SPOT = ("digits",)  # small enough to train a network for it in half a minute
+TRAINED_ON_THE_SPOT = ("digits", "digit_masks", "digit_boxes")  # small enough to train a network for it in minutes
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,35 @@ class BackboneTraining:
 
 
 class BackboneModule(pl.LightningModule):
-    """Trains a whole classification network on labels.
+    """Trains a whole network on labels.
 
     Args:
         network: all of it is trained.
-        num_classes: of its outputs.
+        task: what it learns.
         settings: the recipe.
     """
 
-    def __init__(self, network: nn.Module, num_classes: int, settings: BackboneTraining) -> None:
+    def __init__(self, network: nn.Module, task: Task, settings: BackboneTraining) -> None:
         super().__init__()
-        self.network, self.settings = network, settings
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.network, self.task, self.settings = network, task, settings
+        self.metric = task.metric()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch."""
+        """Supervised loss of a batch."""
         images, targets = batch
-        loss = F.cross_entropy(self.network(images), targets, label_smoothing=self.settings.label_smoothing)
+        loss = self.task.supervised(self.network(images), targets, self.settings.label_smoothing).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Accuracy on the held-back pictures."""
+        """The task's metric on the held-back pictures."""
         images, targets = batch
-        self.accuracy.update(self.network(images), targets)
-        self.log("val/accuracy", self.accuracy, prog_bar=True)
+        self.metric.update(self.task.predict(self.network(images)), targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metric."""
+        self.log(f"val/{self.task.metric_name}", self.metric.compute(), prog_bar=True)
+        self.metric.reset()
 
     def setup(self, stage: str) -> None:
         """Let BatchNorm see all processes' batches, where the device can."""
@@ -132,7 +135,7 @@ def obtain_backbone(
         )
     backbone = load_backbone(spec, datamodule.num_classes, datamodule.default_preprocessing)
     names = tuple(datamodule.class_names)
-    if datamodule.labels == "own" and backbone.class_names and backbone.class_names != names:
+    if datamodule.num_classes is not None and backbone.class_names and backbone.class_names != names:
         raise UsageError(
             f"model.weights={backbone.source}: trained for the classes {', '.join(backbone.class_names[:4])} …, "
             f"data={datamodule.name} has {', '.join(names[:4])} …; give this data another data.name and train for it"
@@ -167,7 +170,8 @@ def train_backbone(
             "state it as data.preprocessing={resize: …, crop: …, mean: …, std: …, interpolation: …}"
         )
     datamodule.preprocessing = preprocessing
-    module = BackboneModule(network, datamodule.num_classes, settings)
+    task = make_task(spec.task, network)
+    module = BackboneModule(network, task, settings)
     module.train()  # Lightning leaves the mode as it is, and networks are built in eval mode
     trainer.fit(module, datamodule=datamodule)
     if not all(tensor.isfinite().all() for tensor in module.network.state_dict().values()):
@@ -175,10 +179,10 @@ def train_backbone(
     path = backbone_path(checkpoints, spec.name, datamodule.name)
     source = with_weights(spec, path)
     backbone = Backbone(module.network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))
-    accuracy = float(trainer.callback_metrics["val/accuracy"])
+    score = float(trainer.callback_metrics[f"val/{task.metric_name}"])
     if is_main():
-        save_backbone(path, backbone, {"data": datamodule.name, "val/accuracy": accuracy})
-    say(f"Kept {path}: {accuracy:.1%} on held-back pictures")
+        save_backbone(path, backbone, {"data": datamodule.name, f"val/{task.metric_name}": score})
+    say(f"Kept {path}: {task.metric_name} {score:.1%} on held-back pictures")
     return backbone
 
 

@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.features import Features, all_finite, num_pictures
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import progress, say
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
@@ -122,16 +124,19 @@ class _Maker:
         precision: int,
     ) -> None:
         self.network, self.pictures, self.split, self.device = network, pictures, split, device
-        self.shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            "features": ((count, *example.features.shape[1:]), PRECISIONS[precision]),
-            "teacher": ((count, *example.teacher.shape[1:]), torch.float32),
-            "targets": ((count, *example.targets.shape[1:]), example.targets.dtype),
+        self.precision = precision
+        kept, self.structure = tree_flatten(_kept(example, precision))
+        self.shapes = {
+            name: ((count, *one.shape[1:]), one.dtype) for name, one in zip(_names(example), kept, strict=True)
         }
 
     def in_memory(self) -> Rows:
-        rows = Rows(**{name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in self.shapes.items()})
+        rows = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in self.shapes.items()}
         self._fill(rows)
-        return rows
+        return self._rows(rows)
+
+    def _rows(self, rows: Mapping[str, Tensor]) -> Rows:
+        return Rows(*tree_unflatten([*rows.values()], self.structure))
 
     def on_disk(self, root: Path, key: Mapping[str, Any], text: str) -> Rows:
         """Find the rows, or make them; only one process does, the others wait for it."""
@@ -180,30 +185,29 @@ class _Maker:
         for name in self.shapes:
             if _checksum(folder / name) != sums.get(name):
                 raise UsageError(f"{folder}: damaged ({name} is not what was written); {anew}")
-        return self._map(folder, shared=False)
+        return self._rows(self._map(folder, shared=False))
 
-    def _map(self, folder: Path, shared: bool) -> Rows:
+    def _map(self, folder: Path, shared: bool) -> dict[str, Tensor]:
         def view(name: str) -> Tensor:
             shape, dtype = self.shapes[name]
             size = _num_elements(shape)
             return torch.from_file(str(folder / name), shared=shared, size=size, dtype=dtype).view(shape)
 
-        return Rows(*(view(name) for name in self.shapes))
+        return {name: view(name) for name in self.shapes}
 
-    def _fill(self, rows: Rows) -> None:
+    def _fill(self, rows: Mapping[str, Tensor]) -> None:
         start = 0
         for batch in self._batches():
-            end = start + len(batch.features)
-            features = batch.features.to(rows.features.dtype)
-            if not features.isfinite().all():
+            end = start + num_pictures(batch.features)
+            kept = _kept(batch, self.precision)
+            if not all_finite(kept[0]):
                 raise UsageError(
                     "training.cache_precision=16: the features are too large for it; use 32"
-                    if rows.features.dtype == torch.float16
+                    if self.precision == 16
                     else f"{self.pictures.location}: the features are not finite; are the weights sound?"
                 )
-            rows.features[start:end] = features.cpu()
-            rows.teacher[start:end] = batch.teacher.float().cpu()
-            rows.targets[start:end] = batch.targets
+            for own, values in zip(rows.values(), tree_leaves(kept), strict=True):
+                own[start:end] = values.cpu()
             start = end
 
     def _batches(self) -> Iterable[FrozenBatch]:
@@ -219,12 +223,22 @@ def _example(network: SplitNetwork, pictures: PictureDataModule, device: torch.d
     return pass_frozen(network, images[:1].to(device), targets[:1])
 
 
+def _kept(batch: FrozenBatch, precision: int) -> tuple[Features, Any, Tensor]:
+    """Give what is kept of a batch: the features in this precision, the teacher's floating-point values in 32 bits."""
+    features = tree_map(lambda tensor: tensor.to(PRECISIONS[precision]), batch.features)
+    teacher = tree_map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch.teacher)
+    return features, teacher, batch.targets
+
+
+def _names(batch: FrozenBatch) -> list[str]:
+    """Name the tensors of a batch in order, such as `features` and `teacher.out`."""
+    parts = {"features": batch.features, "teacher": batch.teacher, "targets": batch.targets}
+    paths = [path for path, _ in tree_flatten_with_path(parts)[0]]
+    return [".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) for path in paths]
+
+
 def _row_bytes(example: FrozenBatch, precision: int) -> int:
-    return (
-        example.features.numel() * precision // 8
-        + example.teacher.numel() * 4
-        + example.targets.numel() * example.targets.element_size()
-    )
+    return sum(tensor.numel() * tensor.element_size() for tensor in tree_leaves(_kept(example, precision)))
 
 
 def _describe(count: int, row_bytes: int) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset
 
+from bottlenecks.features import Features
 from bottlenecks.training.frozen import FrozenBatch
 from datamodules.base import PictureDataModule, Split
 
@@ -20,13 +22,13 @@ class Rows:
     """The frozen network's outputs for the pictures of a split, view after view.
 
     Attributes:
-        features: (views * N, C, H, W), in memory or mapped from a file.
-        teacher: (views * N, …).
-        targets: (views * N,).
+        features: (views * N, C, H, W), in memory or mapped from a file, or one such a tensor that crosses.
+        teacher: (views * N, …), or a dict of such.
+        targets: (views * N, …).
     """
 
-    features: Tensor
-    teacher: Tensor
+    features: Features
+    teacher: Any
     targets: Tensor
 
 
@@ -53,8 +55,9 @@ class CachedSplit(Dataset[FrozenBatch]):
         """Give the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
         index = torch.tensor([view * self.num_pictures + index for view, index in pairs])
-        rows = self.rows
-        return FrozenBatch(rows.features[index].float(), rows.teacher[index], rows.targets[index], self.num_pixels)
+        features = tree_map(lambda rows: rows[index].float(), self.rows.features)
+        teacher = tree_map(lambda rows: rows[index], self.rows.teacher)
+        return FrozenBatch(features, teacher, self.rows.targets[index], self.num_pixels)
 
 
 class CachedDataModule(pl.LightningDataModule):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bottlenecks.features import tensors_of
+
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Statistics of features over pictures and positions.
+    """Statistics of one tensor of features over pictures and positions.
 
     Attributes:
         minimum: the smallest element seen.
@@ -35,29 +37,46 @@ SAMPLE_ELEMENTS = 2**25  # 128 MiB of float32
 @torch.no_grad()
 def calibrate(
     head: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, num_images: int = 512
-) -> FeatureStatistics:
-    """Pass pictures through the head and gather statistics of what comes out.
+) -> tuple[FeatureStatistics, ...]:
+    """Pass pictures through the head and gather statistics of each tensor that comes out.
 
     Args:
-        head: gives features (N, C, H, W).
+        head: gives features (N, C, H, W), or a tuple of such.
         batches: (images, targets); read until `num_images` have been seen.
         device: where the head is.
         num_images: how many pictures are enough.
     """
-    minimum, seen, count = float("inf"), 0, 0
-    total = square = torch.zeros((), dtype=torch.float64)
-    sample: list[Tensor] = []
+    tallies: list[_Tally] = []
+    seen = 0
     for images, _ in batches:
-        features = head(images.to(device)).float().cpu()
-        if not sample or (seen + len(images)) * features[0].numel() <= SAMPLE_ELEMENTS:
-            sample.append(features)
-        features = features.double()
-        minimum = min(minimum, float(features.min()))
-        total = total + features.sum((0, 2, 3))
-        square = square + features.square().sum((0, 2, 3))
-        count += features[:, 0].numel()
+        tensors = tensors_of(head(images.to(device)))
+        tallies = tallies or [_Tally() for _ in tensors]
+        for tally, features in zip(tallies, tensors, strict=True):
+            tally.add(features.float().cpu())
         seen += len(images)
         if seen >= num_images:
             break
-    variance = float((square / count - (total / count).square()).mean())
-    return FeatureStatistics(minimum, max(variance, 1e-12), torch.cat(sample))
+    return tuple(tally.statistics() for tally in tallies)
+
+
+class _Tally:
+    """Gathers the statistics of one tensor, batch by batch."""
+
+    def __init__(self) -> None:
+        self.minimum, self.seen, self.count = float("inf"), 0, 0
+        self.total = self.square = torch.zeros((), dtype=torch.float64)
+        self.sample: list[Tensor] = []
+
+    def add(self, features: Tensor) -> None:
+        self.seen += len(features)
+        if not self.sample or self.seen * features[0].numel() <= SAMPLE_ELEMENTS:
+            self.sample.append(features)
+        features = features.double()
+        self.minimum = min(self.minimum, float(features.min()))
+        self.total = self.total + features.sum((0, 2, 3))
+        self.square = self.square + features.square().sum((0, 2, 3))
+        self.count += features[:, 0].numel()
+
+    def statistics(self) -> FeatureStatistics:
+        variance = float((self.square / self.count - (self.total / self.count).square()).mean())
+        return FeatureStatistics(self.minimum, max(variance, 1e-12), torch.cat(self.sample))

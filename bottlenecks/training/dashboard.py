@@ -8,10 +8,11 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
+from torch.utils._pytree import tree_leaves
 
 from bottlenecks.tracking import log_figure, log_histogram, log_table
 from bottlenecks.training.module import LadderModule
-from bottlenecks.units import BottleneckUnit
+from bottlenecks.units import Bottleneck
 
 COLUMNS = ("lambda", "epoch", "val/bpp", "val/metric", "val/agreement", "val/loss")
 
@@ -46,9 +47,10 @@ class Dashboard(pl.Callback):
             return
         features, step = pl_module.look(batch).features, trainer.global_step
         for lmbda, unit in zip(pl_module.lmbdas, pl_module.units, strict=True):
-            assert isinstance(unit, BottleneckUnit)
+            assert isinstance(unit, Bottleneck)
             with torch.no_grad():
-                log_histogram(self.logger, f"symbols/lambda={lmbda!r}", torch.from_numpy(unit.symbols(features)), step)
+                symbols = [torch.from_numpy(one).flatten() for one in tree_leaves([*unit.symbols(features)])]
+                log_histogram(self.logger, f"symbols/lambda={lmbda!r}", torch.cat(symbols), step)
                 bits = unit.bits_per_channel(features).sort(descending=True).values
             log_figure(self.logger, f"bits_per_channel/lambda={lmbda!r}", _bars(bits.tolist()), step)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
+from bottlenecks.features import Features
 from bottlenecks.split import SplitNetwork
 
 
@@ -14,14 +16,14 @@ class FrozenBatch(NamedTuple):
     """A batch of pictures after the frozen network.
 
     Attributes:
-        features: what the head gives, (N, C, H, W).
-        teacher: the unsplit network's output, (N, …).
-        targets: labels, (N,), -1 where there is none.
+        features: what the head gives, (N, C, H, W), or one such a tensor that crosses.
+        teacher: the unsplit network's output: a tensor, or a dict of tensors, each (N, …).
+        targets: what the task compares with, (N, …).
         num_pixels: height times width of the network's input.
     """
 
-    features: Tensor
-    teacher: Tensor
+    features: Features
+    teacher: Any
     targets: Tensor
     num_pixels: int
 
@@ -35,11 +37,11 @@ def pass_frozen(
     Args:
         network: the cut network.
         images: on its device.
-        targets: (N,).
+        targets: (N, …).
         precision: that a cache would keep the features in; they are rounded to it, cache or not.
     """
     features = network.head(images)
-    teacher = network.tail(features)
+    teacher = network.finish(features)
     if precision != torch.float32:
-        features = features.to(precision).float()
+        features = tree_map(lambda tensor: tensor.to(precision).float(), features)
     return FrozenBatch(features, teacher, targets, images.shape[-2] * images.shape[-1])

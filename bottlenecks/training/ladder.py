@@ -20,7 +20,7 @@ from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.module import LadderModule
 from bottlenecks.training.resume import ResumeState, differences
 from bottlenecks.training.seeds import seed_for
-from bottlenecks.units import BottleneckUnit, make_unit
+from bottlenecks.units import Bottleneck, make_unit
 
 
 def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], overwrite: bool) -> list[float]:
@@ -58,17 +58,17 @@ def build_units(
     lmbdas: Sequence[float],
     unit: Mapping[str, Any],
     network: SplitNetwork,
-    features: FeatureStatistics,
+    features: Sequence[FeatureStatistics],
     seed: int,
     warm_start: bool = True,
-) -> dict[float, BottleneckUnit]:
-    """Build one unit a rate; its start depends on (seed, lambda) alone.
+) -> dict[float, Bottleneck]:
+    """Build one unit a rate, and of several tensors that cross one for each; its start depends on (seed, lambda) alone.
 
     Args:
         lmbdas: of the rates.
         unit: `architecture`, and the arguments that the configuration gives.
         network: the cut network.
-        features: decide whether the decoder ends in a ReLU, and where a warm start begins.
+        features: of each tensor, decide whether the decoder ends in a ReLU, and where a warm start begins.
         seed: of the run.
         warm_start: begin from the features' statistics instead of from noise.
 
@@ -76,14 +76,18 @@ def build_units(
         UsageError: the configuration does not fit the unit.
     """
     config = {key: value for key, value in unit.items() if key not in ("name", "architecture")}
-    config |= {"feature_shape": network.feature_shape, "nonnegative": features.nonnegative}
+    parts = [
+        {**config, "feature_shape": tensor.shape, "nonnegative": own.nonnegative}
+        for tensor, own in zip(network.crossing, features, strict=True)
+    ]
     units = {}
     for lmbda in lmbdas:
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, lmbda, "unit"))
-            units[lmbda] = make_unit(unit["architecture"], config)
+            units[lmbda] = make_unit(unit["architecture"], parts[0] if len(parts) == 1 else {"parts": parts})
             if warm_start:
-                units[lmbda].start_from(features.sample)
+                samples = tuple(own.sample for own in features)
+                units[lmbda].start_from(samples[0] if len(samples) == 1 else samples)
     return units
 
 
@@ -137,7 +141,7 @@ def keep(
     module: LadderModule,
     best: BestStates,
     folder: Path,
-    describe: Callable[[float, BottleneckUnit], RateInfo],
+    describe: Callable[[float, Bottleneck], RateInfo],
 ) -> dict[Path, RateInfo]:
     """Write each rate's best state with its tables.
 
@@ -157,7 +161,7 @@ def keep(
         raise UsageError("no epoch ended in a judgement on the held-back pictures; let trainer validate every epoch")
     written = {}
     for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
-        assert isinstance(unit, BottleneckUnit)
+        assert isinstance(unit, Bottleneck)
         if not best.states[rate]:
             continue
         unit.load_state_dict(best.states[rate])

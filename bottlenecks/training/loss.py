@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from bottlenecks.errors import UsageError
+from bottlenecks.features import Features, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
 
+T = TypeVar("T")
 PERCENT = 100.0
 
 
@@ -31,23 +34,27 @@ class RateDistortion(NamedTuple):
     parts: dict[str, Tensor]
 
 
-def feature_error(features_hat: Tensor, features: Tensor, variance: float) -> Tensor:
-    """Share of the features' variance that is lost, per picture.
+def feature_error(features_hat: Features, features: Features, variances: Sequence[float]) -> Tensor:
+    """Share of the features' variance that is lost, per picture; of several tensors, the mean of their shares.
 
     Args:
         features_hat: reconstruction, (N, C, H, W).
         features: what the head gave, (N, C, H, W).
-        variance: of the features' elements about their channels' means, over the training pictures.
+        variances: of each tensor's elements about their channels' means, over the training pictures.
 
     Returns:
         MSE / variance, (N,).
     """
-    return (features_hat - features).square().flatten(1).mean(1) / variance
+    tensors = zip(tensors_of(features_hat), tensors_of(features), variances, strict=True)
+    shares = [(hat - true).square().flatten(1).mean(1) / variance for hat, true, variance in tensors]
+    return torch.stack(shares).mean(0)
 
 
-def precise(tensor: Tensor) -> Tensor:
-    """Give a tensor in float32 at least: losses are not taken in half precision."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def precise(values: T) -> T:
+    """Give floating-point tensors in float32 at least: losses are not taken in half precision."""
+    return tree_map(
+        lambda one: one.to(torch.promote_types(one.dtype, torch.float32)) if one.is_floating_point() else one, values
+    )
 
 
 class RateDistortionLoss:
@@ -59,13 +66,13 @@ class RateDistortionLoss:
     Args:
         task: gives `kd` and `ce` their meaning.
         weights: of `kd`, `ce` and `mse`; those of weight 0 are not computed.
-        feature_variance: see `feature_error`.
+        variances: of the features, see `feature_error`.
 
     Raises:
         UsageError: an unknown or negative weight, or no weight above 0.
     """
 
-    def __init__(self, task: Task, weights: Mapping[str, float], feature_variance: float = 1.0) -> None:
+    def __init__(self, task: Task, weights: Mapping[str, float], variances: Sequence[float] = (1.0,)) -> None:
         unknown = set(weights) - {"kd", "ce", "mse"}
         if unknown:
             raise UsageError(f"loss.{min(unknown)}: no such distortion; there are kd, ce, mse")
@@ -75,14 +82,14 @@ class RateDistortionLoss:
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise UsageError("loss: every weight is 0; set loss.kd, loss.ce or loss.mse above 0")
-        self.task, self.feature_variance = task, feature_variance
+        self.task, self.variances = task, tuple(variances)
 
     def __call__(
         self,
         lmbda: float,
         rate_bits: Tensor,
-        output: Tensor,
-        features_hat: Tensor,
+        output: Any,
+        features_hat: Features,
         frozen: FrozenBatch,
     ) -> RateDistortion:
         """Compute the loss of each picture.
@@ -102,7 +109,7 @@ class RateDistortionLoss:
             elif name == "ce":
                 error = self.task.supervised(precise(output), frozen.targets)
             else:
-                error = feature_error(precise(features_hat), precise(frozen.features), self.feature_variance)
+                error = feature_error(precise(features_hat), precise(frozen.features), self.variances)
             parts[name] = PERCENT * error
         distortion = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum(0)
         bpp = rate_bits / frozen.num_pixels

@@ -4,53 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
-from bottlenecks.training.loss import RateDistortion
+from bottlenecks.training.loss import RateDistortion, precise
 
-NAMES = ("loss", "bpp", "bits_per_element", "distortion", "agreement")
+NAMES = ("loss", "bpp", "bits_per_element", "distortion")
 
 
 class RateMetrics(nn.Module):
-    """Means over pictures of loss, rate, distortion and agreement, and the task's metric.
+    """Means over pictures of loss, rate and distortion; where pictures are judged, agreement and the task's metric.
 
     Args:
         task: gives metric and agreement their meaning.
         num_elements: of the features of one picture.
         distortions: names of the distortion's parts.
+        judged: whether predictions are made and judged, which for some tasks is long work.
     """
 
-    def __init__(self, task: Task, num_elements: int, distortions: Sequence[str]) -> None:
+    def __init__(self, task: Task, num_elements: int, distortions: Sequence[str], judged: bool) -> None:
         super().__init__()
         self.task, self.num_elements = task, num_elements
-        names = [*NAMES, *(f"distortion_{name}" for name in distortions)]
+        names = [*NAMES, *(f"distortion_{name}" for name in distortions), *(["agreement"] if judged else [])]
         # An infinite loss is never the best; a value that is no number is never hidden.
         self.means = nn.ModuleDict({name: MeanMetric(nan_strategy=math.inf) for name in names})
-        self.metric = task.metric()
+        self.metric = task.metric() if judged else None
 
-    def update(self, losses: RateDistortion, rate_bits: Tensor, output: Tensor, frozen: FrozenBatch) -> None:
+    def update(self, losses: RateDistortion, rate_bits: Tensor, output: Any, frozen: FrozenBatch) -> None:
         """Take in a batch; every tensor's first dimension counts pictures."""
         values = {
             "loss": losses.loss,
             "bpp": losses.bpp,
             "bits_per_element": rate_bits / self.num_elements,
             "distortion": losses.distortion,
-            "agreement": self.task.agreement(output, frozen.teacher),
             **{f"distortion_{name}": part for name, part in losses.parts.items()},
         }
+        if self.metric is not None:
+            with torch.no_grad():
+                prediction, reference = self.task.predict(precise(output)), self.task.predict(frozen.teacher)
+                values["agreement"] = self.task.agreement(prediction, reference)
+                if self.task.is_labelled(frozen.targets):
+                    self.metric.update(prediction, frozen.targets)
         for name, value in values.items():
             self.means[name].update(value.detach())  # type: ignore[operator]
-        if (frozen.targets >= 0).any():
-            self.metric.update(output.detach(), frozen.targets)
 
     def compute(self) -> dict[str, float]:
         """Give the means; the task's metric is left out where nothing was labelled."""
         figures = {name: float(mean.compute()) for name, mean in self.means.items()}  # type: ignore[operator]
-        if self.metric.update_called:
+        if self.metric is not None and self.metric.update_called:
             figures[self.task.metric_name] = float(self.metric.compute())
         return figures
 
@@ -58,4 +64,5 @@ class RateMetrics(nn.Module):
         """Begin anew."""
         for mean in self.means.values():
             mean.reset()  # type: ignore[operator]
-        self.metric.reset()
+        if self.metric is not None:
+            self.metric.reset()

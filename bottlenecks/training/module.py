@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bottlenecks.errors import UsageError
+from bottlenecks.features import Features, cat, elements_of, num_pictures, split
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
@@ -22,7 +23,7 @@ from bottlenecks.training.metrics import RateMetrics
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.passes import in_groups, with_gradient_now
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import BottleneckUnit
+from bottlenecks.units import Bottleneck
 
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
@@ -72,7 +73,7 @@ class LadderModule(pl.LightningModule):
     def __init__(
         self,
         network: SplitNetwork,
-        units: Mapping[float, BottleneckUnit],
+        units: Mapping[float, Bottleneck],
         task: Task,
         loss: RateDistortionLoss,
         optimiser: OptimiserConfig,
@@ -86,11 +87,13 @@ class LadderModule(pl.LightningModule):
         self.units = nn.ModuleList(units.values())
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
         self.passes = in_groups(range(len(self.lmbdas)), rates_per_pass)
-        num_elements = math.prod(network.feature_shape)
+        num_elements = elements_of(network.feature_shape)
         self.metrics = nn.ModuleDict(
             {
-                stage: nn.ModuleList(RateMetrics(task, num_elements, [*loss.weights]) for _ in self.lmbdas)
-                for stage in ("train_", "val_")  # nn.Module has a method `train`
+                f"{stage}_": nn.ModuleList(  # nn.Module has a method `train`
+                    RateMetrics(task, num_elements, [*loss.weights], stage == "val") for _ in self.lmbdas
+                )
+                for stage in ("train", "val")
             }
         )
         self.strict_loading = False  # the frozen network is not in the checkpoints
@@ -125,17 +128,18 @@ class LadderModule(pl.LightningModule):
             self.units[rate](frozen.features, generator_for(self.seed, self.lmbdas[rate], step)) for rate in rates
         ]
 
-        def distort(features_hat: Tensor) -> Tensor:
-            students = self.network.tail(features_hat).chunk(len(rates))
-            hats = features_hat.chunk(len(rates))
-            total = features_hat.new_zeros((), dtype=outputs[0].rate_bits.dtype)
+        counts = [num_pictures(frozen.features)] * len(rates)
+
+        def distort(features_hat: Features) -> Tensor:
+            students, hats = split(self.network.finish(features_hat), counts), split(features_hat, counts)
+            total = torch.zeros_like(outputs[0].rate_bits[0])
             for rate, output, student, hat in zip(rates, outputs, students, hats, strict=True):
                 losses = self.rate_loss(self.lmbdas[rate], output.rate_bits.detach(), student, hat, frozen)
                 self._metrics(stage, rate).update(losses, output.rate_bits, student, frozen)
                 total = total + self.lmbdas[rate] * losses.distortion.mean()
             return total
 
-        distortion = with_gradient_now(distort, torch.cat([output.features_hat for output in outputs]))
+        distortion = with_gradient_now(distort, cat([output.features_hat for output in outputs]))
         rate_bits = torch.stack([output.rate_bits.mean() for output in outputs]).sum()
         return distortion + rate_bits / frozen.num_pixels
 

@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bottlenecks.features import Features, like, tensors_of
+
 T = TypeVar("T")
 
 
 class _GradientNow(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, function: Callable[[Sequence[Tensor]], Tensor], *inputs: Tensor) -> Tensor:
         with torch.enable_grad():
-            leaf = inputs.detach().requires_grad_()
-            value = function(leaf)
-        with torch.autocast(inputs.device.type, enabled=False):
-            (gradient,) = torch.autograd.grad(value, leaf)
-        ctx.save_for_backward(gradient)
+            leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+            value = function(leaves)
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            ctx.save_for_backward(*torch.autograd.grad(value, leaves))
         return value.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return grad_output * gradient, None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(grad_output * gradient for gradient in ctx.saved_tensors)
 
 
-def with_gradient_now(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def with_gradient_now(function: Callable[[Features], Tensor], inputs: Features) -> Tensor:
     """Evaluate a scalar function and, where gradients are wanted, its gradient at once.
 
     What the function held for its backward pass is free again on return; the gradient, as large as `inputs`, waits
@@ -38,10 +38,12 @@ def with_gradient_now(function: Callable[[Tensor], Tensor], inputs: Tensor) -> T
 
     Args:
         function: gives a scalar.
-        inputs: its argument.
+        inputs: its argument, a tensor or a tuple of several.
     """
-    if torch.is_grad_enabled() and inputs.requires_grad:
-        return _GradientNow.apply(inputs, function)
+    tensors = tensors_of(inputs)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        value: Tensor = _GradientNow.apply(lambda leaves: function(like(inputs, leaves)), *tensors)
+        return value
     return function(inputs)
 
 

@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from bottlenecks.errors import UsageError, closest
-from bottlenecks.units.base import BottleneckUnit, UnitOutput
+from bottlenecks.units.base import Bottleneck, BottleneckUnit, UnitOutput
 from bottlenecks.units.factorized import FactorizedUnit
+from bottlenecks.units.joint import JointUnit
 from bottlenecks.units.spic import SpicUnit
 
 UNITS: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit, "spic": SpicUnit}
 DEFAULT_UNIT = "factorized"
 
 
-def make_unit(architecture: str, config: Mapping[str, Any]) -> BottleneckUnit:
+def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
     """Build a unit with fresh weights.
 
     Args:
         architecture: one of `UNITS`.
-        config: its constructor's arguments.
+        config: its constructor's arguments; or `parts`, such arguments for each of several tensors.
 
     Raises:
         UsageError: an unknown architecture, or an argument it does not take.
@@ -25,9 +26,21 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> BottleneckUnit:
     if architecture not in UNITS:
         raise UsageError(f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}")
     try:
+        if "parts" in config:
+            return JointUnit([UNITS[architecture](**part) for part in config["parts"]])
         return UNITS[architecture](**config)
     except TypeError as error:
         raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None
 
 
-__all__ = ["DEFAULT_UNIT", "UNITS", "BottleneckUnit", "FactorizedUnit", "SpicUnit", "UnitOutput", "make_unit"]
+__all__ = [
+    "DEFAULT_UNIT",
+    "UNITS",
+    "Bottleneck",
+    "BottleneckUnit",
+    "FactorizedUnit",
+    "JointUnit",
+    "SpicUnit",
+    "UnitOutput",
+    "make_unit",
+]

@@ -13,7 +13,8 @@ from torch import Generator, Tensor, nn
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.coder import Coder, Int32Array, SymbolTables
 from bottlenecks.errors import UsageError
-from bottlenecks.framing import Framing
+from bottlenecks.features import Features
+from bottlenecks.framing import Framing, FramingBase, Size
 
 MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
 
@@ -22,16 +23,135 @@ class UnitOutput(NamedTuple):
     """What a unit makes of features.
 
     Attributes:
-        features_hat: reconstruction, (N, C, H, W).
+        features_hat: reconstruction, (N, C, H, W), or one such a tensor that crosses.
         rate_bits: estimated bits of each picture, (N,).
     """
 
-    features_hat: Tensor
+    features_hat: Features
     rate_bits: Tensor
 
 
-class BottleneckUnit(nn.Module, ABC):
-    """A small encoder/decoder at the cut.
+class Bottleneck(nn.Module, ABC):
+    """What sits at a cut, as training, judging and files see it: a unit, or several that work as one.
+
+    Features are one tensor (N, C, H, W), whose size is (H, W); or a tuple of several, with a tuple of sizes.
+
+    Attributes:
+        feature_shape: (C, H, W) of the features at the cut, or one such a tensor.
+    """
+
+    feature_shape: tuple[Any, ...]
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Give what builds it again, JSON-able."""
+
+    @abstractmethod
+    def encode(self, features: Any) -> Features:
+        """Turn features into a latent."""
+
+    @abstractmethod
+    def quantise(self, y: Any, generator: Generator | None = None) -> tuple[Features, Tensor]:
+        """Turn a latent into `y_hat` (noisy in training mode, rounded in eval mode) and bits (N,)."""
+
+    @abstractmethod
+    def decode(self, y_hat: Any, size: Any) -> Features:
+        """Turn `y_hat` into features of this size."""
+
+    @abstractmethod
+    def size_of(self, features: Any) -> Any:
+        """Give the size of features."""
+
+    @abstractmethod
+    def start_from(self, features: Any) -> None:
+        """Begin from a sample of the features instead of from noise, where the unit knows how."""
+
+    @abstractmethod
+    def bits_per_channel(self, features: Any) -> Tensor:
+        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over the pictures."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Bring what is derived from the parameters up to date; called before anything is judged."""
+
+    @abstractmethod
+    def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
+        """Make it ready for bytes, in eval mode, with given tables, one a tensor, or those of its entropy model.
+
+        Raises:
+            ValueError: the tables do not fit the latent.
+        """
+
+    @property
+    @abstractmethod
+    def framing(self) -> FramingBase[Any]:
+        """What turns symbols into bytes and back.
+
+        Raises:
+            RuntimeError: there are no tables yet.
+        """
+
+    @property
+    @abstractmethod
+    def tables(self) -> tuple[SymbolTables, ...]:
+        """The tables that it codes with, one a tensor.
+
+        Raises:
+            RuntimeError: there are none yet.
+        """
+
+    @abstractmethod
+    def symbols(self, features: Any) -> Any:
+        """Quantise features to the symbols that are coded, picture by picture.
+
+        Raises:
+            ValueError: the latent is not finite, or beyond what 32 bits hold.
+        """
+
+    @abstractmethod
+    def restore(self, symbols: Sequence[Any], size: Any) -> Features:
+        """Turn the symbols of some pictures back into features of this size."""
+
+    def forward(self, features: Features, generator: Generator | None = None) -> UnitOutput:
+        """Pass features through the bottleneck.
+
+        Args:
+            features: what the head gives.
+            generator: source of the quantisation noise in training mode, on the CPU.
+
+        Returns:
+            Reconstruction and estimated bits.
+        """
+        y_hat, rate_bits = self.quantise(self.encode(features), generator)
+        return UnitOutput(self.decode(y_hat, self.size_of(features)), rate_bits)
+
+    def compress(self, features: Features) -> list[bytes]:
+        """Code features into one byte string an image, header included.
+
+        Maps of another height and width than the unit was made for are coded too; their size then travels along.
+
+        Raises:
+            ValueError: the maps have more positions than a receiver takes, or cannot be coded.
+        """
+        size = self.size_of(features)
+        self.framing.check_size(size)
+        return [self.framing.write(one, size) for one in self.symbols(features)]
+
+    def decompress(self, streams: Sequence[bytes]) -> Features:
+        """Decode byte strings of features of one size.
+
+        Raises:
+            BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
+        """
+        decoded = [self.framing.read(stream) for stream in streams]
+        sizes = {size for _, size in decoded}
+        if len(sizes) != 1:
+            raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
+        return self.restore([symbols for symbols, _ in decoded], sizes.pop())
+
+
+class BottleneckUnit(Bottleneck):
+    """A small encoder/decoder for one tensor at the cut.
 
         features -> encode -> y -> quantise -> symbols -> coder -> bytes
         features_hat <- decode <- y_hat <- symbols <- coder <- bytes
@@ -53,10 +173,6 @@ class BottleneckUnit(nn.Module, ABC):
         self._grid: np.ndarray | None = None  # the medians of a finished unit
 
     @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """Give the constructor's arguments, JSON-able."""
-
-    @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
         """Turn features (N, C, H, W) into a latent (N, K, h, w)."""
 
@@ -65,7 +181,7 @@ class BottleneckUnit(nn.Module, ABC):
         """Turn a latent into `y_hat` (noisy in training mode, rounded in eval mode) and bits (N,)."""
 
     @abstractmethod
-    def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
+    def decode(self, y_hat: Tensor, size: Size) -> Tensor:
         """Turn `y_hat` into features (N, C, H, W), where `size` is (H, W)."""
 
     @abstractmethod
@@ -75,35 +191,19 @@ class BottleneckUnit(nn.Module, ABC):
     def start_from(self, features: Tensor) -> None:
         """Begin from a sample of the features (N, C, H, W) instead of from noise, where the unit knows how."""
 
-    @abstractmethod
-    def bits_per_channel(self, features: Tensor) -> Tensor:
-        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
-
     @property
     @abstractmethod
     def medians(self) -> Tensor:
         """Origin of the quantiser's grid, (K, 1, 1)."""
 
     @abstractmethod
-    def refresh(self) -> None:
-        """Bring what is derived from the parameters up to date; called before anything is judged."""
-
-    @abstractmethod
     def build_tables(self) -> SymbolTables:
         """Derive the integer tables from the trained entropy model."""
 
-    def forward(self, features: Tensor, generator: Generator | None = None) -> UnitOutput:
-        """Pass features through the bottleneck.
-
-        Args:
-            features: (N, C, H, W).
-            generator: source of the quantisation noise in training mode, on the CPU.
-
-        Returns:
-            Reconstruction and estimated bits.
-        """
-        y_hat, rate_bits = self.quantise(self.encode(features), generator)
-        return UnitOutput(self.decode(y_hat, features.shape[-2:]), rate_bits)
+    def size_of(self, features: Tensor) -> Size:
+        """Give (H, W)."""
+        height, width = features.shape[-2:]
+        return height, width
 
     @property
     def framing(self) -> Framing:
@@ -118,24 +218,25 @@ class BottleneckUnit(nn.Module, ABC):
 
     @property
     def coder(self) -> Coder:
-        """The coder over this unit's tables.
-
-        Raises:
-            RuntimeError: the unit has none yet.
-        """
+        """The coder over this unit's tables."""
         return self.framing.coder
 
-    def finalise(self, tables: SymbolTables | None = None) -> None:
+    @property
+    def tables(self) -> tuple[SymbolTables]:
+        """The tables, alone in a tuple."""
+        return (self.coder.tables,)
+
+    def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
         """Make the unit ready for bytes, in eval mode, with the given tables or with those of its entropy model.
 
         Raises:
             ValueError: the tables have another number of channels than the latent.
         """
-        tables = self.build_tables() if tables is None else tables
-        if tables.num_channels != len(self.medians):
-            raise ValueError(f"tables of {tables.num_channels} channels, the latent has {len(self.medians)}")
+        (own,) = [self.build_tables()] if tables is None else tables
+        if own.num_channels != len(self.medians):
+            raise ValueError(f"tables of {own.num_channels} channels, the latent has {len(self.medians)}")
         height, width = self.feature_shape[1:]
-        self._framing = Framing(Coder(tables), (height, width), self.latent_size, MAX_SCALE)
+        self._framing = Framing(Coder(own), (height, width), self.latent_size, MAX_SCALE)
         self._grid = self.medians.cpu().numpy().copy()
         self.eval()
 
@@ -162,35 +263,15 @@ class BottleneckUnit(nn.Module, ABC):
         return steps.astype(np.int32)
 
     @torch.no_grad()
-    def reconstruct(self, symbols: Tensor, size: Sequence[int]) -> Tensor:
+    def reconstruct(self, symbols: Tensor, size: Size) -> Tensor:
         """Turn symbols (N, K, h, w) back into features (N, C, H, W), where `size` is (H, W)."""
         medians = self.medians
         return self.decode(symbols.to(medians) + medians, size)
 
-    def compress(self, features: Tensor) -> list[bytes]:
-        """Code features (N, C, H, W) into one byte string an image, header included.
-
-        Maps of another height and width than the unit was made for are coded too; their size then travels along.
-
-        Raises:
-            ValueError: the maps have more positions than a receiver takes, or cannot be coded.
-        """
-        height, width = features.shape[-2:]
-        self.framing.check_size((height, width))
-        return [self.framing.write(one, (height, width)) for one in self.symbols(features)]
-
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        """Decode byte strings of features of one size into (N, C, H, W).
-
-        Raises:
-            BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
-        """
-        decoded = [self.framing.read(stream) for stream in streams]
-        sizes = {size for _, size in decoded}
-        if len(sizes) != 1:
-            raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
+    def restore(self, symbols: Sequence[Int32Array], size: Size) -> Tensor:
+        """Turn the latents (K, h, w) of some pictures back into features (N, C, H, W), where `size` is (H, W)."""
         assert self._grid is not None, "a unit with a framing has a grid"
-        y_hat = np.stack([latent for latent, _ in decoded]).astype(self._grid.dtype)
+        y_hat = np.stack(symbols).astype(self._grid.dtype)
         y_hat += self._grid
         with torch.no_grad():
-            return self.decode(torch.from_numpy(y_hat).to(next(self.parameters()).device), sizes.pop())
+            return self.decode(torch.from_numpy(y_hat).to(next(self.parameters()).device), size)

@@ -1,0 +1,123 @@
+"""Semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from bottlenecks.tasks.base import FloatArray, Task
+from bottlenecks.tasks.drawing import palette
+
+VOID = -1  # in targets: pixels that do not count
+OPACITY = 0.6
+
+
+class MeanIoU(Metric):
+    """Mean over the classes that occur of intersection over union, over all pixels of all pictures.
+
+    The definition of Pascal VOC; torchmetrics' own takes the mean over pictures.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    counts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, prediction: Mapping[str, Tensor] | Tensor, targets: Tensor) -> None:
+        """Take in logits (N, classes, H, W) and masks (N, H, W)."""
+        counts = _counts(logits_of(prediction), targets).sum(0)
+        self.counts = counts + (self.counts if len(self.counts) else torch.zeros_like(counts))
+
+    def compute(self) -> Tensor:
+        """Give the mean, not a number where nothing was labelled."""
+        right, union = self.counts.view(2, -1)
+        return (right / union)[union > 0].mean().float()
+
+
+class Segmentation(Task):
+    """Logits (N, classes, H, W), alone or as `out` of a dict; masks (N, H, W), -1 where there is no label.
+
+    Judged by the mean intersection over union (mIoU) of the classes over all pixels of all pictures.
+    """
+
+    name = "segmentation"
+    metric_name = "miou"
+
+    def distillation(self, output: Any, teacher: Any) -> Tensor:
+        """Kullback-Leibler divergence KL(teacher || output) in nats, the mean over the pixels, (N,)."""
+        log_teacher, log_output = F.log_softmax(logits_of(teacher), 1), F.log_softmax(logits_of(output), 1)
+        return (log_teacher.exp() * (log_teacher - log_output)).sum(1).mean((1, 2))
+
+    def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy in nats, the mean over the labelled pixels, (N,); 0 where there are none."""
+        logits = logits_of(output)
+        errors = F.cross_entropy(logits, targets, reduction="none", ignore_index=VOID, label_smoothing=smoothing)
+        return errors.sum((1, 2)) / (targets != VOID).sum((1, 2)).clamp_min(1)
+
+    def is_labelled(self, targets: Tensor) -> bool:
+        """Tell whether there are masks, and a pixel with a label."""
+        return targets.dim() == 3 and bool((targets != VOID).any())
+
+    def agreement(self, prediction: Any, reference: Any) -> Tensor:
+        """Share of pixels whose class is the unsplit network's, (N,)."""
+        return (logits_of(prediction).argmax(1) == logits_of(reference).argmax(1)).float().mean((1, 2))
+
+    def evidence(self, prediction: Any, targets: Tensor) -> Tensor:
+        """Pixels of each class that were right, then those of either its prediction or its mask, (N, 2 * classes)."""
+        logits = logits_of(prediction)
+        if targets.dim() != 3:  # pictures without masks
+            return logits.new_zeros(len(logits), 2 * logits.shape[1], dtype=torch.float64)
+        return _counts(logits, targets)
+
+    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
+        """Give the mIoU over the classes that occur."""
+        right, union = np.split(counts @ evidence, 2, axis=1)
+        occurs = union > 0
+        ratios = np.divide(right, union, out=np.zeros_like(right), where=occurs)
+        with np.errstate(invalid="ignore"):
+            return np.divide(ratios.sum(1), occurs.sum(1))
+
+    def metric(self) -> Metric:
+        """Make a mean intersection over union."""
+        return MeanIoU()
+
+    def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
+        """Lay each class's colour over the picture; the first class stays clear where it is a background."""
+        logits = logits_of(prediction)[0]
+        classes = logits.argmax(0).cpu().numpy()
+        colours = palette(len(logits))
+        ground = bool(class_names) and class_names[0].strip("_") == "background"
+        opacity = np.where((classes == 0) & ground, 0.0, OPACITY)[..., None]
+        pixels = np.asarray(picture) * (1 - opacity) + colours[classes - ground] * opacity
+        return Image.fromarray(np.rint(pixels).astype(np.uint8))
+
+
+def logits_of(output: Mapping[str, Tensor] | Tensor) -> Tensor:
+    """Take the logits (N, classes, H, W) out of a network's output."""
+    return output if isinstance(output, Tensor) else output["out"]
+
+
+def _counts(logits: Tensor, targets: Tensor) -> Tensor:
+    """Count, per picture and class, the right pixels and those of the union, (N, 2 * classes)."""
+    num_images, num_classes = logits.shape[:2]
+    there = targets != VOID
+    images = torch.arange(num_images, device=logits.device).view(-1, 1, 1).expand_as(targets)[there]
+    classes, found = targets[there], logits.argmax(1)[there]
+
+    def histogram(where: Tensor, values: Tensor) -> Tensor:
+        flat = torch.bincount(where * num_classes + values, minlength=num_images * num_classes)
+        return flat.view(num_images, num_classes).double()
+
+    hit = classes == found
+    right = histogram(images[hit], classes[hit])
+    return torch.cat([right, histogram(images, classes) + histogram(images, found) - right], 1)
