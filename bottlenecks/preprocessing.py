@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bottlenecks.errors import UsageError
+from bottlenecks.geometry import Size, Step, centred, resized_sides
 
 if TYPE_CHECKING:  # a device turns pictures into arrays without torch
     from torch import Tensor, nn
 
-Size: TypeAlias = "int | tuple[int, int]"
+    from bottlenecks.augmentation import Augmentation
+
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
 MAX_PIXELS = 2**26  # of a resized picture
-SMALL_SIDE = 96  # pixels; up to here a picture loses too much in a random resized crop
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "nearest-exact": Image.Resampling.NEAREST,
@@ -185,11 +186,8 @@ class Preprocessing:
         crop = [] if self.crop is None else [transforms.CenterCrop(_pair(self.crop))]
         return transforms.Compose([*self._resized(), *crop, *self._normalised()])
 
-    def augmented_transform(self, flip: bool = True) -> Transform:
+    def augmented_transform(self, flip: bool = True) -> Augmentation:
         """Return the transform for training a backbone: random crops, and mirroring.
-
-        Small pictures are shifted by up to an eighth of a side, larger ones are cropped at random scale and
-        shape. All randomness comes from torch's global generator.
 
         Args:
             flip: mirror half of the pictures; wrong where left and right matter, as in digits.
@@ -198,19 +196,17 @@ class Preprocessing:
             UsageError: The size of the input is not fixed.
         """
         from torchvision import transforms
-        from torchvision.transforms import InterpolationMode, v2
 
-        if self.input_shape is None:
-            raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
-        size = self.input_shape[1:]
-        if min(size) <= SMALL_SIDE:
-            padding = [size[1] // 8, size[0] // 8]
-            crop = [*self._resized(), transforms.CenterCrop(size), v2.RandomCrop(size, padding)]
-        else:
-            mode = InterpolationMode(self.interpolation)
-            crop = [_to_rgb, v2.RandomResizedCrop(size, scale=(0.25, 1), interpolation=mode, antialias=True)]
-        mirrored = [v2.RandomHorizontalFlip()] if flip else []
-        return transforms.Compose([*crop, *mirrored, *self._normalised()])
+        from bottlenecks.augmentation import Augmentation
+
+        resize, normalise = transforms.Compose(self._resized()), transforms.Compose(self._normalised())
+        return Augmentation(self, resize, _to_rgb, normalise, flip)
+
+    def placed(self, picture: Image.Image) -> tuple[Tensor, list[Step]]:
+        """Apply `transform`, and give the steps that the picture's pixels took."""
+        scaled = resized_sides(picture.size, self.resize)
+        window = scaled if self.crop is None else _pair(self.crop)[::-1]
+        return self.transform()(picture), [Step(picture.size, scaled, centred(scaled, window), window)]
 
     def _resized(self) -> list[Callable]:
         if self.resize is None:
@@ -243,30 +239,18 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _resize(picture: Image.Image, size: Size | None, resampling: Image.Resampling) -> Image.Image:
-    """Resize as torchvision does: a number is the short side, and the long one is rounded down."""
-    if size is None:
-        return picture
-    if isinstance(size, int):
-        short, long = sorted(picture.size)
-        sides = size, int(size * long / short)
-        width, height = sides if picture.width <= picture.height else sides[::-1]
-    else:
-        height, width = size
-    if width * height > MAX_PIXELS:
+    width, height = sides = resized_sides(picture.size, size)
+    if width * height > MAX_PIXELS and size is not None:
         raise UsageError(f"a picture of {picture.width}x{picture.height} becomes {width}x{height}: too long and thin")
-    return picture if picture.size == (width, height) else picture.resize((width, height), resampling)
+    return picture if picture.size == sides else picture.resize(sides, resampling)
 
 
 def _crop(picture: Image.Image, size: Size | None) -> Image.Image:
-    """Cut from the centre as torchvision does; what is missing is black."""
+    """Cut from the centre; what is missing is black."""
     if size is None:
         return picture
     height, width = _pair(size)
-    missing = max(width - picture.width, 0), max(height - picture.height, 0)
-    if any(missing):
-        across, down = missing
-        picture = ImageOps.expand(picture, (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2))
-    left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
+    left, top = centred(picture.size, (width, height))
     return picture.crop((left, top, left + width, top + height))
 
 

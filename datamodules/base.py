@@ -34,10 +34,17 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     """Pictures in three splits: to train on, held back from training, and kept for judging alone.
 
     Which picture is in which split never depends on `seed`. Each split is in an order whose every stretch has
-    nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets, int64 `(N,)`, -1
-    where there is no label. The `preprocessing` of the network that is fed has to be set before a loader is
-    asked for. Where several processes have joined, the loaders to train and to judge with give each its share. A
-    dataset says in `_sources` where its pictures are.
+    nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets:
+
+    - classification: int64 `(N,)`, -1 where there is no label;
+    - segmentation: int64 `(N, H, W)`, -1 where there is no label and outside the picture;
+    - detection: float32 `(N, M, 5)`, rows `[class, x1, y1, x2, y2]` in pixels of the network's input and
+      `[-1, 0, 0, 0, 0]` after the last object; M is the most objects of any picture.
+
+    The `preprocessing` of the network that is fed has to be set before a loader is asked for. Where it leaves the
+    pictures sizes of their own, all loaders but that for training give one picture a batch. Where several
+    processes have joined, the loaders to train and to judge with give each its share. A dataset says in
+    `_sources` where its pictures are, and what is to be found in them.
 
     Args:
         name: what checkpoints and results call this data.
@@ -54,13 +61,16 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         augment: crop (and mirror) training pictures at random.
         flip: whether `augment` may mirror.
         views: how many random views of a picture `augment` takes in turn; None draws new ones each epoch.
-        skip_damaged: leave out files that are no readable picture, instead of refusing the dataset.
+        skip_damaged: leave out files that are no readable picture, and pictures whose masks or boxes cannot be
+            used, instead of refusing the dataset.
         preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
         num_views: how many views of each training picture there are; None where they are new each epoch.
         location: the setting that says where the data is, and its value, for messages.
-        labels: `imagenet` (targets are ImageNet's indices), `own` or `none`.
+        task: `classification`, `segmentation` or `detection`: what the targets are.
+        labels: whose classes the targets count: `imagenet`, `voc` (torchvision's 21 of segmentation), `coco`
+            (torchvision's of detection, the background left out), `own` or `none`.
         default_preprocessing: `preprocessing` at `image_size`, or None.
 
     Raises:
@@ -69,7 +79,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
     name: str
     task: ClassVar[Literal["classification", "segmentation", "detection"]] = "classification"
-    labels: ClassVar[Literal["imagenet", "own", "none"]]
+    labels: ClassVar[Literal["imagenet", "voc", "coco", "own", "none"]]
 
     def __init__(
         self,
@@ -120,7 +130,10 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     @property
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in the order of the targets; empty where there are no labels."""
+        """Names of the classes in the order of the targets; empty where there are no labels.
+
+        For segmentation with the background where the data has it, for detection without.
+        """
 
     @property
     def num_classes(self) -> int | None:
@@ -150,7 +163,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
         Raises:
             DatasetNotFoundError: The data is not there.
-            UsageError: Files are no readable pictures, or a split would be empty.
+            UsageError: Files are no readable pictures, annotations cannot be used, or a split would be empty.
         """
         for split in STAGES[stage]:
             self.pictures(split)
@@ -170,7 +183,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         """Training pictures in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)
         sampler = EpochSampler(len(dataset), self.seed, self.num_views, own_share())
-        return self._loader(dataset, sampler=sampler, drop_last=len(sampler) > self.batch_size)
+        drop_last = len(sampler) > self.batch_size
+        return self._loader(dataset, sampler=sampler, drop_last=drop_last, batch_size=self.batch_size)
 
     def calibration_dataloader(self) -> DataLoader:
         """Training pictures in a fixed order, never augmented."""
@@ -226,17 +240,17 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def _dataset(self, split: Split, augment: bool = False) -> PictureDataset:
         preprocessing = self.preprocessing
         if augment:
-            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip), self.seed)
-        return PictureDataset(self.pictures(split), preprocessing.transform())
+            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip).placed, self.seed)
+        return PictureDataset(self.pictures(split), preprocessing.placed)
 
     def _in_shares(self, split: Split) -> DataLoader:
         dataset = self._dataset(split)
         return self._loader(dataset, sampler=ShareSampler(len(dataset), own_share()))
 
-    def _loader(self, dataset: PictureDataset, **options: Any) -> DataLoader:
+    def _loader(self, dataset: PictureDataset, batch_size: int | None = None, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=batch_size or (1 if self.preprocessing.input_shape is None else self.batch_size),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

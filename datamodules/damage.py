@@ -1,14 +1,18 @@
 """Finds files that are no readable picture before a run starts, and names those met later."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
 from bottlenecks.errors import UsageError
+
+T = TypeVar("T")
 
 MAX_DECODED = 20_000  # files; decoding this many takes up to about 20 s on two cores
 WORTH_A_BAR = 2_000  # files
@@ -32,10 +36,26 @@ def load_picture(path: str) -> Image.Image:
     Raises:
         DamagedPictureError: The file is missing, no picture, or damaged.
     """
+    with _opened(path) as picture:
+        picture.load()
+        return picture
+
+
+def picture_size(path: str) -> tuple[int, int]:
+    """Read `(width, height)` of one picture, in pixels, without decoding it.
+
+    Raises:
+        DamagedPictureError: The file is missing or no picture.
+    """
+    with _opened(path) as picture:
+        return picture.size
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as picture:
-            picture.load()
-            return picture
+            yield picture
     except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged files
         remedy = "remove it, or data.skip_damaged=true leaves out every file that cannot be decoded"
         raise DamagedPictureError(f"{path}: damaged picture ({_reason(error)}); {remedy}") from error
@@ -53,11 +73,23 @@ def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]
     Returns:
         Position in `paths` -> reason, for each file that is no readable picture.
     """
-    check = _decode if thorough or len(paths) <= MAX_DECODED else _look_at_signature
+    return in_parallel(_decode if thorough or len(paths) <= MAX_DECODED else _look_at_signature, paths)
+
+
+def in_parallel(check: Callable[[T], str | None], items: Sequence[T]) -> dict[int, str]:
+    """Check many items in threads, with a progress bar where there are many.
+
+    Args:
+        check: gives the reason why an item cannot be used, or None.
+        items: what is checked.
+
+    Returns:
+        Position in `items` -> reason, for each that cannot be used.
+    """
     with ThreadPool(min(8, 2 * (os.cpu_count() or 1))) as pool:  # Pillow decodes without Python's lock
-        reasons: Iterator[str | None] = pool.imap(check, paths, chunksize=32)
-        if len(paths) > WORTH_A_BAR:
-            reasons = _with_bar(reasons, len(paths))
+        reasons: Iterator[str | None] = pool.imap(check, items, chunksize=32)
+        if len(items) > WORTH_A_BAR:
+            reasons = _with_bar(reasons, len(items))
         return {index: reason for index, reason in enumerate(reasons) if reason is not None}
 
 

@@ -11,6 +11,15 @@ NUM_TEST = 397  # of 1,797
 MAX_VALUE = 16
 
 
+def digit_parts() -> tuple[Pictures, Pictures]:
+    """Return the 1,400 digits to train on or hold back, and the 397 to judge on."""
+    digits = load_digits()
+    arrays = np.round(digits.images * (255 / MAX_VALUE)).astype(np.uint8)
+    names = tuple(f"digit-{index:04d}" for index in range(len(arrays)))
+    pictures = PictureArrays(names, digits.target.astype(np.int64), arrays)
+    return divide(pictures, NUM_TEST, "number of digits to judge on")
+
+
 class Digits(PictureDataModule):
     """1,797 handwritten digits, 8x8 and grey, of which always the same 397 are judged on.
 
@@ -21,8 +30,4 @@ class Digits(PictureDataModule):
     class_names = tuple("0123456789")
 
     def _sources(self) -> tuple[Pictures, Pictures]:
-        digits = load_digits()
-        arrays = np.round(digits.images * (255 / MAX_VALUE)).astype(np.uint8)
-        names = tuple(f"digit-{index:04d}" for index in range(len(arrays)))
-        pictures = PictureArrays(names, digits.target.astype(np.int64), arrays)
-        return divide(pictures, NUM_TEST, "number of digits to judge on")
+        return digit_parts()

@@ -1,4 +1,4 @@
-"""Pictures and their labels before any transform, in files or in memory."""
+"""Pictures and what is known of them before any transform, in files or in memory."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from bottlenecks.errors import UsageError
-from datamodules.damage import find_damaged, load_picture
+from bottlenecks.geometry import Step
+from datamodules.annotations import Annotations
+from datamodules.damage import MAX_DECODED, find_damaged, in_parallel, load_picture, picture_size
 
 NUM_NAMED = 3  # files that a message names before it only counts
 
@@ -24,11 +27,11 @@ class Pictures(ABC):
 
     Attributes:
         names: one for each picture; of a file, its path below the dataset's folder.
-        targets: int64 `(N,)`, the class, or -1 where there is no label.
+        targets: int64 `(N,)`, the class, or -1 where there is no label; or masks, or boxes.
     """
 
     names: tuple[str, ...]
-    targets: np.ndarray
+    targets: np.ndarray | Annotations
 
     def __len__(self) -> int:
         return len(self.names)
@@ -36,6 +39,21 @@ class Pictures(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Image.Image:
         """Return the decoded picture at a position."""
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """Return `(width, height)` of the picture at a position, in pixels."""
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The class of each picture, int64 `(N,)`; 0 for all where masks or boxes say more than that."""
+        return np.zeros(len(self), np.int64) if isinstance(self.targets, Annotations) else self.targets
+
+    def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor | int:
+        """Return what a network is to find in a view; see `Annotations.target`."""
+        if isinstance(self.targets, Annotations):
+            return self.targets.target(index, steps, augmented)
+        return int(self.targets[index])
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Pictures:
         """Return the pictures at these positions, in this order."""
@@ -50,9 +68,23 @@ class Pictures(ABC):
         """Return position -> reason for each picture that cannot be read; see `datamodules.damage`."""
         return {}
 
+    def find_faults(self, thorough: bool = False) -> dict[int, str]:
+        """Return position -> reason for each picture whose mask or boxes cannot be used.
+
+        Args:
+            thorough: look at every pixel of every mask, however many there are.
+        """
+        if not isinstance(self.targets, Annotations):
+            return {}
+        targets, all_pixels = self.targets, thorough or len(self) <= MAX_DECODED
+        return in_parallel(lambda index: targets.fault(index, self.size(index), all_pixels), range(len(self)))
+
     def _digest(self) -> hashlib._Hash:
         digest = hashlib.sha256("\0".join(self.names).encode())
-        digest.update(np.ascontiguousarray(self.targets).tobytes())
+        if isinstance(self.targets, Annotations):
+            self.targets.update(digest)
+        else:
+            digest.update(np.ascontiguousarray(self.targets).tobytes())
         return digest
 
 
@@ -73,6 +105,14 @@ class PictureFiles(Pictures):
             DamagedPictureError: The file cannot be read.
         """
         return load_picture(os.path.join(self.folder, self.names[index]))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return `(width, height)` of the picture at a position, in pixels.
+
+        Raises:
+            DamagedPictureError: The file cannot be read.
+        """
+        return picture_size(os.path.join(self.folder, self.names[index]))
 
     def identity(self) -> str:
         """Identify names, targets, sizes and times of change by 16 hexadecimal digits."""
@@ -101,6 +141,11 @@ class PictureArrays(Pictures):
         """Return the picture at a position, in mode `L` or `RGB`."""
         return Image.fromarray(self.arrays[index])
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Return `(width, height)` of every picture, in pixels."""
+        height, width = self.arrays.shape[1:3]
+        return width, height
+
     def identity(self) -> str:
         """Identify names, targets and pixels by 16 hexadecimal digits."""
         digest = self._digest()
@@ -114,25 +159,33 @@ class PictureArrays(Pictures):
 
 
 def readable(pictures: Pictures, location: str, skip_damaged: bool) -> Pictures:
-    """Check every picture.
+    """Check every picture, and its mask or boxes.
 
     Args:
         pictures: any number of them.
         location: the setting that says where they are, and its value, for the message.
-        skip_damaged: leave out what cannot be read, with a warning that counts it.
+        skip_damaged: leave out what cannot be read or used, with a warning that counts it.
 
     Raises:
-        UsageError: Something cannot be read and is not to be left out, or nothing can be read.
+        UsageError: Something cannot be used and is not to be left out, or nothing can be used.
     """
     damaged = pictures.find_damaged(thorough=skip_damaged)
-    if not damaged:
+    pictures = _without(damaged, pictures, "files cannot be read as pictures", "remove", location, skip_damaged)
+    faults = pictures.find_faults(thorough=skip_damaged)
+    return _without(faults, pictures, "pictures have annotations of no use", "mend", location, skip_damaged)
+
+
+def _without(
+    wrong: Mapping[int, str], pictures: Pictures, what: str, remedy: str, location: str, skip_damaged: bool
+) -> Pictures:
+    if not wrong:
         return pictures
-    named = [f"{pictures.names[index]} ({reason})" for index, reason in list(damaged.items())[:NUM_NAMED]]
-    named += ["..."] * (len(damaged) > NUM_NAMED)
-    found = f"{len(damaged)} of {len(pictures)} files cannot be read as pictures: {', '.join(named)}"
+    named = [f"{pictures.names[index]} ({reason})" for index, reason in list(wrong.items())[:NUM_NAMED]]
+    named += ["..."] * (len(wrong) > NUM_NAMED)
+    found = f"{len(wrong)} of {len(pictures)} {what}: {', '.join(named)}"
     if not skip_damaged:
-        raise UsageError(f"{location}: {found}; remove them, or data.skip_damaged=true leaves them out")
-    if len(damaged) == len(pictures):
+        raise UsageError(f"{location}: {found}; {remedy} them, or data.skip_damaged=true leaves them out")
+    if len(wrong) == len(pictures):
         raise UsageError(f"{location}: {found}; none is left")
-    warnings.warn(f"{location}: left out {found}", stacklevel=2)
-    return pictures.select([index for index in range(len(pictures)) if index not in damaged])
+    warnings.warn(f"{location}: left out {found}", stacklevel=3)
+    return pictures.select([index for index in range(len(pictures)) if index not in wrong])

@@ -31,7 +31,7 @@ def stratified_order(targets: np.ndarray) -> np.ndarray:
 
 def shuffle(pictures: Pictures) -> Pictures:
     """Return the same pictures in `stratified_order`."""
-    return pictures.select(stratified_order(pictures.targets))
+    return pictures.select(stratified_order(pictures.classes))
 
 
 def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pictures]:
@@ -56,7 +56,7 @@ def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pi
         raise UsageError(
             f"{argument}={part}: takes {count} of {total} pictures; both the part and the rest must keep some"
         )
-    order = stratified_order(pictures.targets)
+    order = stratified_order(pictures.classes)
     return pictures.select(order[count:]), pictures.select(order[:count])
 
 

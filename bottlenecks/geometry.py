@@ -1,0 +1,121 @@
+"""Where a picture's pixels go when it is resized, cut and mirrored, so that masks and boxes can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Size: TypeAlias = "int | tuple[int, int]"
+Sides: TypeAlias = tuple[int, int]
+
+NOWHERE = -1  # the label of a pixel outside the picture
+
+
+@dataclass(frozen=True)
+class Step:
+    """Scale a picture, cut a window out of it, and perhaps mirror that.
+
+    Attributes:
+        source: `(width, height)` of the picture in pixels.
+        scaled: `(width, height)` that it is resized to.
+        corner: `(left, top)` of the window in the scaled picture; below 0 where it begins outside.
+        size: `(width, height)` of the window.
+        mirrored: left and right change places in the end.
+    """
+
+    source: Sides
+    scaled: Sides
+    corner: Sides
+    size: Sides
+    mirrored: bool = False
+
+    def mask(self, mask: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Move a mask, taking the nearest pixel.
+
+        Args:
+            mask: (H, W), of the size of `source`.
+
+        Returns:
+            (H, W) of `size`, `NOWHERE` outside the picture.
+        """
+        columns, rows = (self._nearest(axis) for axis in (0, 1))
+        if self.mirrored:
+            columns = columns[::-1]
+        moved = mask[rows.clip(0, self.source[1] - 1)[:, None], columns.clip(0, self.source[0] - 1)]
+        inside = [(line >= 0) & (line < length) for line, length in ((rows, self.source[1]), (columns, self.source[0]))]
+        return np.where(inside[0][:, None] & inside[1], moved, NOWHERE)
+
+    def boxes(self, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Move boxes (M, 4), each x1, y1, x2, y2 in pixels, without clipping them to the window."""
+        scale = np.array(self.scaled) / np.array(self.source)
+        x1, y1, x2, y2 = (boxes * np.tile(scale, 2) - np.tile(self.corner, 2)).T
+        if self.mirrored:
+            x1, x2 = self.size[0] - x2, self.size[0] - x1
+        return np.stack([x1, y1, x2, y2], axis=1)
+
+    def _nearest(self, axis: int) -> npt.NDArray[np.int64]:
+        """Give for each line of the window the line of the source that its middle falls on; exact in integers."""
+        place = np.arange(self.size[axis], dtype=np.int64) + self.corner[axis]
+        return (2 * place + 1) * self.source[axis] // (2 * self.scaled[axis])
+
+
+def follow_boxes(
+    boxes: npt.NDArray[np.float64], steps: Sequence[Step], least_share: float = 0, least_side: float = 0
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Move boxes through steps, each time clipped to the window.
+
+    Args:
+        boxes: (M, 4), each x1, y1, x2, y2 in pixels, of some area.
+        steps: in the order they were taken.
+        least_share: of its area that a box has to keep.
+        least_side: in pixels, that both sides of a box must have in the end.
+
+    Returns:
+        The boxes (M, 4), and which of them are left (M,); what has no area never is.
+    """
+    share = np.ones(len(boxes))
+    for step in steps:
+        moved = step.boxes(boxes)
+        boxes = moved.clip(0, np.tile(step.size, 2))
+        share = share * _area(boxes) / np.maximum(_area(moved), np.finfo(float).tiny)
+    left = (share > 0) & (share >= least_share) & (_sides(boxes).min(axis=1, initial=np.inf) >= least_side)
+    return boxes, left
+
+
+def resized_sides(sides: Sides, size: Size | None) -> Sides:
+    """Resize as torchvision does: a number is the short side, and the long one is rounded down.
+
+    Args:
+        sides: `(width, height)` in pixels.
+        size: length of the short side, or `(height, width)`; None keeps the size.
+
+    Returns:
+        `(width, height)`.
+    """
+    if size is None:
+        return sides
+    if not isinstance(size, int):
+        return size[1], size[0]
+    short, long = sorted(sides)
+    new = size, int(size * long / short)
+    return new if sides[0] <= sides[1] else (new[1], new[0])
+
+
+def centred(sides: Sides, window: Sides) -> Sides:
+    """Give the corner (left, top) of a window in a picture's centre, as torchvision rounds it; below 0 outside."""
+    left, top = (
+        -((cut - side) // 2) if cut > side else round((side - cut) / 2) for side, cut in zip(sides, window, strict=True)
+    )
+    return left, top
+
+
+def _sides(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return boxes[:, 2:] - boxes[:, :2]
+
+
+def _area(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return _sides(boxes).prod(axis=1)

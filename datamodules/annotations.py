@@ -1,0 +1,188 @@
+"""What is to be found in pictures, beyond a class for each: masks and boxes, checked and made into targets."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bottlenecks.geometry import Step, follow_boxes
+
+PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where a picture has fewer objects than others
+LEAST_SHARE = 0.25  # of its area that an object keeps in a random view, or it is not to be found there
+LEAST_SIDE = 1.0  # pixels, likewise
+SLACK = 0.5  # pixels that a box may reach over its picture, by rounding
+
+Objects: TypeAlias = Sequence[Sequence[float]] | str
+"""Rows `[class, x1, y1, x2, y2]` of one picture, or the reason why its annotation cannot be used."""
+
+
+class Annotations(ABC):
+    """One annotation for each of some pictures, which an array of positions selects from."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the pictures."""
+
+    @abstractmethod
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> Annotations:
+        """Return the annotations at these positions, in this order."""
+
+    @abstractmethod
+    def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
+        """Return what a network is to find in a view of a picture.
+
+        Args:
+            index: position of the picture.
+            steps: that its pixels took to the view.
+            augmented: they were drawn at random, so that an object may have been cut away.
+
+        Raises:
+            UsageError: The annotation cannot be used.
+        """
+
+    @abstractmethod
+    def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
+        """Say what is wrong with an annotation, for a picture of `(width, height)`; None where nothing is.
+
+        Args:
+            index: position of the picture.
+            size: `(width, height)` of the picture in pixels.
+            thorough: look at every pixel, too.
+        """
+
+    @abstractmethod
+    def update(self, digest: hashlib._Hash) -> None:
+        """Put all that the targets depend on into a digest."""
+
+
+class Masks(Annotations):
+    """A label for each pixel of each picture; targets are int64 (H, W), -1 where there is none."""
+
+    @abstractmethod
+    def mask(self, index: int) -> npt.NDArray[np.int64]:
+        """Return a mask (H, W), of its picture's size.
+
+        Raises:
+            UsageError: It cannot be read, or has labels that are not known.
+        """
+
+    def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
+        """Return the mask of a view, int64 (H, W), -1 where there is no label."""
+        mask = self.mask(index)
+        for step in steps:
+            mask = step.mask(mask)
+        return torch.from_numpy(mask)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskArrays(Masks):
+    """Masks in memory.
+
+    Attributes:
+        arrays: uint8 (N, H, W), labels.
+    """
+
+    arrays: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> MaskArrays:
+        """Return the masks at these positions, in this order."""
+        return MaskArrays(self.arrays[indices])
+
+    def mask(self, index: int) -> npt.NDArray[np.int64]:
+        """Return a mask (H, W)."""
+        return self.arrays[index].astype(np.int64)
+
+    def fault(self, index: int, size: tuple[int, int], thorough: bool) -> None:
+        """Find nothing: what is in memory was made here."""
+
+    def update(self, digest: hashlib._Hash) -> None:
+        """Put the labels into a digest."""
+        digest.update(np.ascontiguousarray(self.arrays).data)
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes(Annotations):
+    """Objects of each picture; targets are float32 (M, 5), rows `[class, x1, y1, x2, y2]`, `PADDING` last.
+
+    Attributes:
+        rows: float32 (N, M, 5), in pixels of the pictures; padding has class -1.
+        faults: what is wrong with a picture's annotation, as found when it was read; None where nothing is.
+    """
+
+    rows: npt.NDArray[np.float32]
+    faults: npt.NDArray[np.object_]
+
+    @classmethod
+    def of_parts(cls, *parts: Sequence[Objects]) -> list[Boxes]:
+        """Build several that have the same number of rows."""
+        boxes = cls.of([objects for part in parts for objects in part])
+        ends = np.cumsum([len(part) for part in parts])
+        return [boxes[np.arange(end - len(part), end)] for part, end in zip(parts, ends, strict=True)]
+
+    @classmethod
+    def of(cls, objects: Sequence[Objects]) -> Boxes:
+        """Build from the objects of each picture; as many rows for each as the most of them have."""
+        usable = [[] if isinstance(found, str) else list(found) for found in objects]
+        rows = np.empty((len(objects), max([1, *map(len, usable)]), 5), dtype=np.float32)
+        rows[:] = PADDING
+        for place, found in zip(rows, usable, strict=True):
+            if found:
+                place[: len(found)] = found
+        faults = np.empty(len(objects), dtype=object)
+        faults[:] = [found if isinstance(found, str) else None for found in objects]
+        return cls(rows, faults)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: npt.NDArray[np.int64]) -> Boxes:
+        """Return the objects of the pictures at these positions, in this order."""
+        return Boxes(self.rows[indices], self.faults[indices])
+
+    def objects(self, index: int) -> npt.NDArray[np.float32]:
+        """Return a picture's objects without padding, (objects, 5)."""
+        rows = self.rows[index]
+        return rows[rows[:, 0] >= 0]
+
+    def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
+        """Return the objects of a view, float32 (M, 5); those that are cut away leave padding."""
+        objects = self.objects(index)
+        least = (LEAST_SHARE, LEAST_SIDE) if augmented else (0.0, 0.0)
+        boxes, left = follow_boxes(objects[:, 1:].astype(np.float64), steps, *least)
+        target = torch.tensor(PADDING).repeat(self.rows.shape[1], 1)
+        target[: left.sum(), 0] = torch.from_numpy(objects[left, 0])
+        target[: left.sum(), 1:] = torch.from_numpy(boxes[left].astype(np.float32))
+        return target
+
+    def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
+        """Say which box is impossible, or what was wrong with the file; None where nothing is."""
+        if self.faults[index] is not None:
+            return str(self.faults[index])
+        boxes = self.objects(index)[:, 1:]
+        inside = ((boxes >= -SLACK) & (boxes <= np.tile(size, 2) + SLACK)).all(axis=1)
+        right = inside & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if right.all():
+            return None
+        first = int(right.argmin())
+        problem = "has no area" if inside[first] else f"lies outside the picture of {size[0]}x{size[1]}"
+        return f"box {first + 1}, {box_text(boxes[first])}, {problem}"
+
+    def update(self, digest: hashlib._Hash) -> None:
+        """Put the objects into a digest."""
+        digest.update(np.ascontiguousarray(self.rows).data)
+
+
+def box_text(box: npt.NDArray[np.float32]) -> str:
+    """Write a box for a message."""
+    return "[" + ", ".join(f"{side:g}" for side in box) + "]"

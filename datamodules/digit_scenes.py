@@ -1,0 +1,43 @@
+"""What data of composed scenes shares, whatever is to be found in them."""
+
+from abc import abstractmethod
+from typing import Any
+
+from bottlenecks.errors import check_number
+from datamodules.annotations import Annotations
+from datamodules.base import PictureDataModule
+from datamodules.scenes import Scenes, compose_parts
+from datamodules.source import PictureArrays, Pictures
+
+
+class DigitScenes(PictureDataModule):
+    """Digits of several sizes on a background, 128x128, in colour; see `datamodules.scenes`.
+
+    Args:
+        num_train: scenes to train on or to hold back.
+        num_test: scenes to judge on.
+        **settings: as for `PictureDataModule`.
+
+    Raises:
+        UsageError: A number is impossible.
+    """
+
+    labels = "own"
+
+    def __init__(self, *, num_train: int, num_test: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        check_number("data.num_train", num_train, 2, whole=True)
+        check_number("data.num_test", num_test, 1, whole=True)
+        self.num_train, self.num_test = num_train, num_test
+
+    @abstractmethod
+    def _annotations(self, train: Scenes, test: Scenes) -> tuple[Annotations, Annotations]:
+        """Return what is to be found in the scenes of both parts."""
+
+    def _sources(self) -> tuple[Pictures, Pictures]:
+        scenes = compose_parts(self.num_train, self.num_test)
+        train, test = (
+            PictureArrays(tuple(f"{part}-{index:05d}" for index in range(len(made.arrays))), targets, made.arrays)
+            for part, made, targets in zip(("train", "test"), scenes, self._annotations(*scenes), strict=True)
+        )
+        return train, test
