@@ -14,9 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
 
+from bottlenecks.detectors import make_detector
 from bottlenecks.errors import UsageError, closest
 
 LIBRARIES = ("torchvision", "timm", "custom")
+TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
+LEFT_OUT = ("quantized_", "maskrcnn_", "keypointrcnn_")  # of torchvision's networks
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,15 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
 
     Args:
         spec: which one.
-        num_classes: number of outputs; None leaves the library's default (1,000).
+        num_classes: number of outputs; for detection, of object classes, without the background. None leaves the
+            library's default: 1,000; 21 with the background for segmentation; 90 for detection.
 
     Returns:
-        The network, in eval mode.
+        The network, in eval mode. Segmentation gives a dict whose `out` is (N, classes, H, W), detection the raw
+        outputs of a `Detector`.
 
     Raises:
-        UsageError: no such architecture; the message names the closest ones.
+        UsageError: no such architecture, the message names the closest ones; or it is for another task.
     """
     classes = {} if num_classes is None else {"num_classes": num_classes}
     if spec.library == "custom":
@@ -101,15 +106,32 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
     if spec.library == "timm":
         return import_timm().create_model(name, pretrained=False, **classes).eval()
-    # Inception and GoogLeNet warn unless told whether to initialise; their auxiliary outputs are for training alone.
-    return models.get_model(name, weights=None, **classes).eval()
+    return _build_torchvision(name, spec.task, num_classes).eval()
 
 
 def list_networks(library: str) -> list[str]:
-    """List the classification networks of torchvision, or all of timm's."""
+    """List all networks of timm, or those of torchvision that classify, segment or detect."""
     if library == "timm":
         return list(import_timm().list_models())
-    return [name for name in models.list_models(module=models) if not name.startswith("quantized_")]
+    return [name for task in TORCHVISION for name in _names(task)]
+
+
+def _build_torchvision(name: str, task: str, num_classes: int | None) -> nn.Module:
+    if name not in _names(task):
+        (found,) = (task for task in TORCHVISION if name in _names(task))
+        raise UsageError(f"model.task={task}: {name} is for {found}; set model.task={found}, or choose another model")
+    if task == "classification":
+        # Inception and GoogLeNet warn unless told whether to initialise; auxiliary outputs are for training alone.
+        return models.get_model(name, weights=None, **({} if num_classes is None else {"num_classes": num_classes}))
+    background = int(task == "detection")  # torchvision counts it among the classes
+    classes = {} if num_classes is None else {"num_classes": num_classes + background}
+    network = models.get_model(name, weights=None, weights_backbone=None, **classes)
+    return make_detector(network) if task == "detection" else network
+
+
+def _names(task: str) -> list[str]:
+    names = models.list_models(module=TORCHVISION[task]) if task in TORCHVISION else []
+    return [name for name in names if not name.startswith(LEFT_OUT)]
 
 
 def import_timm() -> ModuleType:

@@ -15,6 +15,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 from torchvision.models.feature_extraction import NodePathTracer
 
+from bottlenecks.detectors import Heads
 from bottlenecks.errors import UsageError
 from bottlenecks.macs import Run, run_shapes
 
@@ -163,7 +164,9 @@ def trace(network: nn.Module) -> tuple[fx.GraphModule, dict[Node, str]]:
         UsageError: the network cannot be traced.
     """
     network.eval()
-    tracer = _Tracer(autowrap_modules=(math, torchvision.ops), **_leaves_of_timm())
+    leaves: dict[str, Any] = _leaves_of_timm()
+    leaves["leaf_modules"] = (Heads, *leaves.get("leaf_modules", ()))
+    tracer = _Tracer(autowrap_modules=(math, torchvision.ops), **leaves)
     own = set(vars(network))
     try:
         return fx.GraphModule(network, tracer.trace(network)), dict(tracer.node_to_qualname)
