@@ -8,6 +8,8 @@ from dataclasses import dataclass
 VERSION = 1
 MAX_DIMS = 4  # of an explicit shape, unless several tensors state theirs
 FINGERPRINT_BYTES = 2
+WITH_SIZES = 2  # in the place of a version: sizes come first, then the frame
+MAX_SIZES, MAX_SIZE = 8, 2**14
 
 _SHAPE_FOLLOWS = 0b0001
 _CRC_BYTES = 2
@@ -117,6 +119,43 @@ def unpack(data: bytes, limits: Limits) -> Frame:
     if checksum != _checksum(head, payload):
         raise BitstreamError("the checksum does not match: the frame was damaged")
     return Frame(fingerprint, shape, payload)
+
+
+def enclose(frame: bytes, sizes: Sequence[int]) -> bytes:
+    """Put sizes that the network's tail needs, such as the picture's height and width, before a frame; () adds nothing.
+
+    Raises:
+        ValueError: one is not a whole number that the format holds.
+    """
+    if not sizes:
+        return frame
+    if len(sizes) > MAX_SIZES or min(sizes) < 1:
+        raise ValueError(f"sizes must be at most {MAX_SIZES}, each 1 or more, got {tuple(sizes)}")
+    head = bytes([WITH_SIZES << 4 | len(sizes)]) + b"".join(map(_to_varint, sizes))
+    return head + _checksum(head, b"") + frame
+
+
+def disclose(data: bytes, limit: int = MAX_SIZE) -> tuple[bytes, Shape]:
+    """Take a frame, and the sizes before it, out of what `enclose` made.
+
+    Args:
+        data: from the wire.
+        limit: greatest size that is taken.
+
+    Raises:
+        BitstreamError: the sizes are damaged or above the limit; the frame itself is not looked at.
+    """
+    if not data or data[0] >> 4 != WITH_SIZES:
+        return data, ()
+    reader = _Reader(data)
+    count = reader.take(1)[0] & 0x0F
+    sizes = tuple(reader.varint() for _ in range(count))
+    head = data[: reader.position]
+    if not 0 < count <= MAX_SIZES or reader.take(_CRC_BYTES) != _checksum(head, b""):
+        raise BitstreamError("the sizes before the frame are damaged")
+    if not all(0 < size <= limit for size in sizes):
+        raise BitstreamError(f"sizes of {sizes}, {limit} is allowed")
+    return data[reader.position :], sizes
 
 
 def join(payloads: Sequence[bytes]) -> bytes:

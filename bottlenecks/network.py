@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from bottlenecks.architecture import BackboneSpec, with_weights
 from bottlenecks.backbone import load_backbone
-from bottlenecks.bitstream import BitstreamError, peek_fingerprint
+from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_fingerprint
 from bottlenecks.checkpoint import Ladder, Rate
 from bottlenecks.features import cat, tensors_of
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.units.base import MAX_SCALE
 
 
 class BottleneckNetwork:
@@ -37,6 +39,7 @@ class BottleneckNetwork:
         self.preprocessing = Preprocessing.from_dict(ladder.info.preprocessing)
         self.class_names = ladder.info.class_names
         self._rate: Rate = ladder[max(ladder)]
+        self._most = MAX_SCALE * max([1, *tree_leaves(network.usual_sizes)])  # the largest size that is taken
 
     @classmethod
     def load(cls, folder: str | Path, weights: str | Path | None = None) -> BottleneckNetwork:
@@ -75,7 +78,8 @@ class BottleneckNetwork:
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[bytes]:
         """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
-        return self._rate.unit.compress(self.network.head(images))
+        side = self.network.side_information(images)
+        return [enclose(frame, side) for frame in self._rate.unit.compress(self.network.head(images))]
 
     @torch.no_grad()
     def decode(self, streams: Sequence[bytes]) -> Tensor:
@@ -84,11 +88,18 @@ class BottleneckNetwork:
         Raises:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
         """
-        features = [self.rate_of(stream).unit.decompress([stream]) for stream in streams]
+        opened = [disclose(stream, self._most) for stream in streams]
+        features = [self.rate_of(frame).unit.decompress([frame]) for frame, _ in opened]
         sizes = sorted({tuple(tensor.shape[-2:] for tensor in tensors_of(one)) for one in features})
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
-        return self.network.finish(cat(features))
+        travelled = {side for _, side in opened}
+        if len(travelled) != 1:
+            raise BitstreamError(f"one batch must have one size; the pictures of these have {sorted(travelled)}")
+        try:
+            return self.network.finish_with(cat(features), travelled.pop())
+        except ValueError as error:
+            raise BitstreamError(str(error)) from None
 
     def rate_of(self, stream: bytes) -> Rate:
         """Tell which rate coded a byte string.
@@ -96,7 +107,7 @@ class BottleneckNetwork:
         Raises:
             BitstreamError: it is of none of these rates.
         """
-        fingerprint = peek_fingerprint(stream)
+        fingerprint = peek_fingerprint(disclose(stream)[0])
         rate = self.ladder.of(fingerprint)
         if rate is None:
             raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from torch import Tensor, fx, nn
 from torch.fx import Node
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bottlenecks.errors import UsageError, check_number, closest
 from bottlenecks.features import Features, tensors_of
@@ -111,9 +113,31 @@ class SplitNetwork(nn.Module):
         """Run head and tail: what the network itself gives for pictures (N, 3, H, W)."""
         return self.finish(self.head(x), self.sizes(x))
 
+    @property
+    def usual_sizes(self) -> tuple[Any, ...]:
+        """What `sizes` gives for pictures of the example's size; the tail takes these where none are given."""
+        parameters = [*inspect.signature(self.tail.forward).parameters.values()]
+        return tuple(parameter.default for parameter in parameters[len(self.crossing) :])
+
     def finish(self, features: Features, sizes: Sequence[Any] = ()) -> Any:
         """Run the tail on what crossed; without sizes, those of the example."""
         return self.tail(*tensors_of(features), *sizes)
+
+    def side_information(self, x: Tensor) -> tuple[int, ...]:
+        """Give the sizes that have to travel for pictures (N, 3, H, W), flat; none where they are the example's."""
+        sizes = self.sizes(x)
+        return () if sizes == self.usual_sizes else tuple(int(size) for size in tree_leaves(sizes))
+
+    def finish_with(self, features: Features, side_information: Sequence[int]) -> Any:
+        """Run the tail on what crossed and the sizes that travelled.
+
+        Raises:
+            ValueError: another number of sizes than the tail needs.
+        """
+        usual, structure = tree_flatten(self.usual_sizes)
+        if side_information and len(side_information) != len(usual):
+            raise ValueError(f"{len(side_information)} sizes came with the features, the tail needs {len(usual)}")
+        return self.finish(features, tree_unflatten([*(side_information or usual)], structure))
 
 
 def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = False) -> SplitNetwork:

@@ -42,3 +42,22 @@ class Tokens(nn.Module):
         """Give logits."""
         maps = self.last(self.stem(x).permute(0, 2, 3, 1))
         return self.classifier(self.mix(self.flat(maps)).mean(1))
+
+
+class TinySegmenter(nn.Module):
+    """Maps each pixel from an eighth of the size: 128x128 pictures give 16x32x32 features at `body`."""
+
+    def __init__(self, num_classes: int = 11) -> None:
+        super().__init__()
+        self.stem = block(3, 8)
+        self.body = block(8, 16)
+        self.top = block(16, 32)
+        self.fine = nn.Conv2d(16, num_classes, 1)
+        self.coarse = nn.Conv2d(32, num_classes, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Give logits at the size of the picture; two tensors cross after `top`."""
+        middle = self.body(self.stem(x))
+        coarse = nn.functional.interpolate(self.coarse(self.top(middle)), middle.shape[-2:], mode="bilinear")
+        logits = nn.functional.interpolate(self.fine(middle) + coarse, x.shape[-2:], mode="bilinear")
+        return {"out": logits}

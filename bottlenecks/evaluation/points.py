@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from bottlenecks.bitstream import enclose
 from bottlenecks.codec import Codec
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import FloatArray, Record
@@ -160,11 +161,11 @@ def judge(
         for images, targets in batches:
             images, targets = images.to(device), targets.to(device)
             features = features_of(network, images)
-            sizes = network.sizes(images)
-            reference = task.predict(network.finish(features, sizes))
+            side = network.side_information(images)
+            reference = task.predict(network.finish_with(features, side))
             tally.begin(images, task.evidence(reference, targets))
             trips = workers.round_trips(codecs, features, images)
-            for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, sizes)):
+            for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, side)):
                 bits, own = codecs[index].estimated_bits(features), task.predict(output)
                 tally.add(index, streams, bits, task.agreement(own, reference), task.evidence(own, targets))
                 yield
@@ -212,7 +213,7 @@ def features_of(network: SplitNetwork, images: Tensor) -> Features:
 
 
 def outputs_of(
-    network: SplitNetwork, codecs: Sequence[Codec], trips: Iterable[RoundTrip], sizes: Sequence[Any] = ()
+    network: SplitNetwork, codecs: Sequence[Codec], trips: Iterable[RoundTrip], side: Sequence[int] = ()
 ) -> Iterator[tuple[list[bytes], Any]]:
     """Run the rest of the network on what codecs decoded, small batches of several codecs as one.
 
@@ -220,7 +221,7 @@ def outputs_of(
         network: the cut network.
         codecs: that decoded.
         trips: what they wrote and decoded.
-        sizes: that travel beside the features, see `SplitNetwork`.
+        side: sizes that travel with the features, see `SplitNetwork.side_information`.
 
     Yields:
         For each codec in turn its byte strings, and the network's output.
@@ -231,9 +232,11 @@ def outputs_of(
         last = index + 1 == len(codecs) or codecs[index + 1].sends != codec.sends
         if last or sum(num_elements(decoded) for _, decoded in waiting) + num_elements(trip[1]) > ELEMENTS_PER_PASS:
             decoded = cat([decoded for _, decoded in waiting])
-            output = network.finish(decoded, sizes) if codec.sends == "features" else network(decoded)
+            features = codec.sends == "features"
+            output = network.finish_with(decoded, side) if features else network(decoded)
             outputs = split(output, [len(one) for one, _ in waiting])
-            yield from ((streams, output) for (streams, _), output in zip(waiting, outputs, strict=True))
+            for (streams, _), own in zip(waiting, outputs, strict=True):
+                yield [enclose(stream, side) for stream in streams] if features else streams, own
             waiting = []
 
 

@@ -17,6 +17,7 @@ from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.record import Record, interval
 from bottlenecks.evaluation.report import Report
 from bottlenecks.evaluation.summary import merits_as_json, series_of, summarise
+from bottlenecks.tasks import Classification
 
 RecordOf = Callable[[Curve], Record]
 
@@ -52,7 +53,7 @@ def test_an_anchor_that_is_not_judged_lists_what_is(two: Curve) -> None:
 def test_bootstrap_intervals_are_the_binomials(two: Curve, record_of: RecordOf) -> None:
     record = record_of(two)
     right = record.evidence[0, :, 0]
-    low, high = interval(record.bootstrap(4000).evidence[:, 0, 0] / len(right))
+    low, high = interval(record.bootstrap(Classification(), 4000).metric[:, 0])
     expected = binom.ppf([0.025, 0.975], len(right), right.mean()) / len(right)
     assert (low, high) == pytest.approx(expected, abs=0.004)
 
@@ -60,9 +61,10 @@ def test_bootstrap_intervals_are_the_binomials(two: Curve, record_of: RecordOf) 
 def test_draws_do_not_depend_on_how_many_are_held_at_once(
     two: Curve, record_of: RecordOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = record_of(two).bootstrap(100)
+    whole = record_of(two).bootstrap(Classification(), 100)
     monkeypatch.setattr(records, "MOST_WEIGHTS", 7 * 500)
-    assert all(np.allclose(one, other) for one, other in zip(record_of(two).bootstrap(100), whole, strict=True))
+    again = record_of(two).bootstrap(Classification(), 100)
+    assert all(np.allclose(one, other) for one, other in zip(again, whole, strict=True))
 
 
 def test_the_same_pictures_are_drawn_for_every_codec(two: Curve, record_of: RecordOf) -> None:

@@ -38,14 +38,14 @@ def test_ce_is_the_negative_log_probability_in_percent_nats(batch: dict[str, Any
 
 
 def test_mse_is_the_lost_share_of_the_variance(batch: dict[str, Any]) -> None:
-    parts = RateDistortionLoss(Classification(), {"mse": 1.0}, feature_variance=4.0)(0.01, **batch).parts
+    parts = RateDistortionLoss(Classification(), {"mse": 1.0}, variances=[4.0])(0.01, **batch).parts
     error = (batch["features_hat"] - batch["frozen"].features).numpy() ** 2
     assert parts["mse"].numpy() == pytest.approx(100 * error.reshape(3, -1).mean(1) / 4.0)
 
 
 def test_loss_is_lambda_times_distortion_plus_bits_per_input_pixel(batch: dict[str, Any]) -> None:
     weights = {"kd": 1.0, "ce": 0.5, "mse": 0.25}
-    result = RateDistortionLoss(Classification(), weights, 2.0)(0.03, **batch)
+    result = RateDistortionLoss(Classification(), weights, [2.0])(0.03, **batch)
     assert set(result.parts) == set(weights)
     distortion = sum(weight * result.parts[name] for name, weight in weights.items())
     assert torch.allclose(result.distortion, distortion)

@@ -40,7 +40,7 @@ def make_module(
     features = calibrate(network.head, pictures(dtype), torch.device("cpu"))
     units = {lmbda: unit.to(dtype) for lmbda, unit in build_units(lmbdas, UNIT, network, features, seed=3).items()}
     task = Classification()
-    loss = RateDistortionLoss(task, {"kd": 1.0, "mse": 0.1}, features.variance)
+    loss = RateDistortionLoss(task, {"kd": 1.0, "mse": 0.1}, [features[0].variance])
     return LadderModule(network, units, task, loss, OptimiserConfig(**optimiser), 3, rates_per_pass)
 
 
