@@ -53,7 +53,6 @@ class MaskFiles(Masks):
             raise DamagedPictureError(
                 f"{self.names[index]}: pixels are {mode}, expected class numbers, grey or indexed"
             )
-        labels = labels.astype(np.int64)
         wrong = (labels != self.void) & ((labels < 0) | (labels >= self.num_classes))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -61,7 +60,7 @@ class MaskFiles(Masks):
                 f"{self.names[index]}: label {labels[row, column]} at row {row}, column {column}; "
                 f"expected 0 to {self.num_classes - 1}, or {self.void} for none"
             )
-        return np.where(labels == self.void, -1, labels)
+        return np.where(labels == self.void, -1, labels.astype(np.int64))
 
     def size(self, index: int) -> tuple[int, int]:
         """Return `(width, height)` of a mask in pixels.
