@@ -50,9 +50,7 @@ class MaskFiles(Masks):
         with self._opened(index) as picture:
             mode, labels = picture.mode, np.asarray(picture)
         if mode not in NUMBERED:
-            raise DamagedPictureError(
-                f"{self.names[index]}: pixels are {mode}, expected class numbers, grey or indexed"
-            )
+            raise DamagedPictureError(f"{self.names[index]}: {mode} pixels; expected class numbers, in grey or indexed")
         wrong = (labels != self.void) & ((labels < 0) | (labels >= self.num_classes))
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
