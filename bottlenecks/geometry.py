@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Size: TypeAlias = "int | tuple[int, int]"
 Sides: TypeAlias = tuple[int, int]
@@ -43,11 +44,8 @@ class Step:
             (H, W) of `size`, `NOWHERE` outside the picture.
         """
         columns, rows = (self._nearest(axis) for axis in (0, 1))
-        if self.mirrored:
-            columns = columns[::-1]
-        moved = mask[rows.clip(0, self.source[1] - 1)[:, None], columns.clip(0, self.source[0] - 1)]
-        inside = [(line >= 0) & (line < length) for line, length in ((rows, self.source[1]), (columns, self.source[0]))]
-        return np.where(inside[0][:, None] & inside[1], moved, NOWHERE)
+        moved = mask[rows[:, None], columns]
+        return np.where((rows[:, None] < 0) | (columns < 0), NOWHERE, moved)
 
     def boxes(self, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Move boxes (M, 4), each x1, y1, x2, y2 in pixels, without clipping them to the window."""
@@ -57,10 +55,14 @@ class Step:
             x1, x2 = self.size[0] - x2, self.size[0] - x1
         return np.stack([x1, y1, x2, y2], axis=1)
 
-    def _nearest(self, axis: int) -> npt.NDArray[np.int64]:
-        """Give for each line of the window the line of the source that its middle falls on; exact in integers."""
-        place = np.arange(self.size[axis], dtype=np.int64) + self.corner[axis]
-        return (2 * place + 1) * self.source[axis] // (2 * self.scaled[axis])
+    def _nearest(self, axis: int) -> npt.NDArray[np.int32]:
+        """Give for each line of the window that of the source which Pillow's nearest takes; -1 where there is none."""
+        lines = Image.fromarray(np.arange(self.source[axis], dtype=np.int32)[None])
+        scaled = np.asarray(lines.resize((self.scaled[axis], 1), Image.Resampling.NEAREST))[0]
+        place = np.arange(self.size[axis]) + self.corner[axis]
+        inside = (place >= 0) & (place < len(scaled))
+        found = np.where(inside, scaled[place.clip(0, len(scaled) - 1)], -1)
+        return found[::-1] if self.mirrored and axis == 0 else found
 
 
 def follow_boxes(

@@ -61,6 +61,16 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def voc_classes() -> tuple[str, ...]:
+    """Name the 21 classes of torchvision's segmentation networks, `__background__` first, in order of the outputs."""
+    return tuple(models.segmentation.DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"])
+
+
+def coco_classes() -> tuple[str, ...]:
+    """Name COCO's categories 1 to 90 as torchvision's detection networks count them, `N/A` where there is none."""
+    return tuple(models.detection.RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
+
+
 def _from_file(path: Path) -> Pretrained:
     if path.suffix != ".safetensors":
         return Pretrained(read_weights(path), None, (), str(path))

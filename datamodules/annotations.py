@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.geometry import Step, follow_boxes
+from datamodules.damage import DamagedPictureError
 
 PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where a picture has fewer objects than others
 LEAST_SHARE = 0.25  # of its area that an object keeps in a random view, or it is not to be found there
@@ -71,15 +72,39 @@ class Masks(Annotations):
         """Return a mask (H, W), of its picture's size.
 
         Raises:
-            UsageError: It cannot be read, or has labels that are not known.
+            DamagedPictureError: It cannot be read, or has labels that are not known.
+        """
+
+    @abstractmethod
+    def size(self, index: int) -> tuple[int, int]:
+        """Return `(width, height)` of a mask in pixels, without a look at its labels.
+
+        Raises:
+            DamagedPictureError: There is no mask.
         """
 
     def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
-        """Return the mask of a view, int64 (H, W), -1 where there is no label."""
+        """Return the mask of a view, int64 (H, W), -1 where there is no label.
+
+        Raises:
+            DamagedPictureError: The mask cannot be used.
+        """
         mask = self.mask(index)
         for step in steps:
             mask = step.mask(mask)
         return torch.from_numpy(mask)
+
+    def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
+        """Say whether a mask is unlike its picture or has labels that are not known; None where it is right."""
+        try:
+            width, height = self.size(index)
+            if (width, height) != size:
+                return f"mask of {width}x{height}, picture of {size[0]}x{size[1]}"
+            if thorough:
+                self.mask(index)
+        except DamagedPictureError as error:
+            return str(error)
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +128,10 @@ class MaskArrays(Masks):
         """Return a mask (H, W)."""
         return self.arrays[index].astype(np.int64)
 
-    def fault(self, index: int, size: tuple[int, int], thorough: bool) -> None:
-        """Find nothing: what is in memory was made here."""
+    def size(self, index: int) -> tuple[int, int]:
+        """Return `(width, height)` of every mask in pixels."""
+        height, width = self.arrays.shape[1:]
+        return width, height
 
     def update(self, digest: hashlib._Hash) -> None:
         """Put the labels into a digest."""
@@ -175,14 +202,10 @@ class Boxes(Annotations):
         if right.all():
             return None
         first = int(right.argmin())
-        problem = "has no area" if inside[first] else f"lies outside the picture of {size[0]}x{size[1]}"
-        return f"box {first + 1}, {box_text(boxes[first])}, {problem}"
+        numbers = ", ".join(f"{side:g}" for side in boxes[first])
+        problem = "has no area" if inside[first] else f"does not lie in the picture of {size[0]}x{size[1]}"
+        return f"box {first + 1}, [{numbers}], {problem}"
 
     def update(self, digest: hashlib._Hash) -> None:
         """Put the objects into a digest."""
         digest.update(np.ascontiguousarray(self.rows).data)
-
-
-def box_text(box: npt.NDArray[np.float32]) -> str:
-    """Write a box for a message."""
-    return "[" + ", ".join(f"{side:g}" for side in box) + "]"

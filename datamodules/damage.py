@@ -20,7 +20,7 @@ SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0"
 
 
 class DamagedPictureError(UsageError):
-    """A picture turned out to be unreadable while it was loaded.
+    """A picture, or its mask, turned out to be unreadable while it was loaded.
 
     A `DataLoader` raises a worker's error again with the traceback as its message: the last line is kept.
     """
@@ -58,7 +58,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
             yield picture
     except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged files
         remedy = "remove it, or data.skip_damaged=true leaves out every file that cannot be decoded"
-        raise DamagedPictureError(f"{path}: damaged picture ({_reason(error)}); {remedy}") from error
+        raise DamagedPictureError(f"{path}: damaged picture ({unreadable(error)}); {remedy}") from error
 
 
 def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]:
@@ -106,7 +106,7 @@ def _decode(path: str) -> str | None:
             picture.load()
         return None
     except Exception as error:
-        return _reason(error)
+        return unreadable(error)
 
 
 def _look_at_signature(path: str) -> str | None:
@@ -114,11 +114,12 @@ def _look_at_signature(path: str) -> str | None:
         with open(path, "rb") as file:
             start = file.read(max(map(len, SIGNATURES)))
     except OSError as error:
-        return _reason(error)
+        return unreadable(error)
     return None if start.startswith(SIGNATURES) else _decode(path)  # rarer formats
 
 
-def _reason(error: Exception) -> str:
+def unreadable(error: Exception) -> str:
+    """Say why a file could not be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture"
     if isinstance(error, OSError) and error.strerror:

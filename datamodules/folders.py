@@ -31,7 +31,7 @@ def existing_folder(root: str | None, wanted: str) -> Path:
     folder = Path(root or os.devnull).expanduser()
     if not folder.is_dir():
         problem = "not a folder" if folder.exists() else f"no such folder (looked at {folder.absolute()})"
-    elif not any(map(_visible, os.listdir(folder))):
+    elif not any(map(visible, os.listdir(folder))):
         problem = "the folder is empty"
     else:
         return folder
@@ -74,7 +74,7 @@ def class_folders(root: Path, folder: Path) -> list[str]:
     Raises:
         DatasetNotFoundError: There are none.
     """
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _visible(entry.name))
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and visible(entry.name))
     if names:
         return names
     raise DatasetNotFoundError(
@@ -102,7 +102,7 @@ def labelled_files(root: Path, folder: Path, targets: Mapping[str, int], kind: s
             f"data.root={root}: {len(surplus)} folders in {folder} are not {kind}: {named}; "
             "remove them, or take data=image_folder for classes of your own"
         )
-    files = make_dataset(folder, dict(targets), is_valid_file=_visible, allow_empty=True)
+    files = make_dataset(folder, dict(targets), is_valid_file=visible, allow_empty=True)
     return _picture_files(root, [path for path, _ in files], [target for _, target in files])
 
 
@@ -139,8 +139,8 @@ def unlabelled_files(root: Path) -> PictureFiles:
     """
     paths: list[str] = []
     for parent, folders, names in os.walk(root, followlinks=True):
-        folders[:] = filter(_visible, folders)
-        paths += [os.path.join(parent, name) for name in filter(_visible, names)]
+        folders[:] = filter(visible, folders)
+        paths += [os.path.join(parent, name) for name in filter(visible, names)]
     return _picture_files(root, sorted(paths), [-1] * len(paths))
 
 
@@ -151,5 +151,6 @@ def _picture_files(root: Path, paths: list[str], targets: list[int]) -> PictureF
     return PictureFiles(names, np.array(targets, dtype=np.int64), str(root))
 
 
-def _visible(path: str) -> bool:
+def visible(path: str) -> bool:
+    """Whether a file or folder is not hidden."""
     return not os.path.basename(path).startswith(".")

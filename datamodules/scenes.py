@@ -57,7 +57,8 @@ def compose(digits: Pictures, count: int, part: int) -> Scenes:
         part: other scenes for each number.
     """
     glyphs = [np.asarray(digits[index]) for index in range(len(digits))]
-    scenes = [_scene(np.random.RandomState([part, index]), glyphs, digits.classes) for index in range(count)]
+    random = np.random.RandomState(part)  # unlike Generator's, its stream is promised not to change
+    scenes = [_scene(random, glyphs, digits.classes) for _ in range(count)]
     arrays, masks, objects = zip(*scenes, strict=True)
     return Scenes(np.stack(arrays), np.stack(masks), list(objects))
 
@@ -83,9 +84,8 @@ def _background(random: np.random.RandomState) -> FloatArray:
     """Give soft patches around a colour, with stripes on them, (SIDE, SIDE, 3)."""
     patches = random.randint(48, 208, 3) + random.randint(-PATCHES, PATCHES + 1, (5, 5, 3))
     soft = Image.fromarray(patches.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    across, down = random.uniform(-0.9, 0.9, 2)
-    phase = np.arange(SIDE) * across + (np.arange(SIDE) * down)[:, None]
-    stripes = random.uniform(2, STRIPES) * np.sin(phase)
+    waves = np.exp(1j * np.arange(SIDE) * random.uniform(-0.9, 0.9, (2, 1)))
+    stripes = random.uniform(2, STRIPES) * np.outer(waves[0], waves[1]).imag
     return np.asarray(soft, dtype=np.float32) + stripes.astype(np.float32)[..., None]
 
 

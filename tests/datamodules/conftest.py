@@ -1,5 +1,6 @@
 """Small folders of pictures, and datamodules as the shipped configurations make them."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,33 @@ def load() -> Callable[..., PictureDataModule]:
         return datamodule
 
     return build
+
+
+def write_mask(path: Path, labels: Any) -> None:
+    """Write a mask of class numbers, grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(labels, dtype=np.uint8)).save(path)
+
+
+def write_xml(path: Path, *objects: tuple[str, Any, Any, Any, Any], difficult: int = 0) -> None:
+    """Write an annotation as Pascal VOC has it; `difficult` marks the last object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [
+        f"<object><name>{name}</name><difficult>{difficult if index == len(objects) - 1 else 0}</difficult><bndbox>"
+        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for index, (name, x1, y1, x2, y2) in enumerate(objects)
+    ]
+    path.write_text(f"<annotation>{''.join(entries)}</annotation>")
+
+
+def write_coco(root: Path, part: str, entries: list[dict[str, Any]], count: int = 4, **changes: Any) -> None:
+    """Write pictures of 16x12 and a file of COCO's kind with `entries`, given ids, for them."""
+    write_pictures(root / part, count, ".jpg")
+    content = {
+        "images": [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16, "height": 12} for n in range(count)],
+        "categories": [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}, {"id": 90, "name": "toothbrush"}],
+        "annotations": [{"id": index, "iscrowd": 0, **entry} for index, entry in enumerate(entries)],
+        **changes,
+    }
+    (root / "annotations").mkdir(exist_ok=True)
+    (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(content))

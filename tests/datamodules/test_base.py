@@ -35,6 +35,7 @@ def folder(tree):
 def test_shipped_configurations_build_and_are_short(name, load):
     datamodule = load(name)
     assert datamodule.name == name
+    assert datamodule.task in ("classification", "segmentation", "detection")
     assert datamodule.labels in ("imagenet", "voc", "coco", "own", "none")
     text = (Path(__file__).parents[2] / "configs" / "data" / f"{name}.yaml").read_text()
     assert len(text.splitlines()) <= 25
@@ -43,7 +44,7 @@ def test_shipped_configurations_build_and_are_short(name, load):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in IN_MEMORY])
 def test_a_missing_folder_names_itself_and_the_ways_out(name, load, tmp_path):
-    options = {"download": False} if name in ("cifar10", "imagenette") else {}
+    options = {"download": False} if name in ("cifar10", "imagenette", "voc", "voc_detection") else {}
     datamodule = load(name, root=str(tmp_path / "nowhere"), **options)
     with pytest.raises(
         UsageError, match=r"data\.root=.*nowhere: no such folder .*; data\.root=PATH must hold"

@@ -1,0 +1,37 @@
+"""CamVid: road scenes with a class for each pixel."""
+
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.annotations import Annotations
+from datamodules.mask_files import MaskFiles
+from datamodules.pairs import PairedFolders, Pairs
+
+
+class CamVid(PairedFolders):
+    """Frames of videos from a car, 480x360, with eleven classes.
+
+    `root` holds `{train,val}/{images,labels}`; a mask's label 11 is no class.
+    """
+
+    task = "segmentation"
+    labels = "own"
+    kind, suffix = "labels", ".png"
+    class_names = (
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    )
+
+    def _annotations(self, root: Path, parts: list[Pairs]) -> list[Annotations]:
+        num_classes = len(self.class_names)
+        return [MaskFiles(np.array(part.annotations), str(root), num_classes, void=num_classes) for part in parts]

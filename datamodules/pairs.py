@@ -1,0 +1,78 @@
+"""Pictures in one folder and their annotations in another, under the same names."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from datamodules.annotations import Annotations
+from datamodules.base import PictureDataModule
+from datamodules.folders import DatasetNotFoundError, existing_folder, train_and_test, visible
+from datamodules.source import PictureFiles, Pictures
+
+PICTURES = "images"
+
+
+class Pairs(NamedTuple):
+    """Paths below a dataset's folder, one of each kind for each picture; a file may be missing."""
+
+    pictures: list[str]
+    annotations: list[str]
+
+
+class PairedFolders(PictureDataModule):
+    """Pictures in `images/`, each with an annotation of the same name beside it.
+
+    `root` holds `train/` and `test/` or `val/`, which is then judged on, each with both folders; or both folders
+    themselves, and `test_part` of the pictures is judged on. A file whose counterpart is missing is an error.
+
+    Attributes:
+        kind: name of the folder of annotations.
+        suffix: how their names end.
+    """
+
+    kind: ClassVar[str]
+    suffix: ClassVar[str]
+
+    @abstractmethod
+    def _annotations(self, root: Path, parts: list[Pairs]) -> list[Annotations]:
+        """Return what is to be found in the pictures of each part."""
+
+    @cached_property
+    def _pairs(self) -> tuple[Path, list[Pairs]]:
+        """The dataset's folder, and the pairs of the part to train on and, where there is one, of the other."""
+        layout = f"{{train,val}}/{{{PICTURES},{self.kind}}} or {{{PICTURES},{self.kind}}}"
+        root = existing_folder(self.root, layout)
+        folders = [folder for folder in train_and_test(root) if folder is not None]
+        for folder in folders:
+            for name in (PICTURES, self.kind):
+                if not (folder / name).is_dir():
+                    raise DatasetNotFoundError(f"data.root={root}: no {name}/ in {folder}; it must hold {layout}")
+        return root, [_pair(root, folder, self.kind, self.suffix) for folder in folders]
+
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        root, parts = self._pairs
+        sources = [
+            PictureFiles(tuple(pairs.pictures), annotations, str(root))
+            for pairs, annotations in zip(parts, self._annotations(root, parts), strict=True)
+        ]
+        return sources[0], sources[1] if len(sources) > 1 else None
+
+
+def _pair(root: Path, folder: Path, kind: str, suffix: str) -> Pairs:
+    """List what is there and what ought to be, sorted; hidden files are left out."""
+    pictures = {name: Path(name).stem for name in filter(visible, os.listdir(folder / PICTURES))}
+    stems = {Path(name).stem for name in filter(visible, os.listdir(folder / kind)) if name.endswith(suffix)}
+    if not pictures:
+        raise DatasetNotFoundError(f"data.root={root}: no files in {folder / PICTURES}; data.root=PATH must hold some")
+    ending = Path(min(pictures)).suffix  # of a picture that is missing, most likely
+    pictures |= {f"{stem}{ending}": stem for stem in stems - set(pictures.values())}
+    names = sorted(pictures)
+    below = folder.relative_to(root)
+    return Pairs(
+        [str(below / PICTURES / name) for name in names],
+        [str(below / kind / f"{pictures[name]}{suffix}") for name in names],
+    )

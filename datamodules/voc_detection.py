@@ -1,0 +1,26 @@
+"""Pascal VOC 2012 with boxes."""
+
+from functools import cached_property
+from pathlib import Path
+
+from bottlenecks.pretrained import voc_classes
+from datamodules.annotations import Annotations, Boxes
+from datamodules.voc_annotations import read_annotations, with_numbers
+from datamodules.voc_devkit import VocDevkit
+
+
+class VocDetection(VocDevkit):
+    """5,717 pictures to train on and 5,823 to judge on, with 20 classes; difficult objects are left out of both."""
+
+    task = "detection"
+    labels = "own"
+    lists = "Main"
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the 20 classes."""
+        return voc_classes()[1:]
+
+    def _annotations(self, root: Path, parts: list[list[str]]) -> list[Annotations]:
+        read = [read_annotations(root, [f"Annotations/{number}.xml" for number in numbers]) for numbers in parts]
+        return list(Boxes.of_parts(*(with_numbers(found, self.class_names) for found in read)))

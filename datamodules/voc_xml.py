@@ -1,0 +1,61 @@
+"""Your own pictures with boxes in Pascal VOC's XML files."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bottlenecks.errors import UsageError
+from datamodules.annotations import Annotations, Boxes
+from datamodules.pairs import PairedFolders, Pairs
+from datamodules.voc_annotations import NamedObjects, class_names_in, read_annotations, with_numbers
+
+
+class VocXml(PairedFolders):
+    """Pictures in `images/` with an XML file each in `annotations/`; objects marked difficult are left out.
+
+    `root` holds `{train,val}/{images,annotations}`, or both folders themselves. Coordinates are taken as they are
+    written. A file without objects is right.
+
+    Args:
+        classes: their names, in the order of the targets; None takes those in the annotations, sorted.
+        **settings: as for `PictureDataModule`.
+
+    Raises:
+        UsageError: `classes` is no list of names.
+    """
+
+    task = "detection"
+    labels = "own"
+    kind, suffix = "annotations", ".xml"
+
+    def __init__(self, *, classes: Sequence[str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        names = None if classes is None or isinstance(classes, str) else [str(name) for name in classes]
+        if classes is not None and (not names or len(set(names)) < len(names)):
+            raise UsageError(f"data.classes={classes}: expected a list of names, each once, or null")
+        self.classes = names
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes.
+
+        Raises:
+            DatasetNotFoundError: They are to be read from files that are not there.
+            UsageError: No file names any.
+        """
+        if self.classes is not None:
+            return tuple(self.classes)
+        read = [found for part in self._read for found in part]
+        names = class_names_in(read)
+        if not names and not any(isinstance(found, str) for found in read):
+            raise UsageError(f"{self.location}: no annotation names an object; data.classes=[...] gives the names")
+        return names
+
+    @cached_property
+    def _read(self) -> list[list[NamedObjects]]:
+        root, parts = self._pairs
+        return [read_annotations(root, part.annotations) for part in parts]
+
+    def _annotations(self, root: Path, parts: list[Pairs]) -> list[Annotations]:
+        return list(Boxes.of_parts(*(with_numbers(found, self.class_names) for found in self._read)))

@@ -1,0 +1,130 @@
+"""Folders with Pascal VOC's XML files, of one's own and of BCCD."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from bottlenecks.errors import UsageError
+from bottlenecks.preprocessing import Preprocessing
+from tests.datamodules.conftest import write_xml
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+CAT, DOG = ("cat", 1, 2, 9, 10), ("dog", 4, 4, 16, 12)
+
+
+@pytest.fixture
+def root(tree) -> Path:
+    root = tree({"train/images": 6, "val/images": 3})
+    for part, count in (("train", 6), ("val", 3)):
+        for index in range(count):
+            write_xml(root / part / "annotations" / f"{index}.xml", *[CAT, DOG, CAT][: index % 4])
+    return root
+
+
+def test_judged_on_val_with_the_classes_that_are_found(root, load):
+    data = load("voc_xml", root=str(root), held_back=2)
+    data.preprocessing = Preprocessing((24, 16), None, (0.5,) * 3, (0.5,) * 3)
+    data.setup()
+    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+    assert (data.task, data.labels, data.class_names) == ("detection", "own", ("cat", "dog"))
+    index = data.pictures("test").names.index("val/images/2.png")
+    _, target = data._dataset("test")[index]
+    assert target.tolist() == [[0, 1, 4, 9, 20], [1, 4, 8, 16, 24], [-1, 0, 0, 0, 0]]
+    _, targets = next(iter(data.train_dataloader()))
+    assert targets.shape == (4, 3, 5) and targets.dtype == torch.float32
+
+
+def test_a_single_folder_is_divided(tree, load):
+    root = tree({"images": 10})
+    for index in range(10):
+        write_xml(root / "annotations" / f"{index}.xml", CAT)
+    data = load("voc_xml", root=str(root), held_back=2, test_part=3)
+    data.setup()
+    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [5, 2, 3]
+
+
+def test_difficult_objects_are_left_out_and_empty_pictures_are_right(root, load):
+    write_xml(root / "val/annotations/2.xml", CAT, DOG, difficult=1)
+    write_xml(root / "val/annotations/1.xml")
+    pictures = load("voc_xml", root=str(root)).pictures("test")
+    found = {name: pictures.targets.objects(index)[:, 0].tolist() for index, name in enumerate(pictures.names)}
+    assert found == {"val/images/0.png": [], "val/images/1.png": [], "val/images/2.png": [0]}
+
+
+def test_names_may_be_given(root, load):
+    data = load("voc_xml", root=str(root), classes=["dog", "cat", "cow"])
+    data.setup()
+    assert data.class_names == ("dog", "cat", "cow")
+    for wrong in ([], ["cat", "cat"], "cat"):
+        with pytest.raises(Exception, match=r"data\.classes=.*: expected a list of names, each once"):
+            load("voc_xml", root=str(root), classes=wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"train/annotations/1\.xml: no XML: no element found"),
+        ("<annotation><object>", r"train/annotations/1\.xml: no XML: "),
+        ("<a/>", r"1\.xml: begins with <a>, expected <annotation>"),
+        ("<annotation><object><name>cat</name></object></annotation>", r"1\.xml: an object without <xmin>"),
+        (("cat", "one", 2, 9, 10), r"1\.xml: could not convert string to float: 'one'"),
+        (("cat", "nan", 2, 9, 10), r"box 1, \[nan, 2, 9, 10\], does not lie in the picture of 16x12"),
+        (("cat", 9, 2, 1, 10), r"box 1, \[9, 2, 1, 10\], has no area"),
+        (("cat", 9, 2, 9, 10), r"box 1, \[9, 2, 9, 10\], has no area"),
+        (("cat", 9, 2, 40, 10), r"box 1, \[9, 2, 40, 10\], does not lie in"),
+        (("cow", 1, 2, 9, 10), r"class 'cow' is unknown; there are "),
+        (None, r"train/annotations/1\.xml: No such file"),
+    ],
+)
+def test_unusable_annotations_are_refused_or_left_out(text, message, root, load):
+    path = root / "train/annotations/1.xml"
+    if isinstance(text, tuple):
+        write_xml(path, text)
+    elif text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    options = {"root": str(root), "held_back": 2, "classes": ["cat", "dog"]}
+    expected = rf"data\.root=.*: 1 of \d pictures have annotations of no use: train/images/1\.png \(.*{message}"
+    with pytest.raises(
+        UsageError, match=expected + r".*; mend them, or data\.skip_damaged=true leaves them out"
+    ) as error:
+        load("voc_xml", **options).setup()
+    assert "\n" not in str(error.value)
+    data = load("voc_xml", skip_damaged=True, **options)
+    with pytest.warns(UserWarning, match="left out 1 of"):
+        data.setup()
+    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+
+
+def test_an_annotation_without_its_picture_is_refused(root, load):
+    write_xml(root / "train/annotations/lost.xml", CAT)
+    with pytest.raises(UsageError, match=r"cannot be read as pictures: train/images/lost\.png \(No such file"):
+        load("voc_xml", root=str(root), held_back=2).setup()
+
+
+def test_no_object_at_all_asks_for_the_names(root, load):
+    for path in root.glob("*/annotations/*.xml"):
+        write_xml(path)
+    with pytest.raises(UsageError, match=r"data\.root=.*: no annotation names an object; data\.classes"):
+        load("voc_xml", root=str(root)).setup()
+    data = load("voc_xml", root=str(root), classes=["cat"])
+    data.preprocessing = data.default_preprocessing
+    assert next(iter(data.test_dataloader()))[1].tolist() == [[[-1, 0, 0, 0, 0]]] * 3
+
+
+@pytest.mark.skipif(not (SHARED / "bccd.tar").exists(), reason="needs ../shared/data")
+def test_the_real_blood_cells(load, tmp_path):
+    subprocess.run([SHARED / "unpack", tmp_path, "bccd"], check=True, capture_output=True)
+    data = load("bccd", root=str(tmp_path / "bccd"))
+    data.preprocessing = data.default_preprocessing
+    with pytest.warns(UserWarning, match=r"left out 1 of .*BloodImage_00\d+\.jpg \(box \d+, .* has no area\)"):
+        data.setup()
+    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 290
+    images, targets = next(iter(data.test_dataloader()))
+    assert images.shape == (4, 3, 320, 320) and targets.shape == (4, 30, 5)
+    assert set(targets[..., 0].unique().tolist()) <= {-1, 0, 1, 2} and targets.max() <= 320
+    with pytest.raises(UsageError, match="1 of 87 pictures have annotations of no use"):
+        load("bccd", root=str(tmp_path / "bccd"), skip_damaged=False).setup("test")
