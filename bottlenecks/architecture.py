@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from hydra.utils import instantiate
@@ -16,6 +14,7 @@ from torchvision import models
 
 from bottlenecks.detectors import make_detector
 from bottlenecks.errors import UsageError, closest
+from bottlenecks.timm_features import import_timm
 
 LIBRARIES = ("torchvision", "timm", "custom")
 TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
@@ -32,7 +31,8 @@ class BackboneSpec:
         library: `torchvision`, `timm`, or `custom` for a factory of the user's.
         architecture: its name in that library.
         weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
-        weights_package: for timm, an installed package that carries the pretrained weights as a file.
+        weights_package: an installed package that carries the pretrained weights of timm's `architecture` as a file; a
+            custom network that contains it begins its training from them.
         factory: for `custom`, a Hydra node with `_target_` that builds the `nn.Module`.
     """
 
@@ -132,11 +132,3 @@ def _build_torchvision(name: str, task: str, num_classes: int | None) -> nn.Modu
 def _names(task: str) -> list[str]:
     names = models.list_models(module=TORCHVISION[task]) if task in TORCHVISION else []
     return [name for name in names if not name.startswith(LEFT_OUT)]
-
-
-def import_timm() -> ModuleType:
-    """Import timm, which is optional."""
-    try:
-        return importlib.import_module("timm")
-    except ImportError:
-        raise UsageError("model.library=timm: timm is not installed; pip install 'bottlenecks[timm]'") from None

@@ -80,21 +80,34 @@ class Preprocessing:
         return cls(**values)
 
     @classmethod
-    def from_torchvision(cls, weights: Any) -> Preprocessing:
-        """Take over what torchvision's classification weights were trained for.
+    def from_torchvision(cls, weights: Any, detector: Any = None) -> Preprocessing:
+        """Take over what torchvision's weights for classification, segmentation or detection were trained for.
 
         Args:
             weights: a member of a weights enum, such as `ResNet50_Weights.IMAGENET1K_V2`.
+            detector: for detection, the detector's own `transform`, which is the one that knows. Torchvision also
+                limits the long side, and does not smooth where it shrinks a picture.
 
         Raises:
             UsageError: The weights come with another kind of transform.
         """
         preset = weights.transforms()
-        if (kind := type(preset).__name__) != "ImageClassification":
-            raise UsageError(f"model.weights={weights}: {kind} is not torchvision's transform for classification")
+        kind = type(preset).__name__
+        if kind == "ObjectDetection" and detector is not None:
+            return cls(
+                resize=detector.fixed_size or detector.min_size[-1],
+                crop=None,
+                mean=tuple(detector.image_mean),
+                std=tuple(detector.image_std),
+            )
+        if kind not in ("ImageClassification", "SemanticSegmentation"):
+            raise UsageError(
+                f"model.weights={weights}: {kind} is not torchvision's transform for classification, segmentation or "
+                "detection"
+            )
         return cls(
             resize=_square(preset.resize_size),
-            crop=_square(preset.crop_size),
+            crop=_square(preset.crop_size) if kind == "ImageClassification" else None,
             mean=tuple(preset.mean),
             std=tuple(preset.std),
             interpolation=preset.interpolation.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor
 from torchvision import models
 
 from bottlenecks.architecture import BackboneSpec, build_network, import_timm, list_networks
+from bottlenecks.detectors.foreign import WITHOUT_EPS, with_eps
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.weights import read_safetensors, read_weights
+from bottlenecks.weights import own_names, read_safetensors, read_weights
 
+WHOLE_SIDE = 320  # pixels, of pictures for detection and segmentation
 FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
@@ -48,6 +50,8 @@ def find_weights(spec: BackboneSpec) -> Pretrained:
         return _from_torchvision(spec)
     if spec.library == "timm":
         return _from_timm(spec)
+    if spec.weights_package and spec.weights == "DEFAULT":
+        return _for_a_part(spec)
     raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH")
 
 
@@ -99,15 +103,17 @@ def _from_torchvision(spec: BackboneSpec) -> Pretrained:
         )
     member = choices[spec.weights]
     try:
-        state = member.get_state_dict(progress=True, check_hash=True)
+        state: Mapping[str, Tensor] = member.get_state_dict(progress=True, check_hash=True)
     except OSError as error:  # URLError is one
         raise _unreachable(spec, member.url, error) from None
-    return Pretrained(
-        state,
-        Preprocessing.from_torchvision(member),
-        tuple(member.meta.get("categories", ())),
-        f"torchvision {member}",
-    )
+    class_names, source = tuple(member.meta.get("categories", ())), f"torchvision {member}"
+    if spec.task != "detection":
+        return Pretrained(state, Preprocessing.from_torchvision(member), class_names, source)
+    network = build_network(spec)
+    if name in WITHOUT_EPS and member.name == "COCO_V1":
+        state = with_eps(own_names(network, state), network)
+    preprocessing = Preprocessing.from_torchvision(member, network.transform)
+    return Pretrained(state, preprocessing, class_names[1:], source)  # the first is the background
 
 
 def _from_timm(spec: BackboneSpec) -> Pretrained:
@@ -129,6 +135,14 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
             raise _unreachable(spec, f"the weights of timm's {name}", error) from None
         source = f"timm {name}"
     return Pretrained(state, Preprocessing.from_timm(network), imagenet_classes(), source)
+
+
+def _for_a_part(spec: BackboneSpec) -> Pretrained:
+    """Fetch the packaged weights of a timm network that a custom one contains; the task needs whole pictures."""
+    pretrained = _from_timm(replace(spec, library="timm"))
+    assert pretrained.preprocessing is not None  # timm always says
+    whole = replace(pretrained.preprocessing, resize=(WHOLE_SIDE, WHOLE_SIDE), crop=None)
+    return Pretrained(pretrained.state, whole, (), pretrained.source)
 
 
 def _packaged_file(package: str) -> Path:

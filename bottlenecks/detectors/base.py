@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.image_list import ImageList
 
+from bottlenecks.detectors.foreign import own_name
 from bottlenecks.errors import UsageError
 
 Reading = Literal["sigmoid", "softmax"]
@@ -62,12 +63,13 @@ class Heads(nn.Module, ABC):
         """Turn raw outputs into what torchvision's detector gives: boxes, scores and labels of each picture."""
 
     @abstractmethod
-    def losses(self, outputs: Mapping[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Compute torchvision's training losses over all pictures.
+    def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
+        """Compute torchvision's training losses of one picture.
 
         Args:
-            outputs: raw outputs.
-            targets: of each picture, `boxes` (M, 4) in pixels and `labels` (M,), counted from 1.
+            outputs: its raw outputs, (1, ...) each.
+            target: its `boxes` (M, 4) in pixels and `labels` (M,), counted from 1.
+            anchors: what `anchors` gives, (A, 4).
         """
 
     @property
@@ -173,16 +175,16 @@ class Detector(nn.Module):
             UsageError: a box has no area.
         """
         outputs = _precise(outputs)
-        losses = []
+        anchors, losses = self.heads.anchors(outputs), []
         for index, target in enumerate(_read_targets(targets)):
             picture = {name: tensor[index : index + 1] for name, tensor in outputs.items()}
-            losses.append(torch.stack(list(self.heads.losses(picture, [target]).values())).sum())
+            losses.append(torch.stack(list(self.heads.losses(picture, target, anchors).values())).sum())
         return torch.stack(losses)
 
     def own_names(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rename the tensors of a plain torchvision detector to those of this one; own names stay."""
-        prefixes = ("backbone.", "heads.")
-        return {name if name.startswith(prefixes) else f"heads.model.{name}": state[name] for name in state}
+        """Name the tensors of a plain torchvision detector as this one does; own names stay."""
+        expected = self.state_dict()
+        return {own_name(name, expected): tensor for name, tensor in state.items()}
 
 
 def _picture_size(outputs: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -46,10 +46,9 @@ class RetinaNetHeads(OneStageHeads):
         anchors = list(self.anchors(outputs).split(counts))
         return self.model.postprocess_detections(levels, [anchors] * len(sizes), sizes)
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
         """Focal loss of the scores and L1 loss of the boxes."""
-        anchors = [self.anchors(outputs)] * len(targets)
-        return self.model.compute_loss(targets, self.head_outputs(outputs), anchors)
+        return self.model.compute_loss([target], self.head_outputs(outputs), [anchors])
 
 
 class FCOSHeads(RetinaNetHeads):
@@ -57,10 +56,10 @@ class FCOSHeads(RetinaNetHeads):
 
     scores: ClassVar[Mapping[str, Reading]] = {"cls_logits": "sigmoid", "bbox_ctrness": "sigmoid"}
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
         """Focal loss of the scores, GIoU loss of the boxes, cross-entropy of the centre-ness."""
-        anchors = [self.anchors(outputs)] * len(targets)
-        return self.model.compute_loss(targets, self.head_outputs(outputs), anchors, self.anchors_per_level(outputs))
+        counts = self.anchors_per_level(outputs)
+        return self.model.compute_loss([target], self.head_outputs(outputs), [anchors], counts)
 
 
 class SSDHeads(OneStageHeads):
@@ -74,11 +73,10 @@ class SSDHeads(OneStageHeads):
         anchors = [self.anchors(outputs)] * len(sizes)
         return self.model.postprocess_detections(self.head_outputs(outputs), anchors, sizes)
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
         """Cross-entropy of the boxes that match and of the worst others, smooth L1 loss of those that match."""
-        anchors = self.anchors(outputs)
-        matches = [self._match(target["boxes"], anchors) for target in targets]
-        return self.model.compute_loss(targets, self.head_outputs(outputs), [anchors] * len(targets), matches)
+        matches = [self._match(target["boxes"], anchors)]
+        return self.model.compute_loss([target], self.head_outputs(outputs), [anchors], matches)
 
     def _match(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         if not len(boxes):

@@ -1,4 +1,4 @@
-"""A small detector, put together from torchvision's parts, that learns composed digits from scratch in minutes."""
+"""Detectors of one stage that learn from few pictures: FCOS with a narrow pyramid and head."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from torchvision.models.resnet import BasicBlock
 from torchvision.ops.misc import Conv2dNormActivation
 
 from bottlenecks.detectors import Detector, make_detector
+from bottlenecks.timm_features import TimmPyramid
 
 CHANNELS = 64  # of the pyramid and the head
 WIDTHS = (32, 64, 128)  # channels of layer1, layer2 and layer3, at a quarter, an eighth and a sixteenth of the picture
 
 
-def small_detector(num_classes: int = 10) -> Detector:
-    """Build an FCOS with a narrow residual body, for pictures of about 128 pixels.
+def small_fcos(num_classes: int = 10) -> Detector:
+    """Build an FCOS with a narrow residual body, for pictures of about 128 pixels and no pretrained weights.
 
     Args:
         num_classes: number of object classes, without the background.
@@ -33,8 +34,23 @@ def small_detector(num_classes: int = 10) -> Detector:
         )
     )
     backbone = BackboneWithFPN(body, {"layer2": "0", "layer3": "1"}, list(WIDTHS[1:]), CHANNELS)
+    return _fcos(backbone, num_classes, num_convs=1)
+
+
+def timm_fcos(num_classes: int = 90, architecture: str = "tf_efficientnet_lite0") -> Detector:
+    """Build an FCOS over the features of a timm network.
+
+    Args:
+        num_classes: number of object classes, without the background.
+        architecture: timm's name of the network.
+    """
+    return _fcos(TimmPyramid(architecture, CHANNELS), num_classes, num_convs=2)
+
+
+def _fcos(backbone: nn.Module, num_classes: int, num_convs: int) -> Detector:
+    """Put a head on three maps: an eighth, a sixteenth and a thirty-second of the picture."""
     anchors = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
-    head = FCOSHead(CHANNELS, num_anchors=1, num_classes=num_classes + 1, num_convs=1)
+    head = FCOSHead(CHANNELS, num_anchors=1, num_classes=num_classes + 1, num_convs=num_convs)
     return make_detector(FCOS(backbone, num_classes + 1, anchor_generator=anchors, head=head))
 
 

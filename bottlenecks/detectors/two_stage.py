@@ -67,19 +67,19 @@ class FasterRCNNHeads(Heads):
             detections, _ = self.model.roi_heads(_maps(outputs), self._proposals(outputs), self.image_sizes(outputs))
         return detections
 
-    def losses(self, outputs: Mapping[str, Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
         """Losses of both stages, at anchors and proposals drawn at random (torch's global generator)."""
-        rpn, anchors = self.model.rpn, [self.anchors(outputs)] * len(targets)
-        labels, matched = rpn.assign_targets_to_anchors(anchors, targets)
+        rpn = self.model.rpn
+        labels, matched = rpn.assign_targets_to_anchors([anchors], [target])
         objectness, boxes = rpn.compute_loss(
             outputs["objectness"].flatten(0, 1),
             outputs["rpn_regression"].flatten(0, 1),
             labels,
-            rpn.box_coder.encode(matched, anchors),
+            rpn.box_coder.encode(matched, [anchors]),
         )
         with self._stages(training=True):
             sizes = self.image_sizes(outputs)
-            _, losses = self.model.roi_heads(_maps(outputs), self._proposals(outputs), sizes, targets)
+            _, losses = self.model.roi_heads(_maps(outputs), self._proposals(outputs), sizes, [target])
         return {"loss_objectness": objectness, "loss_rpn_box_reg": boxes, **losses}
 
     def _proposals(self, outputs: Mapping[str, Tensor]) -> list[Tensor]:

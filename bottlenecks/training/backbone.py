@@ -21,6 +21,7 @@ from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.seeds import seed_for
+from bottlenecks.weights import fitting
 from datamodules.base import PictureDataModule
 
 TRAINED_ON_THE_SPOT = ("digits", "digit_masks", "digit_boxes")  # small enough to train a network for it in minutes
@@ -198,15 +199,10 @@ def _start(network: nn.Module, spec: BackboneSpec, datamodule: PictureDataModule
             raise
         say(f"No pretrained weights for {spec.name}, beginning from random ones ({error})")
         return None
-    expected = network.state_dict()
-    fitting = {name: value for name, value in pretrained.state.items() if _fits(value, expected.get(name))}
-    if not fitting:
+    state = fitting(network, pretrained.state)
+    if not state:
         raise UsageError(f"model.weights={pretrained.source}: none of its tensors fits {spec.name}")
-    new = [name for name in expected if name not in fitting]
-    network.load_state_dict(fitting, strict=False)
+    new = [name for name in network.state_dict() if name not in state]
+    network.load_state_dict(state, strict=False)
     say(f"Fine-tuning from {pretrained.source}; new: {', '.join(new[:6]) or 'nothing'}{' …' if len(new) > 6 else ''}")
     return pretrained.preprocessing
-
-
-def _fits(value: Tensor, expected: Tensor | None) -> bool:
-    return expected is not None and value.shape == expected.shape
