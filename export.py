@@ -28,7 +28,7 @@ def export(cfg: DictConfig) -> Path:
     experiment = prepare(cfg, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
-    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment), experiment.backbone.spec.task)
+    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment), experiment.task)
     say(f"Wrote {folder}: {len(ladder)} rates")
     return folder
 

@@ -307,9 +307,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
 
 def _table_names(unit: Bottleneck) -> list[str]:
     """Say under which names a unit's tables lie: of several tensors each has its number."""
-    if isinstance(unit.feature_shape[0], int):
-        return ["tables."]
-    return [f"tables.{index}." for index in range(len(unit.feature_shape))]
+    return ["tables."] if len(unit.parts) == 1 else [f"tables.{index}." for index in range(len(unit.parts))]
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@
     lambda=0.01/tables.json      integer probability tables, see docs/bitstream.md
     lambda=0.01/decoder.onnx     symbols -> features
     lambda=0.01/unit.safetensors the rate checkpoint
-    tail.onnx                    features -> the network's output
+    tail.onnx                    features -> what `bottlenecks.deploy.answers` makes an answer of
 
+Where several tensors cross the cut, graphs take and give one array for each, and tables are a list.
 A device needs head, encoders and tables; a server decoders, tables and tail. The head is nearly all of what a device
 holds and is the same for every rate, so it is there once: another rate costs a device its encoder alone.
 """
@@ -16,20 +17,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 from bottlenecks.coder import Coder, SymbolTables
-from bottlenecks.deploy.manifest import BundledRate, Manifest
+from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.framing import Framing, Size
+from bottlenecks.framing import Framing, FramingBase, JointFraming, Size
 from bottlenecks.preprocessing import Preprocessing
 
 MAX_THREADS = 1024
-Graph = Callable[[np.ndarray], np.ndarray]
+Arrays = Any  # one array, or a tuple of several
+Graph = Callable[[Arrays], Arrays]
 MANIFEST, HEAD, TAIL = "manifest.json", "head.onnx", "tail.onnx"
 ENCODER, DECODER, TABLES, UNIT = "encoder.onnx", "decoder.onnx", "tables.json", "unit.safetensors"
 
@@ -77,15 +80,15 @@ class Bundle:
         return content
 
     def graph(
-        self, name: str, takes: Sequence[int], threads: int | None = None, gives: Sequence[int] | None = None
+        self, name: str, takes: Sequence[Any], threads: int | None = None, gives: Sequence[Any] | None = None
     ) -> Graph:
-        """Load a graph of one input and one output; threads may share it.
+        """Load a graph; threads may share it. It takes and gives an array, or a tuple where there are several.
 
         Args:
             name: of the file.
-            takes: shape of one picture's input.
+            takes: shape of one picture's input, or the shapes of several.
             threads: that ONNX Runtime uses; None for one a core.
-            gives: shape of one picture's output, where it matters.
+            gives: the same of one picture's output, where it matters.
 
         Raises:
             BundleError: it is missing, changed, no graph, or one of other shapes.
@@ -99,13 +102,19 @@ class Bundle:
             raise
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise BundleError(f"{self.folder / name}: ONNX Runtime cannot load it ({reason(error)})") from None
-        shapes = [tuple(node.shape[1:]) for node in (*session.get_inputs(), *session.get_outputs())]
-        if len(shapes) != 2 or shapes[0] != tuple(takes) or (gives is not None and shapes[1] != tuple(gives)):
-            raise BundleError(f"{self.folder / name}: is for {shapes}, not for {tuple(takes)}; export anew")
-        argument = session.get_inputs()[0].name
-        return lambda values: session.run(None, {argument: values})[0]
+        inputs, outputs = ([tuple(node.shape[1:]) for node in nodes] for nodes in _ends(session))
+        if inputs != shapes_of(takes) or (gives is not None and outputs != shapes_of(gives)):
+            raise BundleError(f"{self.folder / name}: is for {inputs}, not for {shapes_of(takes)}; export anew")
+        names = [node.name for node in session.get_inputs()]
 
-    def framing(self, rate: BundledRate) -> Framing:
+        def graph(values: Arrays) -> Arrays:
+            arrays = values if isinstance(values, tuple) else (values,)
+            results = session.run(None, dict(zip(names, arrays, strict=True)))
+            return tuple(results) if len(results) > 1 else results[0]
+
+        return graph
+
+    def framing(self, rate: BundledRate) -> FramingBase[Any]:
         """Load what turns a rate's symbols into bytes and back.
 
         Raises:
@@ -113,35 +122,50 @@ class Bundle:
         """
         name = f"{rate.folder}/{TABLES}"
         try:
-            tables = tables_from_json(self.read(name).decode())
+            content = json.loads(self.read(name).decode())
+            tables = [tables_of(one) for one in (content if isinstance(content, list) else [content])]
         except BundleError:
             raise
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{self.folder / name}: no readable tables ({reason(error)}); export anew") from None
-        if tables.fingerprint.hex() != rate.fingerprint or tables.num_channels != rate.latent_shape[0]:
-            raise BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
-        height, width = self.manifest.feature_shape[1:]
-
-        def latent_size(size: Size) -> Size:
-            return rate.latent_shape[1], rate.latent_shape[2]
-
-        return Framing(Coder(tables), (height, width), latent_size)
-
-
-def tables_to_json(tables: SymbolTables) -> str:
-    """Write tables as JSON: `offsets`, and `counts` of each channel without padding."""
-    rows = zip(tables.frequencies, tables.lengths, strict=True)
-    counts = [row[:length].tolist() for row, length in rows]
-    return json.dumps({"offsets": tables.offsets.tolist(), "counts": counts}) + "\n"
+        latents, features = shapes_of(rate.latent_shape), shapes_of(self.manifest.feature_shape)
+        wrong = BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
+        if [own.num_channels for own in tables] != [shape[0] for shape in latents] or len(latents) != len(features):
+            raise wrong
+        framings = [_framing(own, *shapes) for own, *shapes in zip(tables, features, latents, strict=True)]
+        framing: FramingBase[Any] = framings[0] if len(framings) == 1 else JointFraming(framings)
+        if framing.fingerprint.hex() != rate.fingerprint:
+            raise wrong
+        return framing
 
 
-def tables_from_json(text: str) -> SymbolTables:
-    """Read what `tables_to_json` wrote.
+def _ends(session: ort.InferenceSession) -> tuple[Any, Any]:
+    return session.get_inputs(), session.get_outputs()
+
+
+def _framing(tables: SymbolTables, feature_shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> Framing:
+    def latent_size(size: Size) -> Size:
+        return latent_shape[1], latent_shape[2]
+
+    return Framing(Coder(tables), (feature_shape[1], feature_shape[2]), latent_size)
+
+
+def tables_to_json(tables: Sequence[SymbolTables]) -> str:
+    """Write tables as JSON: `offsets`, and `counts` of each channel without padding; of several, a list."""
+    contents = []
+    for own in tables:
+        rows = zip(own.frequencies, own.lengths, strict=True)
+        counts = [row[:length].tolist() for row, length in rows]
+        contents.append({"offsets": own.offsets.tolist(), "counts": counts})
+    return json.dumps(contents[0] if len(contents) == 1 else contents) + "\n"
+
+
+def tables_of(content: Mapping[str, Any]) -> SymbolTables:
+    """Read the tables of one tensor as `tables_to_json` wrote them.
 
     Raises:
         ValueError, TypeError, KeyError: it is something else.
     """
-    content = json.loads(text)
     counts, offsets = content["counts"], np.array(content["offsets"])
     lengths = np.array([len(row) for row in counts])
     frequencies = np.zeros((len(counts), max(lengths, default=0)), dtype=np.int64)

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ from bottlenecks.errors import UsageError, check_number, reason, run
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 2**20
+MOST_NAMED = 5  # classes or objects in a line
 PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
 TIMEOUT_SECONDS = 30.0
 
@@ -29,28 +30,65 @@ class Answer(NamedTuple):
     """What a server makes of a frame.
 
     Attributes:
-        number: of the most probable class.
-        label: its name.
-        probability: its share.
+        text: for people.
+        fields: for programs.
     """
 
-    number: int
-    label: str
-    probability: float
+    text: str
+    fields: dict[str, Any]
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Answer:
-        """Read a server's answer.
+        """Read a server's answer: classes, a mask or objects.
 
         Raises:
             ValueError: it is not what servers answer.
         """
         try:
-            best = content["classes"][0]
-            answer = cls(int(best["class"]), str(best["label"]), float(best["probability"]))
+            (read,) = [read for name, read in READERS.items() if name in content]
+            answer = read(content)
         except Exception:  # whatever a foreign answer leads to
             raise ValueError(f"answered {str(content)[:80]!r}") from None
-        return answer._replace(label=answer.label if answer.label.isprintable() else repr(answer.label))
+        return answer
+
+
+def _read_classes(content: dict[str, Any]) -> Answer:
+    best = content["classes"][0]
+    label, probability = _printable(best["label"]), float(best["probability"])
+    fields = {"class": int(best["class"]), "label": label, "probability": probability}
+    return Answer(f"{label} ({probability:.1%})", fields)
+
+
+def _read_mask(content: dict[str, Any]) -> Answer:
+    shares = [{**one, "label": _printable(one["label"]), "share": float(one["share"])} for one in content["shares"]]
+    text = ", ".join(f"{one['label']} {one['share']:.0%}" for one in shares[:MOST_NAMED])
+    return Answer(text, {"shares": shares, "mask": str(content["mask"])})
+
+
+def _read_objects(content: dict[str, Any]) -> Answer:
+    found = [
+        {
+            "class": int(one["class"]),
+            "label": _printable(one["label"]),
+            "score": float(one["score"]),
+            "box": [float(corner) for corner in one["box"]],
+        }
+        for one in content["objects"]
+    ]
+    text = ", ".join(f"{one['label']} ({one['score']:.0%})" for one in found[:MOST_NAMED])
+    return Answer(text or "nothing found", {"objects": found})
+
+
+READERS: Mapping[str, Callable[[dict[str, Any]], Answer]] = {
+    "classes": _read_classes,
+    "mask": _read_mask,
+    "objects": _read_objects,
+}
+
+
+def _printable(label: Any) -> str:
+    text = str(label)
+    return text if text.isprintable() else repr(text)
 
 
 class Server:
@@ -213,9 +251,8 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
         sender.deadline.observe(len(coded.stream), 1e3 * (end - sent))
     return {
         "picture": str(path),
-        "class": answer.number,
-        "label": answer.label,
-        "probability": answer.probability,
+        "answer": answer.text,
+        **answer.fields,
         "lambda": coded.lmbda,
         "bytes": len(coded.stream),
         "device_ms": round(1e3 * (sent - start), 2),
@@ -227,7 +264,7 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
 def line(result: dict[str, Any]) -> str:
     """Write a result for people."""
     return (
-        f"{result['picture']}  {result['label']} ({result['probability']:.1%})  lambda={result['lambda']!r}  "
+        f"{result['picture']}  {result['answer']}  lambda={result['lambda']!r}  "
         f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms + answer {result['answer_ms']:.1f} ms"
         f"{'' if result['in_time'] else ', too late'}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -9,7 +11,8 @@ from PIL import Image
 from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle, BundleError
 from bottlenecks.errors import UsageError
 
-Features = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...]
+Symbols = Any  # (N, K, h, w) int32, or a tuple of such
 
 
 class Device:
@@ -35,31 +38,32 @@ class Device:
         self._framings = {lmbda: bundle.framing(rate) for lmbda, rate in self.rates.items()}
 
     def features(self, picture: Image.Image) -> Features:
-        """Prepare a picture and run the head: features (1, C, H, W).
+        """Prepare a picture and run the head: features (1, C, H, W), or a tuple of such.
 
         Raises:
             UsageError: the picture is of a kind that cannot be prepared, or the head's output is not finite.
         """
-        features = self._head(self.bundle.preprocessing.to_array(picture)[None])
-        if not np.isfinite(features).all():
+        features: Features = self._head(self.bundle.preprocessing.to_array(picture)[None])
+        if not all(np.isfinite(one).all() for one in (features if isinstance(features, tuple) else (features,))):
             raise UsageError("the features are not finite; is this the bundle's own preprocessing?")
         return features
 
-    def symbols(self, features: Features, lmbda: float) -> npt.NDArray[np.int32]:
+    def symbols(self, features: Features, lmbda: float) -> Symbols:
         """Run a rate's encoder on features (N, C, H, W): symbols (N, K, h, w)."""
         self.check(lmbda)
         return self._encoders[lmbda](features)
 
     def encode(self, features: Features, lmbda: float) -> bytes:
-        """Code the features (1, C, H, W) of one picture at a rate, header included.
+        """Code the features of one picture at a rate, header included.
 
         Raises:
             BundleError: there is no such rate.
         """
-        (latent,) = self.symbols(features, lmbda)
+        symbols = self.symbols(features, lmbda)
+        latent = tuple(one[0] for one in symbols) if isinstance(symbols, tuple) else symbols[0]
         return self.write(latent, lmbda)
 
-    def write(self, latent: npt.NDArray[np.int32], lmbda: float) -> bytes:
+    def write(self, latent: Symbols, lmbda: float) -> bytes:
         """Code the symbols (K, h, w) of one picture, header included."""
         framing = self._framings[lmbda]
         return framing.write(latent, framing.size)

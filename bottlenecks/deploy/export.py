@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from bottlenecks.checkpoint import Ladder, Rate, save_rate
 from bottlenecks.deploy.bundle import (
@@ -26,14 +29,15 @@ from bottlenecks.deploy.bundle import (
     BundleError,
     tables_to_json,
 )
-from bottlenecks.deploy.manifest import BundledRate, Manifest
+from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
 from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.split import SplitNetwork
+from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
-from bottlenecks.units import BottleneckUnit
+from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
 
 OPSET = 18
@@ -42,30 +46,51 @@ BATCH = 2  # of the examples that graphs are traced with; any other number works
 
 
 class Encoder(nn.Module):
-    """Features (N, C, H, W) to symbols (N, K, h, w) int32."""
+    """Features (N, C, H, W) to symbols (N, K, h, w) int32, of each tensor that crosses."""
 
-    def __init__(self, unit: BottleneckUnit) -> None:
+    def __init__(self, unit: Bottleneck) -> None:
         super().__init__()
-        self.unit = unit
+        self.units = nn.ModuleList(unit.parts)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
         """Encode and round."""
-        return self.unit.steps(features).to(torch.int32)
+        pairs = zip(self.units, features, strict=True)
+        return tuple(unit.steps(one).to(torch.int32) for unit, one in pairs)  # type: ignore[operator]
 
 
 class Decoder(nn.Module):
-    """Symbols (N, K, h, w) int32 to features (N, C, H, W) of the unit's own size."""
+    """Symbols (N, K, h, w) int32 to features (N, C, H, W) of the unit's own size, of each tensor that crosses."""
 
-    def __init__(self, unit: BottleneckUnit) -> None:
+    def __init__(self, unit: Bottleneck) -> None:
         super().__init__()
-        self.unit = unit
+        self.units = nn.ModuleList(unit.parts)
 
-    def forward(self, symbols: Tensor) -> Tensor:
+    def forward(self, *symbols: Tensor) -> tuple[Tensor, ...]:
         """Decode."""
-        return self.unit.reconstruct(symbols, self.unit.feature_shape[1:])
+        pairs = zip(self.units, symbols, strict=True)
+        return tuple(unit.reconstruct(one, unit.feature_shape[1:]) for unit, one in pairs)  # type: ignore[operator,index]
 
 
-def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Curve, task: str) -> Manifest:
+class Tail(nn.Module):
+    """Features (N, C, H, W), of each tensor that crosses, to what answers are made of.
+
+    Args:
+        network: cut.
+        task: does its last steps.
+        example: features of one picture.
+    """
+
+    def __init__(self, network: SplitNetwork, task: Task, example: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.tail = network.tail
+        self.last_steps = task.last_steps(network.tail(*example))
+
+    def forward(self, *features: Tensor) -> Any:
+        """Run the tail and the task's last steps."""
+        return self.last_steps(self.tail(*features))
+
+
+def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Curve, task: Task) -> Manifest:
     """Write a bundle; `folder` is at any moment absent, the old bundle or the new one.
 
     The same inputs give the same bytes.
@@ -84,20 +109,21 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
     info, folder = ladder.info, folder.resolve()
     if not Preprocessing.from_dict(info.preprocessing).antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")
-    images, features = torch.zeros(BATCH, *info.image_shape), torch.zeros(BATCH, *info.feature_shape)
+    features = [torch.zeros(BATCH, *tensor.shape) for tensor in network.crossing]
+    tail = Tail(network, task, [one[:1] for one in features])
     with all_or_nothing(folder) as temporary:
-        graphs: list[tuple[str, nn.Module, Tensor]] = [(HEAD, network.head, images), (TAIL, network.tail, features)]
+        graphs: list[tuple[str, nn.Module, list[Tensor]]] = [
+            (HEAD, network.head, [torch.zeros(BATCH, *info.image_shape)]),
+            (TAIL, tail, features),
+        ]
         rates = []
         for rate in ladder.values():
-            unit = rate.unit
-            if not isinstance(unit, BottleneckUnit):
-                raise UsageError(f"split={info.split}: several tensors cross there; bundles hold cuts of one so far")
-            bundled = describe(rate, unit, curve)
+            unit, bundled = rate.unit, describe(rate, curve)
             (temporary / bundled.folder).mkdir()
-            symbols = torch.zeros(BATCH, *bundled.latent_shape, dtype=torch.int32)
+            symbols = [torch.zeros(BATCH, *shape, dtype=torch.int32) for shape in shapes_of(bundled.latent_shape)]
             graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), features))
             graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), symbols))
-            (temporary / bundled.folder / TABLES).write_text(tables_to_json(unit.coder.tables))
+            (temporary / bundled.folder / TABLES).write_text(tables_to_json(unit.tables))
             save_rate(temporary / bundled.folder / UNIT, rate)
             rates.append(bundled)
         for name, module, example in progress(graphs, "Exporting"):
@@ -108,11 +134,11 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             model=info.model,
             split=info.split,
             data=info.data,
-            task=task,
+            task=task.name,
             backbone_fingerprint=info.backbone_fingerprint,
             preprocessing=info.preprocessing,
             image_shape=tuple(info.image_shape),
-            feature_shape=tuple(info.feature_shape),
+            feature_shape=network.feature_shape,
             class_names=tuple(info.class_names),
             metric=curve.metric,
             unsplit=curve.unsplit,
@@ -124,20 +150,24 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
     return manifest
 
 
-def describe(rate: Rate, unit: BottleneckUnit, curve: Curve) -> BundledRate:
+def describe(rate: Rate, curve: Curve) -> BundledRate:
     """Gather what a manifest says of a rate.
 
     Raises:
         UsageError: the curve has no point for it.
     """
-    lmbda = rate.info.lmbda
+    lmbda, unit = rate.info.lmbda, rate.unit
+    latents = tuple(
+        (tables.num_channels, *part.latent_size(part.feature_shape[1:]))
+        for tables, part in zip(unit.tables, unit.parts, strict=True)
+    )
     point = next((p for p in curve.points if p["codec"] == "unit" and p["lambda"] == lmbda), None)
     if point is None:
         raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")
     return BundledRate(
         lmbda=lmbda,
-        fingerprint=unit.coder.tables.fingerprint.hex(),
-        latent_shape=(unit.coder.tables.num_channels, *unit.latent_size(unit.feature_shape[1:])),
+        fingerprint=unit.framing.fingerprint.hex(),
+        latent_shape=latents if len(latents) > 1 else latents[0],
         payload_bytes=point["payload_bytes"],
         score=point[curve.metric],
         agreement=point["agreement"],
@@ -145,23 +175,26 @@ def describe(rate: Rate, unit: BottleneckUnit, curve: Curve) -> BundledRate:
 
 
 @torch.no_grad()
-def to_onnx(module: nn.Module, example: Tensor, name: str) -> bytes:
-    """Write a module of one tensor as ONNX, any number of rows at once; the same module gives the same bytes.
+def to_onnx(module: nn.Module, example: Sequence[Tensor], name: str) -> bytes:
+    """Write a module of tensors as ONNX, any number of rows at once; the same module gives the same bytes.
 
     Raises:
         UsageError: the exporter cannot.
     """
     for talkative in ("onnxscript", "onnx_ir"):  # each pass of theirs is a line
         logging.getLogger(talkative).setLevel(logging.WARNING)
+    rows = tuple({0: torch.export.Dim("N")} for _ in example)  # a module of *tensors has one argument for all
     try:
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            opset_version=OPSET,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*shares the same shape constraints", UserWarning)  # N is N for all
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(example),
+                dynamo=True,
+                dynamic_shapes=(rows if isinstance(module, GraphModule) else (rows,)),
+                opset_version=OPSET,
+                verbose=False,
+            )
     except torch.onnx.errors.OnnxExporterError as error:
         raise UsageError(f"{name}: torch cannot write this part of the network as ONNX ({error})") from None
     assert program is not None

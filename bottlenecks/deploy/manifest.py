@@ -32,9 +32,20 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 
+def _are_shapes(value: Any) -> bool:
+    """Tell a shape, or several."""
+    return _is_shape(value) or (isinstance(value, list) and len(value) > 1 and all(map(_is_shape, value)))
+
+
+def shapes_of(shape: Sequence[Any]) -> list[tuple[int, ...]]:
+    """List the shapes of the tensors, of which there may be one or several."""
+    return [tuple(shape)] if isinstance(shape[0], int) else [tuple(one) for one in shape]
+
+
 EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("model", "split", "data", "task", "backbone_fingerprint", "metric"), _is_text),
-    **dict.fromkeys(("image_shape", "feature_shape"), _is_shape),
+    "image_shape": _is_shape,
+    "feature_shape": _are_shapes,
     **dict.fromkeys(("made_with", "files"), _are_texts),
     **dict.fromkeys(("format_version", "bitstream_version"), lambda value: type(value) is int),
     "preprocessing": lambda value: isinstance(value, dict),
@@ -45,7 +56,7 @@ EXPECTED: Mapping[str, Callable[[Any], bool]] = {
 EXPECTED_OF_RATE: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("lambda", "payload_bytes"), lambda value: _is_number(value) and value > 0),
     "fingerprint": lambda value: _is_text(value) and re.fullmatch("[0-9a-f]{4}", value) is not None,
-    "latent_shape": _is_shape,
+    "latent_shape": _are_shapes,
     "score": lambda value: value is None or _is_number(value),
     "agreement": _is_number,
 }
@@ -70,7 +81,7 @@ class BundledRate:
     Attributes:
         lmbda: the `lambda` of the loss; a larger one is finer.
         fingerprint: of its tables, hexadecimal, as frames carry it.
-        latent_shape: (K, h, w).
+        latent_shape: (K, h, w), or one such for each tensor that crosses.
         payload_bytes: mean on the wire per picture, header included, as `evaluate.py` measured it.
         score: the metric, 0..1, measured with it; None where nothing was labelled.
         agreement: share of pictures on which the split network decides as the unsplit one.
@@ -78,7 +89,7 @@ class BundledRate:
 
     lmbda: float
     fingerprint: str
-    latent_shape: Sequence[int]
+    latent_shape: Sequence[Any]
     payload_bytes: float
     score: float | None
     agreement: float
@@ -101,7 +112,7 @@ class Manifest:
         backbone_fingerprint: of the network's tensors.
         preprocessing: picture to input, as `Preprocessing.to_dict`.
         image_shape: (3, H, W) of the network's input.
-        feature_shape: (C, H, W) at the cut.
+        feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
         class_names: of the network's outputs, [] where unknown.
         metric: what `score` and `unsplit` are.
         unsplit: the unsplit network's.
@@ -119,7 +130,7 @@ class Manifest:
     backbone_fingerprint: str
     preprocessing: Mapping[str, Any]
     image_shape: Sequence[int]
-    feature_shape: Sequence[int]
+    feature_shape: Sequence[Any]
     class_names: Sequence[str]
     metric: str
     unsplit: float | None

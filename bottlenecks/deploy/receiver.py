@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bottlenecks.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
-from bottlenecks.deploy.manifest import BundledRate
+from bottlenecks.deploy.manifest import BundledRate, shapes_of
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Received:
 
     Attributes:
         rate: that coded it.
-        symbols: (K, h, w).
+        symbols: (K, h, w), or a tuple of such.
         num_bytes: of the frame.
     """
 
     rate: BundledRate
-    symbols: npt.NDArray[np.int32]
+    symbols: Any
     num_bytes: int
 
 
@@ -65,29 +65,33 @@ class Receiver:
 
     def warm_up(self) -> None:
         """Run every graph once: the first time takes longer."""
-        self.infer([Received(rate, np.zeros(rate.latent_shape, np.int32), 0) for rate in self.bundle.rates.values()])
+        zeros = {
+            lmbda: [np.zeros(shape, np.int32) for shape in shapes_of(rate.latent_shape)]
+            for lmbda, rate in self.bundle.rates.items()
+        }
+        self.infer([Received(rate, _together(zeros[lmbda]), 0) for lmbda, rate in self.bundle.rates.items()])
 
-    def infer(self, received: Sequence[Received]) -> npt.NDArray[np.float32]:
-        """Decode what was received at any mix of rates, and run the tail once: output, a row each."""
-        features: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(received)
+    def infer(self, received: Sequence[Received]) -> Any:
+        """Decode what was received at any mix of rates, and run the tail once: its arrays, a row each."""
+        features: list[Any] = [None] * len(received)
         for lmbda in {one.rate.lmbda for one in received}:
             places = [place for place, one in enumerate(received) if one.rate.lmbda == lmbda]
-            decoded = self._decoders[lmbda](np.stack([received[place].symbols for place in places]))
+            decoded = rows(self._decoders[lmbda](_stack([received[place].symbols for place in places])))
             for place, one in zip(places, decoded, strict=True):
                 features[place] = one
-        return self._tail(np.stack(features))
+        return self._tail(_stack(features))
 
 
-def rank(logits: npt.NDArray[np.float32], class_names: Sequence[str], most: int = 5) -> list[dict[str, object]]:
-    """Give the most probable classes of one picture's logits: number, label and probability."""
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
-    order = np.argsort(-shares, kind="stable")[:most]
-    return [
-        {
-            "class": int(index),
-            "label": class_names[index] if index < len(class_names) else str(index),
-            "probability": float(shares[index]),
-        }
-        for index in order
-    ]
+def rows(batch: Any) -> list[Any]:
+    """Take a batch, one array or a tuple of several, apart into its pictures."""
+    return list(zip(*batch, strict=True)) if isinstance(batch, tuple) else list(batch)
+
+
+def _stack(pictures: Sequence[Any]) -> Any:
+    if isinstance(pictures[0], tuple):
+        return tuple(np.stack(arrays) for arrays in zip(*pictures, strict=True))
+    return np.stack(pictures)
+
+
+def _together(arrays: Sequence[Any]) -> Any:
+    return tuple(arrays) if len(arrays) > 1 else arrays[0]

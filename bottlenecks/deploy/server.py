@@ -1,6 +1,6 @@
 """A small reference server: python -m bottlenecks.deploy.server dist/resnet50-layer3-digits --port 8080.
 
-    POST /predict   one frame of any rate -> the most probable classes, as JSON
+    POST /predict   one frame of any rate -> the most probable classes, a mask or boxes, as JSON
     POST /probe     bytes that are counted and thrown away: how fast is the uplink?
     GET  /health    what is served
 
@@ -27,8 +27,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bottlenecks.bitstream import BitstreamError
+from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
-from bottlenecks.deploy.receiver import Received, Receiver, rank
+from bottlenecks.deploy.receiver import Received, Receiver, rows
 from bottlenecks.errors import check_number, run
 
 PROBE_BYTES = 2**18
@@ -84,7 +85,7 @@ class Batcher:
                     if not done.done():
                         done.set_exception(error)
             else:
-                for (_, done), output in zip(waiting, outputs, strict=True):
+                for (_, done), output in zip(waiting, rows(outputs), strict=True):
                     if not done.done():
                         done.set_result(output)
 
@@ -113,7 +114,7 @@ class Service:
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
 
     async def predict(self, request: Request) -> JSONResponse:
-        """Decode one frame and classify it."""
+        """Decode one frame and answer with what the network makes of it."""
         with self._admitted():
             stream = await self._body(request, self.receiver.max_bytes)
             start = time.perf_counter()
@@ -122,11 +123,12 @@ class Service:
             except BitstreamError as error:
                 raise HTTPException(400, str(error)) from None
             output = await self.batcher.infer(received)
+        manifest = self.receiver.bundle.manifest
         return JSONResponse(
             {
                 "lambda": received.rate.lmbda,
                 "bytes": received.num_bytes,
-                "classes": rank(output, self.receiver.bundle.manifest.class_names),
+                **ANSWERS[manifest.task](output, manifest.class_names),
                 "server_ms": 1e3 * (time.perf_counter() - start),
             }
         )

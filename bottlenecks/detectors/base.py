@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,6 +15,7 @@ from bottlenecks.detectors.foreign import own_name
 from bottlenecks.errors import UsageError
 
 Reading = Literal["sigmoid", "softmax"]
+CANDIDATES = 1000  # boxes of a picture that are left for a bundle's suppression
 
 
 class Heads(nn.Module, ABC):
@@ -71,6 +72,26 @@ class Heads(nn.Module, ABC):
             target: its `boxes` (M, 4) in pixels and `labels` (M,), counted from 1.
             anchors: what `anchors` gives, (A, 4).
         """
+
+    def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode every place's box (N, A, 4) and its scores (N, A, object classes), 0..1, nothing suppressed.
+
+        Raises:
+            UsageError: what the detector finds depends on what it proposes.
+        """
+        raise UsageError(
+            f"model={type(self.model).__name__}: two stages have no ONNX form here; take a one-stage model"
+        )
+
+    @property
+    def threshold(self) -> float:
+        """Score above which a box is given."""
+        return float(self.model.score_thresh)
+
+    @property
+    def overlap(self) -> float:
+        """Intersection over union above which the less sure of two boxes is suppressed."""
+        return float(self.model.nms_thresh)
 
     @property
     @abstractmethod
@@ -160,6 +181,37 @@ class Detector(nn.Module):
         most = self.heads.detections_per_image
         pictures = [_pad(_objects(one), most) for one in self.heads.detections(_precise(outputs))]
         return {name: torch.stack([one[name] for one in pictures]) for name in ("boxes", "scores", "labels")}
+
+    def last_steps(self, example: Mapping[str, Tensor]) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
+        """Give `predict` up to the suppression of doubles, for pictures of one size, as `torch.export` takes it.
+
+        Args:
+            example: raw outputs for such a picture.
+
+        Returns:
+            From raw outputs to boxes (N, K, 4), scores (N, K), falling and 0 where below the detector's threshold,
+            labels (N, K) int64, counted from 0, and (N, 2): the overlap above which a box is suppressed, and the
+            most boxes that are given.
+
+        Raises:
+            UsageError: the detector has two stages.
+        """
+        anchors, heads = self.heads.anchors(example), self.heads
+        height, width = _picture_size(example)
+        num_objects = heads.candidates(example, anchors)[1][0].numel()
+        most = min(CANDIDATES, num_objects)
+        limits = torch.tensor([width, height, width, height], dtype=torch.float32)
+        rules = torch.tensor([heads.overlap, float(heads.detections_per_image)])
+
+        def steps(outputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+            boxes, scores = heads.candidates(outputs, anchors)
+            num_classes = scores.shape[2]
+            sure = torch.where(scores > heads.threshold, scores, 0.0).flatten(1)
+            top, places = sure.topk(most, 1)
+            chosen = boxes.clamp_min(0).minimum(limits).gather(1, (places // num_classes)[..., None].expand(-1, -1, 4))
+            return chosen, top, places % num_classes, rules.expand(len(top), 2)
+
+        return steps
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
         """Compute the loss that torchvision trains its detector with, of each picture alone.

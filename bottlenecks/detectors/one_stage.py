@@ -50,6 +50,13 @@ class RetinaNetHeads(OneStageHeads):
         """Focal loss of the scores and L1 loss of the boxes."""
         return self.model.compute_loss([target], self.head_outputs(outputs), [anchors])
 
+    def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode boxes, and take the scores of the classes."""
+        regression, scores = outputs["bbox_regression"], outputs["cls_logits"].sigmoid()
+        repeated = anchors.repeat(len(regression), 1)
+        boxes = self.model.box_coder.decode_single(regression.flatten(0, 1), repeated)
+        return boxes.view(len(regression), -1, 4), scores[..., 1:]
+
 
 class FCOSHeads(RetinaNetHeads):
     """FCOS: scores, the distances to a box's four sides, and how central a place is in it."""
@@ -60,6 +67,11 @@ class FCOSHeads(RetinaNetHeads):
         """Focal loss of the scores, GIoU loss of the boxes, cross-entropy of the centre-ness."""
         counts = self.anchors_per_level(outputs)
         return self.model.compute_loss([target], self.head_outputs(outputs), [anchors], counts)
+
+    def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode boxes, and take the geometric mean of class score and centre-ness."""
+        scores = (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
+        return self.model.box_coder.decode(outputs["bbox_regression"], anchors), scores[..., 1:]
 
 
 class SSDHeads(OneStageHeads):
@@ -82,3 +94,9 @@ class SSDHeads(OneStageHeads):
         if not len(boxes):
             return boxes.new_full((len(anchors),), -1).long()
         return self.model.proposal_matcher(box_iou(boxes, anchors))
+
+    def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode boxes, and take the probabilities of the classes."""
+        regression = outputs["bbox_regression"]
+        boxes = self.model.box_coder.decode_single(regression.flatten(0, 1), anchors.repeat(len(regression), 1))
+        return boxes.view(len(regression), -1, 4), outputs["cls_logits"].softmax(2)[..., 1:]

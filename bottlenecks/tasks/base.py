@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,18 @@ class Task(ABC):
     def predict(self, output: Any) -> Any:
         """Turn the network's output into a prediction; without further ado they are the same."""
         return output
+
+    def last_steps(self, example: Any) -> Callable[[Any], Any]:
+        """Give what a bundle's tail does with the network's output, so that no torch is needed after it.
+
+        Args:
+            example: output for one picture of the size that the bundle is for.
+
+        Returns:
+            A function that `torch.export` takes, from an output to a tensor or a tuple of tensors, each (N, …), as
+            `bottlenecks.deploy.answers` wants them.
+        """
+        return lambda output: output
 
     @abstractmethod
     def is_labelled(self, targets: Tensor) -> bool:

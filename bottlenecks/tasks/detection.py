@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
@@ -114,6 +114,11 @@ class Detection(Task):
         """Do the detector's own last steps: decode boxes, suppress doubles."""
         prediction: Tensors = self.network.predict(output)
         return prediction
+
+    def last_steps(self, example: Tensors) -> Callable[[Tensors], tuple[Tensor, ...]]:
+        """Give boxes (N, K, 4), scores (N, K), labels (N, K), and how doubles are suppressed, (N, 2)."""
+        steps: Callable[[Tensors], tuple[Tensor, ...]] = self.network.last_steps(example)
+        return steps
 
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether there are boxes; pictures without objects are labelled, too."""

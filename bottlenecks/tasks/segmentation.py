@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,10 @@ class Segmentation(Task):
         logits = logits_of(output)
         errors = F.cross_entropy(logits, targets, reduction="none", ignore_index=VOID, label_smoothing=smoothing)
         return errors.sum((1, 2)) / (targets != VOID).sum((1, 2)).clamp_min(1)
+
+    def last_steps(self, example: Any) -> Callable[[Any], Tensor]:
+        """Give the class of each pixel, (N, H, W) int32."""
+        return lambda output: logits_of(output).argmax(1).to(torch.int32)
 
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether there are masks, and a pixel with a label."""

@@ -42,6 +42,11 @@ class Bottleneck(nn.Module, ABC):
 
     feature_shape: tuple[Any, ...]
 
+    @property
+    @abstractmethod
+    def parts(self) -> Sequence[BottleneckUnit]:
+        """The units, one for each tensor that crosses."""
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Give what builds it again, JSON-able."""
@@ -190,6 +195,11 @@ class BottleneckUnit(Bottleneck):
 
     def start_from(self, features: Tensor) -> None:
         """Begin from a sample of the features (N, C, H, W) instead of from noise, where the unit knows how."""
+
+    @property
+    def parts(self) -> tuple[BottleneckUnit]:
+        """This unit alone."""
+        return (self,)
 
     @property
     @abstractmethod

@@ -32,7 +32,7 @@ class JointUnit(Bottleneck):
 
     @property
     def parts(self) -> list[BottleneckUnit]:
-        """The units."""
+        """The units, one for each tensor that crosses."""
         return [*self.units]
 
     def config(self) -> dict[str, Any]:

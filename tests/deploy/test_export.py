@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 from bottlenecks.checkpoint import load_rate
-from bottlenecks.deploy.bundle import Bundle, BundleError, tables_from_json, tables_to_json
+from bottlenecks.deploy.bundle import Bundle, BundleError, tables_of, tables_to_json
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import all_or_nothing, export_bundle
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.tasks import Classification
 from export import export, main
 from tests.conftest import TINY, configure
 
@@ -91,7 +92,7 @@ def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetw
 def test_tables_survive_json(network: BottleneckNetwork) -> None:
     for rate in network.ladder.values():
         tables = rate.unit.coder.tables
-        assert tables_from_json(tables_to_json(tables)).digest == tables.digest
+        assert tables_of(json.loads(tables_to_json([tables]))).digest == tables.digest
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_failed_export_leaves_the_old_bundle(
     monkeypatch.setattr("bottlenecks.deploy.export.to_onnx", lambda *_: 1 / 0)
     curve = Curve.read(trained / "results/tiny/body/digits/curve.json")
     with pytest.raises(ZeroDivisionError):
-        export_bundle(folder, network.network, network.ladder, curve, "classification")
+        export_bundle(folder, network.network, network.ladder, curve, Classification())
     assert digest_of(folder) == before
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", ".bundle.lock"}
 

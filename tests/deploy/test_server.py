@@ -245,7 +245,7 @@ def test_foreign_answers_are_an_error(bundle_folder: Path, server: str, streams:
 
 def test_labels_cannot_steer_a_terminal() -> None:
     answer = Answer.of({"classes": [{"class": 1, "label": "\x1b[2J", "probability": 0.5}]})
-    assert answer.label == repr("\x1b[2J")
+    assert answer.fields["label"] == repr("\x1b[2J")
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "localhost:1"])

@@ -1,0 +1,96 @@
+"""Bundles of segmentation and detection networks answer with what the network itself predicts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.backbone import freeze
+from bottlenecks.checkpoint import Ladder, Rate, RateInfo
+from bottlenecks.deploy.answers import ANSWERS
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.export import export_bundle
+from bottlenecks.deploy.receiver import Receiver, rows
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.tasks import Task, make_task
+from bottlenecks.training.calibration import calibrate
+from bottlenecks.training.ladder import build_units
+from bottlenecks.units import Bottleneck
+
+PREPROCESSING = {"resize": [64, 96], "crop": None, "mean": [0.5] * 3, "std": [0.25] * 3}
+IMAGE = (3, 64, 96)
+SEGMENTER, DETECTOR = "tests.networks.TinySegmenter", "bottlenecks.detectors.small.small_fcos"
+
+
+def describe(network: SplitNetwork, unit: Bottleneck) -> RateInfo:
+    shape = network.feature_shape
+    return RateInfo(
+        model="m", backbone={}, backbone_fingerprint="f", preprocessing=PREPROCESSING, class_names=["a", "b", "c"],
+        split=network.split, image_shape=list(IMAGE), unit_name="factorized", lmbda=0.01, data="d", training={},
+        feature_shape=[list(one) if isinstance(one, tuple) else one for one in shape], training_hash="h",
+        unit={"architecture": "factorized", "config": unit.config()},
+    )  # fmt: skip
+
+
+def make(factory: str, task: str, split: str, folder: Path) -> tuple[Bundle, SplitNetwork, Bottleneck, Task]:
+    """Export a network with random weights and one untrained rate."""
+    torch.manual_seed(1)
+    backbone = freeze(build_network(BackboneSpec("m", library="custom", factory={"_target_": factory}), 3))
+    if task == "detection":
+        backbone.heads.model.score_thresh = 0.0
+    network = cut(backbone, split, torch.zeros(1, *IMAGE), several=True)
+    batches = [(torch.randn(8, *IMAGE, generator=torch.Generator().manual_seed(0)), torch.zeros(8))]
+    features = calibrate(network.head, batches, torch.device("cpu"))
+    (unit,) = build_units([0.01], {"architecture": "factorized", "latent_channels": 6}, network, features, 0).values()
+    unit.eval().refresh()
+    unit.finalise()
+    point = {"codec": "unit", "lambda": 0.01, "payload_bytes": 9.0, "score": 0.5, "agreement": 0.5}
+    curve = Curve("m", split, "d", 1, [3, 64, 96], {}, "score", 0.5, [point])
+    made = make_task(task, backbone)
+    export_bundle(folder, network, Ladder({0.01: Rate(unit, describe(network, unit))}), curve, made)
+    return Bundle(folder), network, unit, made
+
+
+def picture(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (80, 100, 3), np.uint8))
+
+
+@pytest.mark.parametrize("split", ["body", "top"], ids=["one tensor", "several"])
+def test_masks_are_the_networks(split: str, tmp_path: Path) -> None:
+    bundle, network, unit, _ = make(SEGMENTER, "segmentation", split, tmp_path / "bundle")
+    device, receiver = Device(bundle, 1), Receiver(bundle, 1)
+    image = torch.from_numpy(bundle.preprocessing.to_array(picture()))[None]
+    stream = device.encode(device.features(picture()), 0.01)
+    expected = network.finish(unit.decompress([stream]))["out"].argmax(1)[0].numpy()
+    (output,) = rows(receiver.infer([receiver.read(stream)]))
+    answer = ANSWERS["segmentation"](output, ["a", "b", "c"])
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
+    assert mask.shape == (64, 96) and (mask == expected).mean() > 0.999
+    assert sum(one["share"] for one in answer["shares"]) == pytest.approx(1)
+    assert stream == unit.compress(network.head(image))[0]
+
+
+@pytest.mark.parametrize("split", ["backbone.body.layer2", "backbone.body.layer3"], ids=["one tensor", "several"])
+def test_boxes_are_the_networks(split: str, tmp_path: Path) -> None:
+    bundle, network, unit, task = make(DETECTOR, "detection", split, tmp_path / "bundle")
+    device, receiver = Device(bundle, 1), Receiver(bundle, 1)
+    streams = [device.encode(device.features(picture(seed)), 0.01) for seed in (0, 1)]
+    expected = task.predict(network.finish(unit.decompress(streams)))
+    for index, output in enumerate(rows(receiver.infer([receiver.read(stream) for stream in streams]))):
+        found = ANSWERS["detection"](output, [])["objects"]
+        count = int((expected["labels"][index] >= 0).sum())
+        assert len(found) == count > 10
+        scores = expected["scores"][index, :count].numpy()
+        assert np.allclose([one["score"] for one in found], scores, atol=1e-4)
+        sure = np.append(-np.diff(scores) > 1e-4, True) & np.append(True, -np.diff(scores) > 1e-4)
+        boxes = np.array([one["box"] for one in found])
+        assert np.allclose(boxes[sure], expected["boxes"][index, :count].numpy()[sure], atol=1e-2)
