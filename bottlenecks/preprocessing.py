@@ -212,8 +212,11 @@ class Preprocessing:
 
         from bottlenecks.augmentation import Augmentation
 
-        resize, normalise = transforms.Compose(self._resized()), transforms.Compose(self._normalised())
-        return Augmentation(self, resize, _to_rgb, normalise, flip)
+        if self.input_shape is None:
+            raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
+        resized, normalised = transforms.Compose(self._resized()), transforms.Compose(self._normalised())
+        size = self.input_shape[:0:-1]
+        return Augmentation(size, self.resize, self.interpolation, resized, _to_rgb, normalised, flip)
 
     def placed(self, picture: Image.Image) -> tuple[Tensor, list[Step]]:
         """Apply `transform`, and give the steps that the picture's pixels took."""

@@ -45,7 +45,8 @@ class CocoSegmentation(CocoPictures):
     """118,287 pictures to train on and 5,000 to judge on, with 20 classes and the background.
 
     Made as torchvision's reference training makes them: COCO's other classes are background, crowds count, and
-    where several objects lie there is no label. Polygons are filled by Pillow, whose edges may differ by a pixel.
+    where several objects lie there is no label. A pixel belongs to a polygon that its middle lies in; pycocotools
+    may differ by a pixel at the edges.
     """
 
     task = "segmentation"

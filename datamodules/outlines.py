@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 
 Outline: TypeAlias = "list[npt.NDArray[np.float32]] | npt.NDArray[np.int64]"
 """Polygons, each (points, 2) of x and y in pixels; or run lengths, off and on in turn, down the columns."""
@@ -39,11 +38,22 @@ def fill(outline: Outline, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return the pixels (H, W) that an outline of a picture of `(width, height)` encloses."""
     if isinstance(outline, np.ndarray):
         return np.repeat(np.arange(len(outline)) % 2 == 1, outline).reshape(size).T
-    picture = Image.new("1", size)
-    draw = ImageDraw.Draw(picture)
+    inside = np.zeros((size[1], size[0]), dtype=bool)
     for polygon in outline:
-        draw.polygon([(x, y) for x, y in (polygon - 0.5).tolist()], fill=1)  # Pillow's pixels lie on whole numbers
-    return np.asarray(picture)
+        inside |= _enclosed(polygon, size)
+    return inside
+
+
+def _enclosed(polygon: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Find the pixels whose middle has an odd number of a polygon's edges to its left."""
+    (x1, y1), (x2, y2) = polygon.T.astype(np.float64), np.roll(polygon, -1, axis=0).T.astype(np.float64)
+    middles = np.arange(size[1])[:, None] + 0.5
+    rows, edges = np.nonzero((y1 <= middles) != (y2 <= middles))
+    across = x1 + (middles - y1) * (x2 - x1) / np.where(y1 == y2, 1, y2 - y1)
+    columns = np.ceil(across[rows, edges] - 0.5).clip(0, size[0]).astype(np.int64)
+    odd = np.zeros((size[1], size[0] + 1), dtype=bool)
+    np.logical_xor.at(odd, (rows, columns), True)
+    return np.logical_xor.accumulate(odd, axis=1)[:, :-1]
 
 
 def _polygon(numbers: Any) -> npt.NDArray[np.float32]:

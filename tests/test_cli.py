@@ -40,7 +40,7 @@ def folder_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (("model=resnet51",), "model=resnet51: no such model; there are convnext_tiny"),
         (("model=torchvision", "model.name=resnet51", "split=layer3"), "model.name=resnet51: no such network"),
-        (("data=digit",), "data=digit: no such data; there are cifar10, digits"),
+        (("data=digit",), "data=digit: no such data; there are bccd, camvid, cifar10"),
         (("stage=units",), "stage=units: expected unit or backbone"),
         (("lambda=0",), "lambda=0: expected a number above 0"),
         (("lambda=-0.1",), "lambda=-0.1: expected a number above 0"),
