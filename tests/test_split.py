@@ -15,7 +15,7 @@ from bottlenecks.architecture import BackboneSpec, build_network
 from bottlenecks.detectors.small import small_fcos
 from bottlenecks.errors import UsageError
 from bottlenecks.graph import Graph
-from bottlenecks.split import cut, cut_graph, split_points
+from bottlenecks.split import crowded_points, cut, cut_graph, graph_points
 from tests.conftest import configure
 
 SHIPPED = {
@@ -128,7 +128,8 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
     ("name", "splits"),
     [
         ("lraspp_mobilenet_v3_large", ("backbone.4", "backbone.12")),
-        ("lraspp_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
+        ("small_lraspp", ("backbone.layer1", "backbone.layer2")),
+        slow("lraspp_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
         ("ssdlite320_mobilenet_v3_large", ("backbone.features.0.12", "backbone.features.1")),
         ("small_fcos", ("backbone.body.layer2", "backbone.body.layer3")),
         slow("fcos_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
@@ -164,9 +165,12 @@ def test_dense_networks_where_one_tensor_crosses_and_where_several_do(
 
 
 def test_a_detectors_split_points_are_listed_under_torchvisions_names() -> None:
-    points = {point.name: point.shape for point in split_points(small_fcos(), torch.zeros(1, 3, 96, 96))}
+    graph = Graph(small_fcos(), torch.zeros(1, 3, 96, 96))
+    points = {point.name: point.shape for point in graph_points(graph)}
     assert points["backbone.body.layer2"] == (64, 12, 12)
     assert not any(name.startswith(("backbone.body.layer3", "backbone.fpn", "heads")) for name in points)
+    crowded = crowded_points(graph)
+    assert (crowded["backbone.body"], crowded["backbone"]) == (2, 4) and not {"heads", *points} & set(crowded)
 
 
 def test_gradient_reaches_the_features(graph: Graph) -> None:
