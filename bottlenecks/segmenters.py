@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation import LRASPP
 
+from bottlenecks.small_body import WIDTHS, small_body
 from bottlenecks.timm_features import TimmFeatures
+
+
+def small_lraspp(num_classes: int = 11) -> LRASPP:
+    """Build a lite R-ASPP head on a narrow residual body, for pictures of about 128 pixels and no pretrained weights.
+
+    Args:
+        num_classes: number of classes, with the background.
+    """
+    features = IntermediateLayerGetter(small_body(), {"layer1": "low", "layer3": "high"})
+    return LRASPP(features, WIDTHS[0], WIDTHS[-1], num_classes)
 
 
 def timm_lraspp(num_classes: int = 21, architecture: str = "tf_efficientnet_lite0") -> LRASPP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +188,11 @@ def split_points(network: nn.Module, example: Tensor) -> list[SplitPoint]:
     Raises:
         UsageError: the network cannot be traced or refuses the example.
     """
-    graph = Graph(network, example)
+    return graph_points(Graph(network, example))
+
+
+def graph_points(graph: Graph) -> list[SplitPoint]:
+    """List the split points of a network whose graph is there already; see `split_points`."""
     total = max(1, graph.macs(graph.nodes))
     points = []
     for node, (name, *aliases) in _places(graph):
@@ -198,15 +202,38 @@ def split_points(network: nn.Module, example: Tensor) -> list[SplitPoint]:
     return points
 
 
-def render_table(points: Iterable[SplitPoint], total_macs: int, title: str) -> Table:
+def crowded_points(graph: Graph) -> dict[str, int]:
+    """Count the tensors that cross after those parts of a network where more than one does.
+
+    Only modules made of others are looked at: within a residual block two tensors cross nearly everywhere.
+
+    Returns:
+        Number of tensors by the module's shortest name, in the order of execution.
+    """
+    parts = {name.rpartition(".")[0] for name in graph.module_names}
+    counts = {}
+    for node in graph.data:
+        names = [name for name in graph.names_of[node] if name in parts]
+        sides = Sides(graph, node) if names else None
+        if sides and len(sides.crossing) > 1 and len(sides.tail) > 1:
+            counts[names[0]] = len(sides.crossing)
+    return counts
+
+
+def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crowded: Mapping[str, int]) -> Table:
     """Draw split points as a table.
 
     Args:
         points: the rows.
         total_macs: multiply-accumulates of the whole network per picture.
         title: stands above, with the total.
+        crowded: where several tensors cross, and how many; stands below.
     """
-    table = Table(title=f"{title}: {total_macs / 1e6:,.0f} M multiply-accumulates per picture")
+    places = ", ".join(f"{name} ({count})" for name, count in crowded.items())
+    table = Table(
+        title=f"{title}: {total_macs / 1e6:,.0f} M multiply-accumulates per picture",
+        caption=f"several tensors cross after {places}" if places else None,
+    )
     table.add_column("split point")
     table.add_column("also")
     table.add_column("features")
@@ -281,7 +308,8 @@ def main(cfg: Any) -> None:
     network = build_network(BackboneSpec.of(cfg.model))
     example = torch.zeros(1, 3, cfg.image_size, cfg.image_size)
     title = f"{cfg.model.name} at {cfg.image_size}x{cfg.image_size}"
-    show(render_table(split_points(network, example), count_macs(network, example), title))
+    graph = Graph(network, example)
+    show(render_table(graph_points(graph), count_macs(network, example), title, crowded_points(graph)))
 
 
 if __name__ == "__main__":

@@ -74,9 +74,10 @@ def test_the_devices_share_of_the_work(points: dict[str, SplitPoint]) -> None:
 
 def test_the_table(points: dict[str, SplitPoint]) -> None:
     text = StringIO()
-    Console(width=140, file=text).print(render_table(points.values(), 4_089_184_256, "resnet50"))
+    Console(width=140, file=text).print(render_table(points.values(), 4_089_184_256, "resnet50", {"fpn": 3}))
     lines = text.getvalue().splitlines()
     assert lines[0].strip() == "resnet50: 4,089 M multiply-accumulates per picture"
+    assert lines[-1].strip() == "several tensors cross after fpn (3)"
     row = next(line for line in lines if "layer3.5" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [
         "layer3",

@@ -44,6 +44,13 @@ def test_equals_torchvisions_own_transform(weights, photo):
     assert preprocessing.input_shape == theirs.shape
 
 
+def test_equals_torchvisions_own_transform_for_segmentation(photo):
+    weights = models.segmentation.DeepLabV3_ResNet50_Weights.DEFAULT
+    preprocessing = Preprocessing.from_torchvision(weights)
+    assert torch.equal(preprocessing.transform()(photo), weights.transforms()(photo))
+    assert preprocessing.input_shape is None
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -71,8 +78,8 @@ def test_refuses_what_timm_does_otherwise(config):
 
 
 def test_refuses_weights_of_another_kind():
-    with pytest.raises(UsageError, match="SemanticSegmentation is not torchvision's transform for classif"):
-        Preprocessing.from_torchvision(models.segmentation.DeepLabV3_ResNet50_Weights.DEFAULT)
+    with pytest.raises(UsageError, match="OpticalFlow is not torchvision's transform for classif"):
+        Preprocessing.from_torchvision(models.optical_flow.Raft_Small_Weights.DEFAULT)
     with pytest.raises(UsageError, match="SimpleNamespace"):
         Preprocessing.from_torchvision(SimpleNamespace(transforms=lambda: SimpleNamespace()))
 

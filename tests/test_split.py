@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
+from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.detectors.small import small_fcos
 from bottlenecks.errors import UsageError
 from bottlenecks.graph import Graph
-from bottlenecks.split import cut, cut_graph
+from bottlenecks.split import crowded_points, cut, cut_graph, graph_points
+from tests.conftest import configure
 
 SHIPPED = {
     "resnet18": ("layer1", "layer3.0", "layer4"),
@@ -49,6 +53,11 @@ def build(name: str) -> nn.Module:
         with torch.no_grad():
             network.train()(torch.randn(2, 3, 64, 64))
     return network.eval()
+
+
+def slow(*values: Any) -> Any:
+    """Mark a case as slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def addresses(module: nn.Module) -> set[int]:
@@ -115,23 +124,53 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
             assert sides[0] | sides[1] == addresses(network) and sides[0].isdisjoint(sides[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "split"),
+    ("name", "splits"),
     [
-        ("deeplabv3_resnet50", "backbone.layer3"),
-        ("deeplabv3_mobilenet_v3_large", "classifier.0.convs.1"),
-        ("fcn_resnet50", "backbone.layer2.1"),
-        ("lraspp_mobilenet_v3_large", "backbone.12"),
+        ("lraspp_mobilenet_v3_large", ("backbone.4", "backbone.12")),
+        ("small_lraspp", ("backbone.layer1", "backbone.layer2")),
+        slow("lraspp_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
+        ("ssdlite320_mobilenet_v3_large", ("backbone.features.0.12", "backbone.features.1")),
+        ("small_fcos", ("backbone.body.layer2", "backbone.body.layer3")),
+        slow("fcos_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
+        ("fasterrcnn_mobilenet_v3_large_fpn", ("backbone.body.12", "backbone.fpn.inner_blocks.1")),
+        slow("deeplabv3_mobilenet_v3_large", ("backbone.12", "classifier.0.convs.1")),
+        slow("deeplabv3_resnet50", ("backbone.layer3", "classifier.0.convs.1")),
+        slow("fcn_resnet50", ("backbone.layer3", "backbone.layer4.0.conv2")),
+        slow("fasterrcnn_resnet50_fpn", ("backbone.body.layer1", "backbone.body.layer3")),
+        slow("retinanet_resnet50_fpn", ("backbone.body.layer2", "backbone.body.layer3")),
+        slow("fcos_resnet50_fpn", ("backbone.body.layer2", "backbone.body.layer3")),
     ],
 )
-def test_networks_with_outputs_as_large_as_the_picture(name: str, split: str) -> None:
-    network = models.get_model(name, weights=None, weights_backbone=None).eval()
-    parts = cut(network, split, torch.zeros(1, 3, 64, 64), several=True)
-    for size in ((64, 64), (96, 160), (97, 70)):
+@torch.no_grad()
+def test_dense_networks_where_one_tensor_crosses_and_where_several_do(
+    name: str, splits: tuple[str, str], tmp_path: Path
+) -> None:
+    spec = BackboneSpec.of(configure("train", tmp_path, f"model={name}").model)
+    if "lite0" in name:
+        pytest.importorskip("timm")
+    network = build_network(spec, 5)
+    graph = Graph(network, torch.zeros(1, 3, 96, 96))
+    single, several = (cut_graph(graph, split, several=True) for split in splits)
+    assert (len(single.crossing), len(several.crossing) > 1) == (1, True)
+    for size in ((96, 96), (64, 128), (97, 70)):
         pictures = torch.randn(2, 3, *size)
-        with torch.no_grad():
-            assert torch.equal(parts(pictures)["out"], network(pictures)["out"])
+        expected = network(pictures)
+        for parts in (single, several):
+            features = parts.head(pictures)
+            tensors = features if isinstance(features, tuple) else (features,)
+            output = parts.tail(*tensors, *parts.sizes(pictures))
+            assert output.keys() == expected.keys()
+            assert all(torch.equal(output[key], expected[key]) for key in expected), (size, parts.split)
+
+
+def test_a_detectors_split_points_are_listed_under_torchvisions_names() -> None:
+    graph = Graph(small_fcos(), torch.zeros(1, 3, 96, 96))
+    points = {point.name: point.shape for point in graph_points(graph)}
+    assert points["backbone.body.layer2"] == (64, 12, 12)
+    assert not any(name.startswith(("backbone.body.layer3", "backbone.fpn", "heads")) for name in points)
+    crowded = crowded_points(graph)
+    assert (crowded["backbone.body"], crowded["backbone"]) == (2, 4) and not {"heads", *points} & set(crowded)
 
 
 def test_gradient_reaches_the_features(graph: Graph) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.models.resnet import BasicBlock
-from torchvision.ops.misc import Conv2dNormActivation
 
 from bottlenecks.detectors import Detector, make_detector
+from bottlenecks.small_body import WIDTHS, small_body
 from bottlenecks.timm_features import TimmPyramid
 
 CHANNELS = 64  # of the pyramid and the head
-WIDTHS = (32, 64, 128)  # channels of layer1, layer2 and layer3, at a quarter, an eighth and a sixteenth of the picture
 
 
 def small_fcos(num_classes: int = 10) -> Detector:
@@ -25,15 +21,7 @@ def small_fcos(num_classes: int = 10) -> Detector:
     Args:
         num_classes: number of object classes, without the background.
     """
-    body = nn.Sequential(
-        OrderedDict(
-            stem=Conv2dNormActivation(3, WIDTHS[0], stride=2),
-            layer1=_stage(WIDTHS[0], WIDTHS[0]),
-            layer2=_stage(WIDTHS[0], WIDTHS[1]),
-            layer3=_stage(WIDTHS[1], WIDTHS[2]),
-        )
-    )
-    backbone = BackboneWithFPN(body, {"layer2": "0", "layer3": "1"}, list(WIDTHS[1:]), CHANNELS)
+    backbone = BackboneWithFPN(small_body(), {"layer2": "0", "layer3": "1"}, list(WIDTHS[1:]), CHANNELS)
     return _fcos(backbone, num_classes, num_convs=1)
 
 
@@ -52,8 +40,3 @@ def _fcos(backbone: nn.Module, num_classes: int, num_convs: int) -> Detector:
     anchors = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
     head = FCOSHead(CHANNELS, num_anchors=1, num_classes=num_classes + 1, num_convs=num_convs)
     return make_detector(FCOS(backbone, num_classes + 1, anchor_generator=anchors, head=head))
-
-
-def _stage(inputs: int, outputs: int) -> BasicBlock:
-    shortcut = Conv2dNormActivation(inputs, outputs, kernel_size=1, stride=2, activation_layer=None)
-    return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
