@@ -59,7 +59,11 @@ def check(curve: Mapping[str, Any], metric: str, shapes: Sequence[Sequence[int]]
 
 
 @pytest.mark.parametrize(
-    ("split", "shapes"), [("body", [(16, 32, 32)]), ("top", [(16, 32, 32), (32, 16, 16)])], ids=["one", "several"]
+    ("split", "shapes"),
+    [
+        pytest.param("body", [(16, 32, 32)], marks=pytest.mark.slow, id="one"),
+        pytest.param("top", [(16, 32, 32), (32, 16, 16)], id="several"),
+    ],
 )
 def test_segmentation_end_to_end(tmp_path: Path, split: str, shapes: list[tuple[int, ...]]) -> None:
     folder, curve = run(tmp_path, *SEGMENTER, f"split={split}", "several=true")
@@ -80,8 +84,10 @@ def test_several_tensors_need_to_be_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("split", "shapes"),
-    [("layer2", [(64, 16, 16)]), pytest.param("layer3", [(64, 16, 16), (128, 8, 8)], marks=pytest.mark.slow)],
-    ids=["one", "several"],
+    [
+        pytest.param("layer2", [(64, 16, 16)], id="one"),
+        pytest.param("layer3", [(64, 16, 16), (128, 8, 8)], marks=pytest.mark.slow, id="several"),
+    ],
 )
 def test_detection_end_to_end(tmp_path: Path, split: str, shapes: list[tuple[int, ...]]) -> None:
     folder, curve = run(tmp_path, *DETECTOR, f"split=backbone.body.{split}")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.ops import batched_nms
 
 from bottlenecks.architecture import BackboneSpec, build_network
 from bottlenecks.backbone import freeze
 from bottlenecks.checkpoint import Ladder, Rate, RateInfo
-from bottlenecks.deploy.answers import ANSWERS
+from bottlenecks.deploy.answers import ANSWERS, suppress
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import export_bundle
@@ -64,6 +65,7 @@ def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (80, 100, 3), np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["body", "top"], ids=["one tensor", "several"])
 def test_masks_are_the_networks(split: str, tmp_path: Path) -> None:
     bundle, network, unit, _ = make(SEGMENTER, "segmentation", split, tmp_path / "bundle")
@@ -79,6 +81,7 @@ def test_masks_are_the_networks(split: str, tmp_path: Path) -> None:
     assert stream == unit.compress(network.head(image))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["backbone.body.layer2", "backbone.body.layer3"], ids=["one tensor", "several"])
 def test_boxes_are_the_networks(split: str, tmp_path: Path) -> None:
     bundle, network, unit, task = make(DETECTOR, "detection", split, tmp_path / "bundle")
@@ -94,3 +97,15 @@ def test_boxes_are_the_networks(split: str, tmp_path: Path) -> None:
         sure = np.append(-np.diff(scores) > 1e-4, True) & np.append(True, -np.diff(scores) > 1e-4)
         boxes = np.array([one["box"] for one in found])
         assert np.allclose(boxes[sure], expected["boxes"][index, :count].numpy()[sure], atol=1e-2)
+
+
+def test_doubles_are_suppressed_as_torchvision_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = 60 * torch.rand(200, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 5 + 30 * torch.rand(200, 2, generator=generator)], 1)
+    scores, labels = torch.rand(200, generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    expected = batched_nms(boxes, scores, labels, 0.4)
+    kept = suppress(boxes.numpy(), scores.numpy(), labels.numpy(), 0.4)
+    assert kept == expected.tolist() and len(kept) < 200
+    answer = ANSWERS["detection"]((boxes.numpy(), scores.numpy(), labels.numpy(), np.array([0.4, 7.0])), ["a", "b"])
+    assert [one["label"] for one in answer["objects"]] == [["a", "b", "2"][labels[index]] for index in kept[:7]]
