@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from bottlenecks.architecture import BackboneSpec, with_weights
@@ -17,6 +18,7 @@ from bottlenecks.features import cat, tensors_of
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.tasks import make_task
 from bottlenecks.units.base import MAX_SCALE
 
 
@@ -32,12 +34,14 @@ class BottleneckNetwork:
     Args:
         network: the cut network.
         ladder: the rates.
+        backbone: the network before it was cut, which some tasks need to make predictions of its output.
     """
 
-    def __init__(self, network: SplitNetwork, ladder: Ladder) -> None:
+    def __init__(self, network: SplitNetwork, ladder: Ladder, backbone: nn.Module | None = None) -> None:
         self.network, self.ladder = network, ladder
         self.preprocessing = Preprocessing.from_dict(ladder.info.preprocessing)
         self.class_names = ladder.info.class_names
+        self.task = make_task(BackboneSpec.read(ladder.info.backbone, "the rates").task, backbone)
         self._rate: Rate = ladder[max(ladder)]
         self._most = MAX_SCALE * max([1, *tree_leaves(network.usual_sizes)])  # the largest size that is taken
 
@@ -64,7 +68,7 @@ class BottleneckNetwork:
         several = not isinstance(info.feature_shape[0], int)
         network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=several)
         ladder.check_network(network, backbone.fingerprint, backbone.source)
-        return cls(network, ladder)
+        return cls(network, ladder, backbone.network)
 
     @property
     def lmbda(self) -> float:
@@ -82,8 +86,10 @@ class BottleneckNetwork:
         return [enclose(frame, side) for frame in self._rate.unit.compress(self.network.head(images))]
 
     @torch.no_grad()
-    def decode(self, streams: Sequence[bytes]) -> Tensor:
+    def decode(self, streams: Sequence[bytes]) -> Any:
         """Do the server's part: byte strings of any rates, of pictures of one size, to the network's output.
+
+        What users want of it is `network.task.predict(output)`.
 
         Raises:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.

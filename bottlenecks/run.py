@@ -1,10 +1,12 @@
-"""Pictures to bytes to labels, without a server: python -m bottlenecks.run FOLDER --lambda 0.01 PICTURE…."""
+"""Pictures to bytes to predictions, without a server: python -m bottlenecks.run FOLDER --lambda 0.01 PICTURE…."""
 
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -38,33 +40,44 @@ def read_stream(network: BottleneckNetwork, path: Path) -> bytes:
     return network.encode(image[None])[0]
 
 
-def label(network: BottleneckNetwork, stream: bytes, path: Path) -> tuple[str, float]:
-    """Decode bytes and classify what comes out: the most probable class and its probability."""
+def predict(network: BottleneckNetwork, stream: bytes, path: Path) -> Any:
+    """Decode bytes and predict."""
     try:
-        probabilities = network.decode([stream])[0].softmax(0)
+        return network.task.predict(network.decode([stream]))
     except BitstreamError as error:
         raise UsageError(f"{path}: {error}") from None
-    index = int(probabilities.argmax())
-    names = network.class_names
-    return names[index] if index < len(names) else str(index), float(probabilities[index])
 
 
-def classify(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None) -> Table:
-    """Send each picture through the bottleneck, keeping its bytes where `out` names a folder."""
+def send(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None, drawings: Path | None) -> Table:
+    """Send each picture through the bottleneck.
+
+    Args:
+        network: at its current rate.
+        paths: pictures, or bytes kept earlier.
+        out: folder that keeps each picture's bytes.
+        drawings: folder that keeps each picture with its prediction drawn on it.
+    """
     stems = [path.stem for path in paths if path.suffix != SUFFIX]
-    if out is not None and len(set(stems)) < len(stems):
-        raise UsageError(f"--out={out}: some pictures have the same name and would overwrite each other; rename them")
+    for option, folder in (("--out", out), ("--draw", drawings)):
+        if folder is not None and len(set(stems)) < len(stems):
+            raise UsageError(f"{option}={folder}: some pictures have the same name and would overwrite each other")
     table = Table()
-    for name, justify in (("picture", "left"), ("lambda", "right"), ("bytes", "right"), ("label", "left")):
+    for name, justify in (("picture", "left"), ("lambda", "right"), ("bytes", "right"), ("prediction", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("probability", justify="right")
     for path in paths:
         stream = read_stream(network, path)
-        name, probability = label(network, stream, path)
+        prediction = predict(network, stream, path)
         lmbda = network.rate_of(stream).info.lmbda
-        table.add_row(str(path), repr(lmbda), str(len(stream)), name, f"{probability:.1%}")
+        text = network.task.describe(prediction, network.class_names)
+        table.add_row(str(path), repr(lmbda), str(len(stream)), text)
         if out is not None and path.suffix != SUFFIX:
             write_atomically(out / f"{path.stem}{SUFFIX}", stream)
+        if drawings is not None and path.suffix != SUFFIX:
+            with Image.open(path) as picture:
+                seen = network.preprocessing.to_picture(network.preprocessing.transform()(picture).numpy())
+            buffer = io.BytesIO()
+            network.task.draw(seen, prediction, network.class_names).save(buffer, format="PNG")
+            write_atomically(drawings / f"{path.stem}.png", buffer.getvalue())
     return table
 
 
@@ -75,6 +88,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("pictures", type=Path, nargs="+", help=f"pictures, or {SUFFIX} files that --out kept")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where not given")
     parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
+    parser.add_argument("--draw", type=Path, help="folder that keeps each picture with its prediction drawn on it")
     parser.add_argument("--weights", type=Path, help="of the backbone, where they have moved since training")
     return parser.parse_args(arguments)
 
@@ -85,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = BottleneckNetwork.load(options.folder, options.weights)
     if options.lmbda is not None:
         network.lmbda = options.lmbda
-    show(classify(network, options.pictures, options.out))
+    show(send(network, options.pictures, options.out, options.draw))
 
 
 if __name__ == "__main__":

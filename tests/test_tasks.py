@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric, Metric
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.run import main as run_pictures
 from bottlenecks.tasks import TASKS, Task
 from bottlenecks.tasks.base import FloatArray
 from datamodules.digit_boxes import DigitBoxes
@@ -73,6 +74,10 @@ def test_segmentation_end_to_end(tmp_path: Path, split: str, shapes: list[tuple[
         images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
         streams = network.encode(images)
         assert network.decode(streams)["out"].shape == (2, 11, *size)
+    Image.new("RGB", (150, 130), "grey").save(tmp_path / "grey.png")
+    run_pictures([str(folder), str(tmp_path / "grey.png"), "--draw", str(tmp_path / "drawn"), "--lambda", "0.01"])
+    with Image.open(tmp_path / "drawn/grey.png") as drawn:
+        assert drawn.size == (128, 128)
     with pytest.raises(BitstreamError, match="sizes"):
         network.decode([bytes([streams[0][0], streams[0][1] ^ 1]) + streams[0][2:]])
 
@@ -157,6 +162,9 @@ class Counting(Task):
                 super().update(task.evidence(prediction, targets).float())
 
         return Closeness()
+
+    def describe(self, prediction: Tensor, class_names: Sequence[str]) -> str:
+        return f"{float(self._count(prediction)[0]):.0f} digits"
 
     def draw(self, picture: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
         return Image.fromarray(255 - np.asarray(picture))

@@ -94,6 +94,10 @@ class Task(ABC):
         """Make the metric that judges predictions against targets, 0..1."""
 
     @abstractmethod
+    def describe(self, prediction: Any, class_names: Sequence[str]) -> str:
+        """Say in a line what was predicted for one picture, a batch of one."""
+
+    @abstractmethod
     def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
         """Draw the prediction for one picture on it.
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
-from bottlenecks.tasks.drawing import write
+from bottlenecks.tasks.drawing import name_of, write
 
 
 class TopOne(MeanMetric):
@@ -62,7 +62,11 @@ class Classification(Task):
         """Make a top-1 accuracy."""
         return TopOne()
 
+    def describe(self, prediction: Tensor, class_names: Sequence[str]) -> str:
+        """Name the most probable class and its probability."""
+        shares = prediction[0].softmax(0)
+        return f"{name_of(int(shares.argmax()), class_names)} ({float(shares.max()):.1%})"
+
     def draw(self, picture: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
         """Write the top class on the picture."""
-        top = int(prediction[0].argmax())
-        return write(picture, class_names[top] if top < len(class_names) else str(top))
+        return write(picture, name_of(int(prediction[0].argmax()), class_names))

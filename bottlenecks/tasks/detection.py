@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 
 from bottlenecks.errors import UsageError
 from bottlenecks.tasks.base import FloatArray, Task
-from bottlenecks.tasks.drawing import palette
+from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
 
 Tensors = Mapping[str, Tensor]
 
@@ -169,6 +169,13 @@ class Detection(Task):
         """Make a mean average precision at 0.5."""
         return MeanAveragePrecision()
 
+    def describe(self, prediction: Tensors, class_names: Sequence[str]) -> str:
+        """Name the objects that were found with confidence, and their scores."""
+        _, scores, labels = next(_boxes(prediction, CONFIDENT))
+        found = zip(scores.tolist()[:MOST_NAMED], labels.tolist(), strict=False)
+        more = " …" if len(scores) > MOST_NAMED else ""
+        return ", ".join(f"{name_of(label, class_names)} {score:.0%}" for score, label in found) + more or "nothing"
+
     def draw(self, picture: Image.Image, prediction: Tensors, class_names: Sequence[str]) -> Image.Image:
         """Draw the confident boxes with their classes."""
         drawn = picture.copy()
@@ -178,7 +185,7 @@ class Detection(Task):
         for box, label in zip(boxes.tolist(), labels.tolist(), strict=True):
             colour = tuple(int(part) for part in colours[label % len(colours)])
             pen.rectangle(box, outline=colour)
-            pen.text((box[0] + 2, box[1]), class_names[label] if label < len(class_names) else str(label), fill=colour)
+            pen.text((box[0] + 2, box[1]), name_of(label, class_names), fill=colour)
         return drawn
 
 

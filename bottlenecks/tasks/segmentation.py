@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
-from bottlenecks.tasks.drawing import palette
+from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
 
 VOID = -1  # in targets: pixels that do not count
 OPACITY = 0.6
@@ -94,6 +94,12 @@ class Segmentation(Task):
     def metric(self) -> Metric:
         """Make a mean intersection over union."""
         return MeanIoU()
+
+    def describe(self, prediction: Any, class_names: Sequence[str]) -> str:
+        """Name the classes with the most pixels, and their shares."""
+        classes, counts = logits_of(prediction)[0].argmax(0).unique(return_counts=True)
+        shares = sorted(zip((counts / counts.sum()).tolist(), classes.tolist(), strict=True), reverse=True)
+        return ", ".join(f"{name_of(number, class_names)} {share:.0%}" for share, number in shares[:MOST_NAMED])
 
     def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
         """Lay each class's colour over the picture; the first class stays clear where it is a background."""
