@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bottlenecks.bitstream import BitstreamError, Frame, Limits, pack, peek_fingerprint, unpack
+from bottlenecks.bitstream import (
+    BitstreamError,
+    Frame,
+    Limits,
+    disclose,
+    divide,
+    enclose,
+    join,
+    pack,
+    peek_fingerprint,
+    unpack,
+)
 from bottlenecks.coder import Coder, SymbolTables
 
 QUICK = settings(derandomize=True, max_examples=80, deadline=None)
@@ -186,3 +197,33 @@ def test_what_the_format_cannot_hold_is_not_packed(fingerprint, shape, message):
 def test_coder_and_bitstream_import_no_torch():
     program = "import sys, bottlenecks.bitstream, bottlenecks.coder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_sizes_travel_before_a_frame_and_damage_to_them_is_told() -> None:
+    frame = pack(b"payload", b"\x28\x94")
+    assert enclose(frame, ()) == frame and disclose(frame) == (frame, ())
+    data = enclose(frame, (360, 481))
+    assert disclose(data) == (frame, (360, 481)) and len(data) == len(frame) + 7
+    for place in range(4, 8 * (len(data) - len(frame))):  # the first bits tell sizes from a frame
+        damaged = bytearray(data)
+        damaged[place // 8] ^= 0x80 >> place % 8
+        with pytest.raises(BitstreamError):
+            disclose(bytes(damaged))
+    for end in range(1, 7):
+        with pytest.raises(BitstreamError):
+            disclose(data[:end])
+    with pytest.raises(BitstreamError, match=r"sizes of \(360, 481\), 480 is allowed"):
+        disclose(data, 480)
+    with pytest.raises(ValueError, match="at most 8"):
+        enclose(frame, [1] * 9)
+
+
+@QUICK
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
+def test_joined_payloads_come_apart(payloads: list[bytes]) -> None:
+    assert divide(join(payloads), len(payloads)) == payloads
+
+
+def test_what_is_too_short_to_come_apart_is_told() -> None:
+    with pytest.raises(BitstreamError, match="too early"):
+        divide(join([b"1234", b"5"])[:3], 2)
