@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -144,6 +145,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def preprocessing(self) -> Preprocessing:
         """What turns a picture into the network's input; on setting, `image_size` is put into it.
 
+        Where neither says a size, the data's own resizing and cropping are taken.
+
         Raises:
             RuntimeError: It has not been set.
         """
@@ -153,7 +156,10 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
     @preprocessing.setter
     def preprocessing(self, value: Preprocessing) -> None:
-        self._preprocessing = self._sized(value)
+        sized, default = self._sized(value), self.default_preprocessing
+        if sized.input_shape is None and default is not None:  # weights that take any size; the data has one
+            sized = replace(sized, resize=default.resize, crop=default.crop)
+        self._preprocessing = sized
 
     def setup(self, stage: str | None = None) -> None:
         """Find the pictures that a stage needs, divide and check them.

@@ -178,3 +178,12 @@ def test_damage_met_in_a_worker_is_one_line_too(folder, load):
     (folder / data.pictures("test").names[0]).write_bytes(b"")
     with pytest.raises(DamagedPictureError, match=r"^/.*\.png: damaged picture \(not a picture\); remove it.*$"):
         list(data.test_dataloader())
+
+
+def test_weights_that_take_any_size_get_the_datas_own(load):
+    data = load("voc")
+    assert data.default_preprocessing.input_shape == (3, 320, 320)
+    data.preprocessing = Preprocessing(520, None, (0.1, 0.2, 0.3), (0.5,) * 3)
+    assert data.preprocessing.input_shape == (3, 320, 320) and data.preprocessing.mean == (0.1, 0.2, 0.3)
+    data.preprocessing = PLAIN
+    assert data.preprocessing.input_shape == (3, 12, 12)
