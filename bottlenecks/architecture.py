@@ -100,13 +100,27 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
         return network.eval()
-    name = spec.architecture or spec.name
-    names = list_networks(spec.library)
-    if name not in names:
-        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
+    name = find_architecture(spec)
     if spec.library == "timm":
         return import_timm().create_model(name, pretrained=False, **classes).eval()
     return _build_torchvision(name, spec.task, num_classes).eval()
+
+
+def find_architecture(spec: BackboneSpec) -> str:
+    """Give the name of a network in its library.
+
+    Raises:
+        UsageError: there is none, the message names the closest ones; or it is for another task.
+    """
+    name, names = spec.architecture or spec.name, list_networks(spec.library)
+    if name not in names:
+        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
+    if spec.library == "torchvision" and name not in _names(spec.task):
+        (task,) = (task for task in TORCHVISION if name in _names(task))
+        raise UsageError(
+            f"model.task={spec.task}: {name} is for {task}; set model.task={task}, or choose another network"
+        )
+    return name
 
 
 def list_networks(library: str) -> list[str]:
@@ -117,9 +131,6 @@ def list_networks(library: str) -> list[str]:
 
 
 def _build_torchvision(name: str, task: str, num_classes: int | None) -> nn.Module:
-    if name not in _names(task):
-        (found,) = (task for task in TORCHVISION if name in _names(task))
-        raise UsageError(f"model.task={task}: {name} is for {found}; set model.task={found}, or choose another model")
     if task == "classification":
         # Inception and GoogLeNet warn unless told whether to initialise; auxiliary outputs are for training alone.
         return models.get_model(name, weights=None, **({} if num_classes is None else {"num_classes": num_classes}))

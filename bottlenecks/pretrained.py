@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from bottlenecks.architecture import BackboneSpec, build_network, import_timm, list_networks
+from bottlenecks.architecture import BackboneSpec, build_network, find_architecture
 from bottlenecks.detectors.foreign import WITHOUT_EPS, with_eps
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.timm_features import import_timm
 from bottlenecks.weights import own_names, read_safetensors, read_weights
 
 WHOLE_SIDE = 320  # pixels, of pictures for detection and segmentation
@@ -91,9 +92,7 @@ def _from_file(path: Path) -> Pretrained:
 
 
 def _from_torchvision(spec: BackboneSpec) -> Pretrained:
-    name = spec.architecture or spec.name
-    if name not in list_networks("torchvision"):
-        build_network(spec)  # says which names there are
+    name = find_architecture(spec)
     choices = models.get_model_weights(name)
     names = [*choices.__members__, "DEFAULT"]
     if spec.weights not in names:

@@ -93,9 +93,10 @@ def test_weights_that_need_eps_0_give_the_same_with_it() -> None:
     ("name", "old"),
     [
         ("fasterrcnn_mobilenet_v3_large_fpn", {r"(rpn\.head\.conv)\.0\.0": r"\1", r"(fpn\.\w+\.\d+)\.0": r"\1"}),
-        (
+        pytest.param(
             "retinanet_resnet50_fpn",
             {r"(head\.conv)\.(\d)\.0": lambda m: f"{m[1]}.{2 * int(m[2])}", r"(fpn\.\w+\.\d+)\.0": r"\1"},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -48,12 +48,11 @@ class Heads(nn.Module, ABC):
             What `raw` gives, `image_size` (N, 2) and `level_sizes` (N, levels, 2), height first.
         """
         maps = list(features.values())
-        sizes = {"image_size": (height, width), "level_sizes": [tuple(one.shape[-2:]) for one in maps]}
-        sizes_of_each = {
-            name: (tensor := torch.tensor(size, device=maps[0].device)).expand(len(maps[0]), *tensor.shape)
-            for name, size in sizes.items()
+        return {
+            **self.raw(features, height, width),
+            "image_size": _for_each((height, width), maps[0]),
+            "level_sizes": _for_each([tuple(one.shape[-2:]) for one in maps], maps[0]),
         }
-        return {**self.raw(features, height, width), **sizes_of_each}
 
     @abstractmethod
     def raw(self, features: dict[str, Tensor], height: int, width: int) -> dict[str, Tensor]:
@@ -237,6 +236,12 @@ class Detector(nn.Module):
         """Name the tensors of a plain torchvision detector as this one does; own names stay."""
         expected = self.state_dict()
         return {own_name(name, expected): tensor for name, tensor in state.items()}
+
+
+def _for_each(values: Any, pictures: Tensor) -> Tensor:
+    """Repeat numbers for each picture, (N, ...)."""
+    tensor = torch.tensor(values, device=pictures.device)
+    return tensor.expand(len(pictures), *tensor.shape)
 
 
 def _picture_size(outputs: Mapping[str, Tensor]) -> tuple[int, int]:

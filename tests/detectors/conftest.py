@@ -16,7 +16,7 @@ from bottlenecks.weights import load_exactly
 CLASSES = 5
 SLOW = [
     pytest.param(name, marks=pytest.mark.slow)
-    for name in ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fcos_resnet50_fpn", "ssd300_vgg16")
+    for name in ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fcos_resnet50_fpn")
 ]
 NAMES = ["fasterrcnn_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large", "small_retinanet", "small_fcos"]
 
