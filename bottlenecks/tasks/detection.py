@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
@@ -59,6 +60,7 @@ class MeanAveragePrecision(Metric):
             raise UsageError("task=detection: its metric needs faster-coco-eval; pip install 'bottlenecks[detection]'")
         self.coco = Coco(iou_thresholds=[OVERLAP], backend=found[0])  # type: ignore[arg-type]
         self.coco.warn_on_many_detections = False
+        logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it has a dozen lines to say each time
 
     def update(self, prediction: Tensors, targets: Tensor) -> None:
         """Take in predictions, and targets (N, M, 5)."""
