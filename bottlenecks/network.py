@@ -14,7 +14,7 @@ from bottlenecks.architecture import BackboneSpec, with_weights
 from bottlenecks.backbone import load_backbone
 from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_fingerprint
 from bottlenecks.checkpoint import Ladder, Rate
-from bottlenecks.features import cat, tensors_of
+from bottlenecks.features import cat
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
@@ -95,8 +95,9 @@ class BottleneckNetwork:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
         """
         opened = [disclose(stream, self._most) for stream in streams]
-        features = [self.rate_of(frame).unit.decompress([frame]) for frame, _ in opened]
-        sizes = sorted({tuple(tensor.shape[-2:] for tensor in tensors_of(one)) for one in features})
+        units = [self.rate_of(frame).unit for frame, _ in opened]
+        features = [unit.decompress([frame]) for unit, (frame, _) in zip(units, opened, strict=True)]
+        sizes = sorted({unit.size_of(one) for unit, one in zip(units, features, strict=True)})
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
         travelled = {side for _, side in opened}

@@ -104,7 +104,8 @@ class Bundle:
             raise BundleError(f"{self.folder / name}: ONNX Runtime cannot load it ({reason(error)})") from None
         inputs, outputs = ([tuple(node.shape[1:]) for node in nodes] for nodes in _ends(session))
         if inputs != shapes_of(takes) or (gives is not None and outputs != shapes_of(gives)):
-            raise BundleError(f"{self.folder / name}: is for {inputs}, not for {shapes_of(takes)}; export anew")
+            expected = ", ".join(map(str, shapes_of(takes)))
+            raise BundleError(f"{self.folder / name}: is for {inputs + outputs}, not for {expected}; export anew")
         names = [node.name for node in session.get_inputs()]
 
         def graph(values: Arrays) -> Arrays:
