@@ -130,10 +130,16 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
         ("lraspp_mobilenet_v3_large", ("backbone.4", "backbone.12")),
         ("small_lraspp", ("backbone.layer1", "backbone.layer2")),
         slow("lraspp_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
-        ("ssdlite320_mobilenet_v3_large", ("backbone.features.0.12", "backbone.features.1")),
+        pytest.param(
+            "ssdlite320_mobilenet_v3_large", ("backbone.features.0.12", "backbone.features.1"), marks=pytest.mark.slow
+        ),
         ("small_fcos", ("backbone.body.layer2", "backbone.body.layer3")),
         slow("fcos_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
-        ("fasterrcnn_mobilenet_v3_large_fpn", ("backbone.body.12", "backbone.fpn.inner_blocks.1")),
+        pytest.param(
+            "fasterrcnn_mobilenet_v3_large_fpn",
+            ("backbone.body.12", "backbone.fpn.inner_blocks.1"),
+            marks=pytest.mark.slow,
+        ),
         slow("deeplabv3_mobilenet_v3_large", ("backbone.12", "classifier.0.convs.1")),
         slow("deeplabv3_resnet50", ("backbone.layer3", "classifier.0.convs.1")),
         slow("fcn_resnet50", ("backbone.layer3", "backbone.layer4.0.conv2")),

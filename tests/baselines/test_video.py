@@ -85,7 +85,7 @@ def test_parameter_sets_are_agreed_and_not_sent() -> None:
         Hevc(FEATURE_SHAPE, (0.0, 3.0), 8, qp=31).decode(codec.encode(features))
 
 
-@pytest.mark.parametrize("name", ["hevc", "hevc10", "vvc"])
+@pytest.mark.parametrize("name", ["hevc", "hevc10", pytest.param("vvc", marks=pytest.mark.slow)])
 def test_forged_payloads_end_in_an_error_or_in_features(name: str, make: Callable[[str], list[Baseline]]) -> None:
     from random import Random
 

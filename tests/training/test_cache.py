@@ -40,7 +40,10 @@ def run(root: Path, *overrides: str) -> bytes:
     return data[8 + int.from_bytes(data[:8], "little") :]
 
 
-@pytest.mark.parametrize("augmented", [(), ("data.augment=true", "data.views=2", "training.epochs=3")])
+@pytest.mark.parametrize(
+    "augmented",
+    [(), pytest.param(("data.augment=true", "data.views=2", "training.epochs=3"), marks=pytest.mark.slow)],
+)
 def test_in_memory_on_disk_and_without_give_the_same_unit(root: Path, augmented: tuple[str, ...]) -> None:
     without = run(root, "training.cache_features=false", *augmented)
     assert run(root, "training.cache_features=true", *augmented) == without

@@ -25,7 +25,11 @@ def randomise(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "split", "left"),
-    [("resnet18", "layer2", 0), ("mobilenet_v3_large", "features.6", 0), ("densenet121", "features.transition1", 0.55)],
+    [
+        ("resnet18", "layer2", 0),
+        ("mobilenet_v3_large", "features.6", 0),
+        pytest.param("densenet121", "features.transition1", 0.55, marks=pytest.mark.slow),
+    ],
 )
 def test_the_function_stays_and_the_network_too(name: str, split: str, left: float) -> None:
     torch.manual_seed(0)

@@ -213,6 +213,7 @@ def test_bad_configurations_are_named(config: dict[str, object], message: str) -
         make_unit("spic", {"feature_shape": SHAPE, **config})
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_judged_through_the_real_commands(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
