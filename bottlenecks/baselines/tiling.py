@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 T = TypeVar("T", bound=np.generic)
 
 
-def grid(shape: Sequence[int]) -> tuple[int, int]:
+@cache
+def grid(shape: tuple[int, ...]) -> tuple[int, int]:
     """Find how many channels go below and beside each other: least circumference, then fewest empty places.
 
     Args:
@@ -33,6 +35,6 @@ def tile(channels: npt.NDArray[T]) -> npt.NDArray[T]:
 def untile(mosaic: npt.NDArray[T], shape: Sequence[int]) -> npt.NDArray[T]:
     """Take channels of `shape` (C, H, W) out of a mosaic; what lies below or beside it is left out."""
     count, height, width = shape
-    rows, columns = grid(shape)
+    rows, columns = grid(tuple(shape))
     inside = mosaic[: rows * height, : columns * width]
     return inside.reshape(rows, height, columns, width).transpose(0, 2, 1, 3).reshape(-1, height, width)[:count]

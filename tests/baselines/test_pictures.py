@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottlenecks.baselines.av1 import Av1
+from bottlenecks.baselines.av1 import SPEED, Av1
 from bottlenecks.baselines.base import Baseline
 from bottlenecks.baselines.still import END_OF_SEQUENCE, decode_av1, decode_hevc
 from bottlenecks.baselines.ycbcr import from_planes, to_planes
@@ -94,7 +94,7 @@ def test_av1_streams_are_those_of_avif_files(make: Make, photos: list[np.ndarray
     assert isinstance(codec, Av1)
     file = io.BytesIO()
     options = {"quality": codec.quality, "subsampling": "4:2:0", "codec": "aom", "advanced": {"tune": "psnr"}}
-    Image.fromarray(photos[0]).save(file, "AVIF", speed=4, max_threads=1, **options)
+    Image.fromarray(photos[0]).save(file, "AVIF", speed=SPEED, max_threads=1, **options)
     stream = codec.encode(network_input(photos[0]))
     assert stream in file.getvalue() and len(file.getvalue()) - len(stream) > 200
     independent = np.asarray(Image.open(file).convert("RGB"))
