@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from bottlenecks.checkpoint import Ladder, Rate, save_rate
+from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import (
     DECODER,
     ENCODER,
@@ -109,6 +110,10 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
     info, folder = ladder.info, folder.resolve()
     if not Preprocessing.from_dict(info.preprocessing).antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")
+    if task.name not in ANSWERS:
+        raise UsageError(
+            f"model.task={task.name}: no bundle answers for it yet; add it to bottlenecks/deploy/answers.py"
+        )
     features = [torch.zeros(BATCH, *tensor.shape) for tensor in network.crossing]
     tail = Tail(network, task, [one[:1] for one in features])
     with all_or_nothing(folder) as temporary:

@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.deploy.answers import ANSWERS
-from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
+from bottlenecks.deploy.bundle import MAX_THREADS, Bundle, BundleError
 from bottlenecks.deploy.receiver import Received, Receiver, rows
 from bottlenecks.errors import check_number, run
 
@@ -96,9 +96,15 @@ class Service:
     Args:
         receiver: of the bundle.
         limits: what is taken on.
+
+    Raises:
+        BundleError: there are no answers for the bundle's task.
     """
 
     def __init__(self, receiver: Receiver, limits: ServerLimits) -> None:
+        manifest = receiver.bundle.manifest
+        if manifest.task not in ANSWERS:
+            raise BundleError(f"{receiver.bundle.folder}: task {manifest.task}, this server knows {', '.join(ANSWERS)}")
         self.receiver, self.limits = receiver, limits
         self.batcher = Batcher(receiver, limits.max_batch)
         self.under_way = 0
