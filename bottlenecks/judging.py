@@ -143,8 +143,7 @@ def judge_codecs(cfg: DictConfig) -> Judged:
         codecs = make_codecs(plan, experiment, device, workers)
         judgement = judge(codecs, network, data.test_dataloader(), pictures, task, device, workers, plan.timed_images)
     images, _ = next(iter(data.test_dataloader()))
-    anchor = plan.anchor or plan.codecs[0]
-    shown = [codec for codec in codecs if codec.name == anchor] or codecs
+    shown = [codec for codec in codecs if codec.lmbda is not None] or codecs
     names = backbone.class_names or data.class_names
     strips = draw_strips(shown, network, task, images.to(device), data.preprocessing, names)
     curve = Curve.of(judgement, backbone.spec.name, network.split, data.name, task)
