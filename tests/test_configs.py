@@ -68,3 +68,12 @@ def test_every_choice_composes(group: str, tmp_path: Path) -> None:
 def test_files_are_short(path: Path) -> None:
     limit = 25 if path.parent != CONFIGS else 40
     assert len(path.read_text().splitlines()) <= limit
+
+
+@pytest.mark.parametrize(("task", "model"), [("segmentation", "small_lraspp"), ("detection", "small_fcos")])
+def test_presets_have_the_last_word_but_for_the_command_lines(task: str, model: str, tmp_path: Path) -> None:
+    cfg = configure("train", tmp_path, f"task={task}")
+    assert (cfg.task, cfg.model.name, cfg.model.task) == (task, model, task)
+    assert (cfg.training.epochs, cfg.backbone.epochs) != (8, 6)
+    cfg = configure("train", tmp_path, f"task={task}", "model=resnet50", "training.epochs=5", "backbone.epochs=2")
+    assert (cfg.model.name, cfg.split, cfg.training.epochs, cfg.backbone.epochs) == ("resnet50", "layer3", 5, 2)
