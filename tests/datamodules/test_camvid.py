@@ -30,7 +30,7 @@ def root(tree) -> Path:
 
 
 def test_judged_on_val_with_void_as_no_label(root, load):
-    data = load("camvid", root=str(root), held_back=2)
+    data = load("camvid", root=str(root), held_back=2, preprocessing=None)
     data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
     data.setup()
     assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
@@ -43,7 +43,7 @@ def test_judged_on_val_with_void_as_no_label(root, load):
 def test_pictures_that_keep_their_size_come_alone(root, load):
     Image.new("RGB", (9, 7)).save(root / "val/images/0.png")
     write_mask(root / "val/labels/0.png", np.zeros((7, 9)))
-    data = load("camvid", root=str(root), held_back=2)
+    data = load("camvid", root=str(root), held_back=2, preprocessing=None)
     data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
     shapes = {tuple(images.shape) for images, _ in data.test_dataloader()}
     assert shapes == {(1, 3, 7, 9), (1, 3, 12, 16)}

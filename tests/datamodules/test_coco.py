@@ -36,7 +36,7 @@ def targets(data) -> dict[str, torch.Tensor]:
 
 
 def test_boxes(root, load):
-    data = load("coco", root=str(root), held_back=1)
+    data = load("coco", root=str(root), held_back=1, preprocessing=None)
     data.setup()
     assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [3, 1, 4]
     assert (data.task, data.labels, data.num_classes) == ("detection", "coco", 90)
@@ -49,7 +49,7 @@ def test_boxes(root, load):
 
 
 def test_masks(root, load):
-    data = load("coco_segmentation", root=str(root), held_back=1)
+    data = load("coco_segmentation", root=str(root), held_back=1, preprocessing=None)
     data.setup()
     assert (data.task, data.labels) == ("segmentation", "voc")
     assert (data.num_classes, data.class_names[0], data.class_names[15]) == (21, "__background__", "person")

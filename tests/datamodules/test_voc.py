@@ -48,10 +48,10 @@ def test_trained_on_train_and_judged_on_val(name, labels, num_classes, root, loa
 def test_targets(root, load):
     masks, boxes = load("voc", root=str(root)), load("voc_detection", root=str(root))
     for data in (masks, boxes):
-        data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
+        data.preprocessing = Preprocessing((12, 16), None, (0.5,) * 3, (0.5,) * 3)
     expected = torch.from_numpy(np.where(MASK == 255, -1, MASK)).long()
-    assert torch.equal(next(iter(masks.test_dataloader()))[1], expected[None])
-    assert next(iter(boxes.test_dataloader()))[1].tolist() == [[[14, 3, 2, 9, 6]]]  # the dog is difficult
+    assert torch.equal(next(iter(masks.test_dataloader()))[1], expected.expand(3, -1, -1))
+    assert next(iter(boxes.test_dataloader()))[1].tolist() == [[[14, 3, 2, 9, 6]]] * 3  # the dog is difficult
 
 
 def test_labels_out_of_range_and_unknown_classes_are_refused(root, load):
