@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Files of tests are shared out among so many processes, each with one thread.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: run test test-all check install clean
 
@@ -25,10 +28,10 @@ check: install
 	$(BIN)/mypy
 
 test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: check   ## everything but what needs an accelerator or a package index: about a quarter of an hour
-	$(BIN)/python -m pytest -m 'not gpu and not network'
+	$(PYTEST) -m 'not gpu and not network'
 
 clean:
 	rm -rf logs results build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -38,6 +38,7 @@ def launch(root: Path, program: list[str], *overrides: str) -> subprocess.Comple
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
+@pytest.mark.slow
 def test_two_processes_judge_as_one_does(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     done = launch(tmp_path, [*TORCHRUN, "evaluate.py"], "unit.latent_channels=8", "logger=none", "device=cpu")

@@ -26,7 +26,7 @@ from tests.conftest import configure, quiet
 from tests.networks import block
 from train import train
 
-FEW = ("data.num_train=48", "data.held_back=16", "data.num_test=12", "data.batch_size=8", "logger=none")
+FEW = ("data.num_train=32", "data.held_back=8", "data.num_test=8", "data.batch_size=8", "logger=none")
 QUICK = (*FEW, "backbone.epochs=1", "training.epochs=1", "unit.latent_channels=8", "training.calibration_images=16")
 SEGMENTER = (
     "task=segmentation",
