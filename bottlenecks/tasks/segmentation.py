@@ -56,7 +56,7 @@ class Segmentation(Task):
     def distillation(self, output: Any, teacher: Any) -> Tensor:
         """Kullback-Leibler divergence KL(teacher || output) in nats, the mean over the pixels, (N,)."""
         log_teacher, log_output = F.log_softmax(logits_of(teacher), 1), F.log_softmax(logits_of(output), 1)
-        return (log_teacher.exp() * (log_teacher - log_output)).sum(1).mean((1, 2))
+        return F.kl_div(log_output, log_teacher, reduction="none", log_target=True).sum(1).mean((1, 2))
 
     def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy in nats, the mean over the labelled pixels, (N,); 0 where there are none."""

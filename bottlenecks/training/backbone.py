@@ -172,6 +172,7 @@ def train_backbone(
         )
     datamodule.preprocessing = preprocessing
     task = make_task(spec.task, network)
+    network.to(memory_format=torch.channels_last)  # small networks learn twice as fast on a CPU, ResNet-50 10 % faster
     module = BackboneModule(network, task, settings)
     module.train()  # Lightning leaves the mode as it is, and networks are built in eval mode
     trainer.fit(module, datamodule=datamodule)
@@ -179,7 +180,8 @@ def train_backbone(
         raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")
     path = backbone_path(checkpoints, spec.name, datamodule.name)
     source = with_weights(spec, path)
-    backbone = Backbone(module.network.cpu(), source, preprocessing, tuple(datamodule.class_names), str(path))
+    network = module.network.cpu().to(memory_format=torch.contiguous_format)
+    backbone = Backbone(network, source, preprocessing, tuple(datamodule.class_names), str(path))
     score = float(trainer.callback_metrics[f"val/{task.metric_name}"])
     if is_main():
         save_backbone(path, backbone, {"data": datamodule.name, f"val/{task.metric_name}": score})
