@@ -140,6 +140,7 @@ def judge_codecs(cfg: DictConfig) -> Judged:
         raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
     with Workers(plan.workers if plan.baselines else 0) as workers:
         network.to(device)
+        network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
         codecs = make_codecs(plan, experiment, device, workers)
         judgement = judge(codecs, network, data.test_dataloader(), pictures, task, device, workers, plan.timed_images)
     images, _ = next(iter(data.test_dataloader()))

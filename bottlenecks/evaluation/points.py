@@ -206,7 +206,7 @@ def features_of(network: SplitNetwork, images: Tensor) -> Features:
     Raises:
         UsageError: features are not finite.
     """
-    features: Features = network.head(images)
+    features: Features = tree_map(Tensor.contiguous, network.head(images))
     if not all_finite(features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     return features
