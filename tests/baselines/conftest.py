@@ -17,7 +17,14 @@ from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 
 FEATURE_SHAPE = (24, 4, 6)
-SMALL = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
+SIZES = {  # of networks that are small enough to test with: channels N, and M where it is not N
+    "bmshj2018-factorized": (16, 24),
+    "bmshj2018-hyperprior": (16, 24),
+    "mbt2018-mean": (16, 24),
+    "mbt2018": (16, 24),
+    "cheng2020-anchor": (16,),
+    "cheng2020-attn": (16,),
+}
 PREPROCESSING = Preprocessing(resize=None, crop=None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -83,8 +90,8 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "hub" / "checkpoints").mkdir(parents=True)
     torch.manual_seed(0)
     zoo = import_zoo()
-    for architecture in SMALL:
-        network = zoo.model_architectures[architecture](16, 24)
+    for architecture, sizes in SIZES.items():
+        network = zoo.model_architectures[architecture](*sizes)
         network.update(force=True)
         file = PurePosixPath(zoo.model_urls[architecture]["mse"][2]).name
         torch.save(network.state_dict(), home / "hub" / "checkpoints" / file)
