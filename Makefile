@@ -30,7 +30,7 @@ check: install
 test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
 	$(PYTEST)
 
-test-all: check   ## everything but what needs an accelerator or a package index: about a quarter of an hour
+test-all: check   ## everything but what needs an accelerator or a package index: about twenty minutes on two cores
 	$(PYTEST) -m 'not gpu and not network'
 
 clean:
