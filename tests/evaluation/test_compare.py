@@ -60,7 +60,9 @@ def test_codecs_judged_one_after_the_other_become_one_curve(
     for path, codec in zip(paths, ("full", "half"), strict=True):
         part = replace(two, points=[point for point in two.points if point["codec"] == codec])
         part.write(path.parent)
-        record_of(part).write(path.parent / "pictures.npz")
+        record = record_of(part)
+        rounded = replace(record, unsplit=record.unsplit + 1e-7 * (codec == "half"))  # other threads, other sums
+        rounded.write(path.parent / "pictures.npz")
     report = combine(paths, "full")
     assert report.curves[""] == two
     report.write(tmp_path / "together")
