@@ -10,8 +10,10 @@ MAX_DIMS = 4  # of an explicit shape, unless several tensors state theirs
 FINGERPRINT_BYTES = 2
 WITH_SIZES = 2  # in the place of a version: sizes come first, then the frame
 MAX_SIZES, MAX_SIZE = 8, 2**14
+MULTIPLIERS = range(-128, 128)  # one byte
 
 _SHAPE_FOLLOWS = 0b0001
+_MULTIPLIER_FOLLOWS = 0b0010
 _CRC_BYTES = 2
 _CRC_START = 0xFFFF
 _VARINT_BITS = 32
@@ -31,11 +33,13 @@ class Limits:
         max_payload_bytes: longest payload.
         max_positions: greatest number of positions of an explicit shape: the sum over its heights times widths.
         max_dims: most dimensions of an explicit shape.
+        ranged: the unit takes any rate, and each of its frames says which; otherwise none does.
     """
 
     max_payload_bytes: int = 2**20
     max_positions: int = 2**16
     max_dims: int = MAX_DIMS
+    ranged: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,37 +47,51 @@ class Frame:
     """A frame whose checksum and claims hold; its payload is not decoded yet.
 
     Attributes:
-        fingerprint: names the tables, and so the unit, that coded the payload.
+        fingerprint: names the unit that coded the payload.
         shape: size (H, W) of the features that were coded, of several tensors one after the other, or None for the
             unit's default.
-        payload: what `Coder.decode` takes.
+        payload: what the unit's coder decodes.
+        multiplier: of the unit's steps, in eighths of a table step, or None for a unit of one rate.
     """
 
     fingerprint: bytes
     shape: Shape | None
     payload: bytes
+    multiplier: int | None = None
 
 
-def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None, max_dims: int = MAX_DIMS) -> bytes:
+def pack(
+    payload: bytes,
+    fingerprint: bytes,
+    shape: Shape | None = None,
+    max_dims: int = MAX_DIMS,
+    multiplier: int | None = None,
+) -> bytes:
     """Put a payload on the wire.
 
     Args:
-        payload: what `Coder.encode` returned.
-        fingerprint: that of the coder's tables, 2 bytes.
+        payload: what the unit's coder returned.
+        fingerprint: that of the unit, 2 bytes.
         shape: size (H, W) of the features that were coded, of several tensors one after the other; None where it is
             the unit's default.
         max_dims: most dimensions of a shape that receivers take.
+        multiplier: -128 to 127, of a unit that takes any rate; None for a unit of one rate.
 
     Returns:
-        The frame: 6 bytes longer than the payload where that is below 128 bytes and the shape the default.
+        The frame: 6 bytes longer than the payload where that is below 128 bytes, the shape the default and the unit
+        of one rate.
 
     Raises:
-        ValueError: if the fingerprint or the shape does not fit the format.
+        ValueError: if the fingerprint, the shape or the multiplier does not fit the format.
     """
     if len(fingerprint) != FINGERPRINT_BYTES:
         raise ValueError(f"fingerprint must be {FINGERPRINT_BYTES} bytes, got {len(fingerprint)}")
-    flags = 0 if shape is None else _SHAPE_FOLLOWS
+    flags = (shape is not None) * _SHAPE_FOLLOWS | (multiplier is not None) * _MULTIPLIER_FOLLOWS
     head = bytes([VERSION << 4 | flags]) + fingerprint
+    if multiplier is not None:
+        if multiplier not in MULTIPLIERS:
+            raise ValueError(f"multiplier must lie in -128..127, got {multiplier}")
+        head += bytes([multiplier - MULTIPLIERS.start])
     if shape is not None:
         if len(shape) > max_dims or min(shape, default=1) < 1:
             raise ValueError(f"shape must have at most {max_dims} dimensions, each 1 or more, got {shape}")
@@ -83,7 +101,7 @@ def pack(payload: bytes, fingerprint: bytes, shape: Shape | None = None, max_dim
 
 
 def peek_fingerprint(data: bytes) -> bytes:
-    """Tell which tables coded a frame, and so which unit is to take it apart, before anything else is read.
+    """Tell which unit is to take a frame apart, before anything else is read.
 
     Raises:
         BitstreamError: if the bytes are too few, of another version, or have unknown flags.
@@ -107,6 +125,7 @@ def unpack(data: bytes, limits: Limits) -> Frame:
     reader = _Reader(data)
     flags = _read_flags(reader)
     fingerprint = reader.take(FINGERPRINT_BYTES)
+    multiplier = _read_multiplier(reader, flags, limits)
     shape = _read_shape(reader, limits) if flags & _SHAPE_FOLLOWS else None
     num_bytes = reader.varint()
     if num_bytes > limits.max_payload_bytes:
@@ -118,7 +137,7 @@ def unpack(data: bytes, limits: Limits) -> Frame:
         raise BitstreamError(f"the frame is {len(data) - reader.position} bytes longer than it says")
     if checksum != _checksum(head, payload):
         raise BitstreamError("the checksum does not match: the frame was damaged")
-    return Frame(fingerprint, shape, payload)
+    return Frame(fingerprint, shape, payload, multiplier)
 
 
 def enclose(frame: bytes, sizes: Sequence[int]) -> bytes:
@@ -212,9 +231,18 @@ def _read_flags(reader: _Reader) -> int:
     version, flags = divmod(reader.take(1)[0], 16)
     if version != VERSION:
         raise BitstreamError(f"the frame has version {version}, this decoder knows {VERSION}")
-    if flags & ~_SHAPE_FOLLOWS:
+    if flags & ~(_SHAPE_FOLLOWS | _MULTIPLIER_FOLLOWS):
         raise BitstreamError(f"the frame has unknown flags {flags:04b}")
     return flags
+
+
+def _read_multiplier(reader: _Reader, flags: int, limits: Limits) -> int | None:
+    follows = bool(flags & _MULTIPLIER_FOLLOWS)
+    if follows and not limits.ranged:
+        raise BitstreamError("the frame has a multiplier, but this unit has one rate")
+    if limits.ranged and not follows:
+        raise BitstreamError("the frame has no multiplier, but this unit takes any rate")
+    return MULTIPLIERS[reader.take(1)[0]] if follows else None
 
 
 def _read_shape(reader: _Reader, limits: Limits) -> Shape:

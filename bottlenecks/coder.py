@@ -2,25 +2,28 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from constriction import stream
 
+from bottlenecks.escapes import (
+    INT32,
+    BoolArray,
+    Int32Array,
+    IntArray,
+    as_int32,
+    code_bits,
+    decode_codes,
+    encode_codes,
+    from_codes,
+    to_codes,
+    to_entries,
+)
+
 TOTAL = 2**16  # every row of a table sums to this
-INT32 = np.iinfo(np.int32)
-
-IntArray = npt.NDArray[np.integer[Any]]
-Int32Array = npt.NDArray[np.int32]
-Int64Array = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-
-_CHUNK_BITS = 16
-_NUM_CODE_LENGTHS = 33  # an int32 lies less than 2**32 outside of its row, so its code is below 2**33
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +129,7 @@ class Coder:
 
     def __init__(self, tables: SymbolTables):
         self.tables = tables
-        self._models = tuple(
-            stream.model.Categorical(row[:length] / TOTAL, perfect=False)
-            for row, length in zip(tables.frequencies, tables.lengths, strict=True)
-        )
+        self._models = models_of(tables)
 
     def __reduce__(self) -> tuple[type["Coder"], tuple[SymbolTables]]:
         return Coder, (self.tables,)  # constriction's models can be neither copied nor pickled
@@ -147,13 +147,13 @@ class Coder:
             ValueError: if the dtype, the shape or a value does not fit.
         """
         rows = _as_rows(symbols, self.tables)
-        indices, escaped = _to_indices(rows, self.tables)
+        entries, escaped = to_entries(rows, self.tables.offsets[:, None], self.tables.escapes)
         encoder = stream.queue.RangeEncoder()
         encode = encoder.encode
-        for row, categorical in zip(indices, self._models, strict=True):
+        for row, categorical in zip(entries, self._models, strict=True):
             encode(row, categorical)
         if escaped is not None:
-            _encode_codes(encoder, _escape_codes(rows, escaped, self.tables))
+            encode_codes(encoder, to_codes(rows[escaped], *_rows_of(escaped, self.tables)))
         return seal(encoder)
 
     def decode(self, payload: bytes, shape: tuple[int, ...]) -> Int32Array:
@@ -175,12 +175,12 @@ class Coder:
         try:
             decode = decoder.decode
             rows = [decode(categorical, num_positions) for categorical in self._models]
-            indices = np.concatenate(rows).reshape(len(rows), num_positions)
-            symbols: Int32Array = indices + self.tables.offsets[:, None]
-            escaped = indices == self.tables.escapes
+            entries = np.concatenate(rows).reshape(len(rows), num_positions)
+            symbols: Int32Array = entries + self.tables.offsets[:, None]
+            escaped = entries == self.tables.escapes
             if escaped.any():
-                codes = _decode_codes(decoder, int(escaped.sum()))
-                symbols[escaped] = _escaped_values(codes, escaped, self.tables)
+                codes = decode_codes(decoder, int(escaped.sum()))
+                symbols[escaped] = from_codes(codes, *_rows_of(escaped, self.tables))
         except AssertionError as error:  # constriction's word for data that no encoder writes
             raise ValueError("the payload is not valid for these tables") from error
         return symbols.reshape(shape)
@@ -197,12 +197,19 @@ def ideal_bits(symbols: IntArray, tables: SymbolTables) -> float:
         ValueError: if `Coder.encode` would refuse the symbols.
     """
     rows = _as_rows(symbols, tables)
-    indices, escaped = _to_indices(rows, tables)
-    listed_bits = -np.log2(np.take_along_axis(tables.frequencies, indices, axis=1) / TOTAL)
+    entries, escaped = to_entries(rows, tables.offsets[:, None], tables.escapes)
+    listed_bits = float(-np.log2(np.take_along_axis(tables.frequencies, entries, axis=1) / TOTAL).sum())
     if escaped is None:
-        return float(listed_bits.sum())
-    escape_bits = math.log2(_NUM_CODE_LENGTHS) + _num_tail_bits(_escape_codes(rows, escaped, tables))
-    return float(listed_bits.sum() + escape_bits.sum())
+        return listed_bits
+    return listed_bits + code_bits(to_codes(rows[escaped], *_rows_of(escaped, tables)))
+
+
+def models_of(tables: SymbolTables) -> tuple[stream.model.Categorical, ...]:
+    """Build constriction's model of each row."""
+    return tuple(
+        stream.model.Categorical(row[:length] / TOTAL, perfect=False)
+        for row, length in zip(tables.frequencies, tables.lengths, strict=True)
+    )
 
 
 def _check_integers(name: str, array: IntArray, num_dims: int) -> None:
@@ -221,70 +228,15 @@ def _check_shape(shape: tuple[int, ...], tables: SymbolTables) -> None:
 
 
 def _as_rows(symbols: IntArray, tables: SymbolTables) -> Int32Array:
-    if symbols.dtype.kind not in "iu":
-        raise ValueError(f"symbols must be integers, got {symbols.dtype}")
-    _check_shape(symbols.shape, tables)
-    if symbols.dtype != np.int32 and (symbols.min() < INT32.min or symbols.max() > INT32.max):
-        raise ValueError(f"symbols must lie within int32, got {symbols.min()}..{symbols.max()}")
-    return symbols.astype(np.int32, copy=False).reshape(tables.num_channels, -1)
+    rows = as_int32(symbols)
+    _check_shape(rows.shape, tables)
+    return rows.reshape(tables.num_channels, -1)
 
 
-def _to_indices(rows: Int32Array, tables: SymbolTables) -> tuple[Int32Array, BoolArray | None]:
-    """Table entry of each symbol, and which of them are escapes; None where none is."""
-    # Differences wrap, but never from an unlisted symbol onto a listed one: as unsigned they all lie above.
-    indices = rows - tables.offsets[:, None]
-    distances, escapes = indices.view(np.uint32), tables.escapes.view(np.uint32)
-    escaped = distances >= escapes
-    if not escaped.any():
-        return indices, None
-    np.minimum(distances, escapes, out=distances)
-    return indices, escaped
-
-
-def _escape_codes(rows: Int32Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:
-    """Number the values outside of a row outwards: 1, 3, 5, ... above it and 2, 4, 6, ... below it."""
+def _rows_of(escaped: BoolArray, tables: SymbolTables) -> tuple[IntArray, Int32Array]:
+    """Offset, and entry of the escape, of the row of each escaped symbol."""
     channels = np.nonzero(escaped)[0]
-    distances = rows[escaped].astype(np.int64) - tables.offsets[channels]
-    excess = distances - (tables.lengths[channels] - 1)
-    return np.where(distances < 0, -2 * distances, 2 * excess + 1)
-
-
-def _escaped_values(codes: Int64Array, escaped: BoolArray, tables: SymbolTables) -> Int64Array:
-    channels = np.nonzero(escaped)[0]
-    above = tables.lengths[channels] - 1 + codes // 2
-    values: Int64Array = np.where(codes % 2 == 0, -(codes // 2), above) + tables.offsets[channels]
-    if values.min() < INT32.min or values.max() > INT32.max:
-        raise ValueError("the payload holds an escaped value outside of int32")
-    return values
-
-
-def _num_tail_bits(codes: Int64Array) -> Int32Array:
-    """Number of bits below the leading one."""
-    return np.frexp(codes.astype(np.float64))[1] - np.int32(1)
-
-
-def _chunks(num_bits: Int32Array) -> Iterator[tuple[int, BoolArray, Int32Array]]:
-    """The 16 low bits, then the rest: their position, which codes have any, and 2**bits for each of those."""
-    for shift in (0, _CHUNK_BITS):
-        width = np.clip(num_bits - shift, 0, _CHUNK_BITS)
-        if width.any():
-            yield shift, width > 0, np.int32(1) << width[width > 0]
-
-
-def _encode_codes(encoder: stream.queue.RangeEncoder, codes: Int64Array) -> None:
-    num_bits = _num_tail_bits(codes)
-    encoder.encode(num_bits, stream.model.Uniform(_NUM_CODE_LENGTHS))
-    for shift, present, sizes in _chunks(num_bits):
-        chunk = (codes[present] >> shift) & (sizes - 1)
-        encoder.encode(chunk.astype(np.int32), stream.model.Uniform(), sizes)
-
-
-def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
-    num_bits: Int32Array = decoder.decode(stream.model.Uniform(_NUM_CODE_LENGTHS), count)
-    codes = np.int64(1) << num_bits.astype(np.int64)
-    for shift, present, sizes in _chunks(num_bits):
-        codes[present] |= decoder.decode(stream.model.Uniform(), sizes).astype(np.int64) << shift
-    return codes
+    return tables.offsets[channels], tables.escapes[channels, 0]
 
 
 def seal(encoder: stream.queue.RangeEncoder) -> bytes:

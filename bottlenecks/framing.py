@@ -6,9 +6,9 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from bottlenecks.bitstream import BitstreamError, Limits, Shape, divide, join, pack, unpack
+from bottlenecks.bitstream import BitstreamError, Frame, Limits, Shape, divide, join, pack, unpack
 from bottlenecks.coder import Coder, Int32Array, IntArray
 
 Size = tuple[int, int]
@@ -16,12 +16,26 @@ Sizes = tuple[Size, ...]
 S = TypeVar("S")
 
 
+class Decoded(NamedTuple):
+    """What a frame held.
+
+    Attributes:
+        symbols: a latent (K, h, w), or one a tensor.
+        size: (H, W) of the features, or one a tensor.
+        multiplier: of the steps of a unit that takes any rate; 0 for a unit of one rate.
+    """
+
+    symbols: Any
+    size: Any
+    multiplier: int = 0
+
+
 class FramingBase(ABC, Generic[S]):
     """What turns the symbols of one image into a frame, and a frame into symbols.
 
     Attributes:
         size: of the features that the unit was made for; frames of other sizes state theirs.
-        fingerprint: names the tables in a frame.
+        fingerprint: names the unit in a frame.
         limits: what a receiver takes.
     """
 
@@ -45,8 +59,8 @@ class FramingBase(ABC, Generic[S]):
             ValueError: no receiver takes this size, or the symbols cannot be coded.
         """
 
-    def read(self, stream: bytes) -> tuple[Any, S]:
-        """Decode a frame to the symbols, and the size of the features.
+    def read(self, stream: bytes) -> Decoded:
+        """Decode a frame to the symbols, the size of the features, and the multiplier.
 
         Raises:
             BitstreamError: it is damaged, of another unit, or claims more than this receiver takes.
@@ -58,7 +72,7 @@ class FramingBase(ABC, Generic[S]):
             )
         size = self.size if frame.shape is None else self.stated(frame.shape)
         try:
-            return self.decode(frame.payload, size), size
+            return Decoded(self.decode(frame, size), size, frame.multiplier or 0)
         except ValueError as error:
             raise BitstreamError(str(error)) from None
 
@@ -71,11 +85,11 @@ class FramingBase(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def decode(self, payload: bytes, size: S) -> Any:
-        """Decode a payload to symbols.
+    def decode(self, frame: Frame, size: S) -> Any:
+        """Decode a frame's payload to symbols.
 
         Raises:
-            ValueError: it is none of `write`'s.
+            ValueError: it is none of `write`'s, or features of this size are not taken.
         """
 
 
@@ -107,7 +121,11 @@ class Framing(FramingBase[Size]):
         self.check_size(size)
         return pack(self.coder.encode(symbols), self.fingerprint, None if size == self.size else size)
 
-    def decode(self, payload: bytes, size: Size) -> Int32Array:
+    def decode(self, frame: Frame, size: Size) -> Int32Array:
+        """Decode a frame's payload to the latent (K, h, w)."""
+        return self.decode_payload(frame.payload, size)
+
+    def decode_payload(self, payload: bytes, size: Size) -> Int32Array:
         """Decode a payload to the latent (K, h, w)."""
         return self.coder.decode(payload, (self.coder.tables.num_channels, *self.latent_size(size)))
 
@@ -147,10 +165,10 @@ class JointFraming(FramingBase[Sizes]):
         shape = None if size == self.size else tuple(side for own in size for side in own)
         return pack(payload, self.fingerprint, shape, self.limits.max_dims)
 
-    def decode(self, payload: bytes, size: Sizes) -> tuple[Int32Array, ...]:
-        """Decode a payload to one latent (K, h, w) a tensor."""
-        payloads = divide(payload, len(self.parts))
-        return tuple(part.decode(one, own) for part, one, own in zip(self.parts, payloads, size, strict=True))
+    def decode(self, frame: Frame, size: Sizes) -> tuple[Int32Array, ...]:
+        """Decode a frame's payload to one latent (K, h, w) a tensor."""
+        payloads = divide(frame.payload, len(self.parts))
+        return tuple(part.decode_payload(one, own) for part, one, own in zip(self.parts, payloads, size, strict=True))
 
     def stated(self, shape: Shape) -> Sizes:
         """Take one (H, W) a tensor from what a frame states."""

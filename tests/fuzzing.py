@@ -52,7 +52,7 @@ def forge(one: bytes, other: bytes, random: Random) -> bytes:
     """Write any payload and perhaps any shape, checksum right."""
     payload = random.choice((random.randbytes(random.randrange(300)), one[6:], bytes(random.randrange(300))))
     shape = random.choice((None, None, (1, 1), (8, 8), tuple(random.randint(1, 2**20) for _ in range(2))))
-    return pack(payload, one[1:3], shape)
+    return pack(payload, one[1:3], shape, multiplier=one[3] - 128 if one[0] & 2 else None)
 
 
 def forge_claims(one: bytes, other: bytes, random: Random) -> bytes:

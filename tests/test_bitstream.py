@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from binascii import crc_hqx
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,17 @@ def test_what_is_packed_is_unpacked(payload, fingerprint, shape):
     assert unpack(pack(payload, fingerprint, shape), LIMITS) == Frame(fingerprint, shape, payload)
 
 
+@QUICK
+@given(st.binary(max_size=9), st.none() | st.just((3, 5)), st.integers(-128, 127))
+def test_a_multiplier_takes_one_byte_behind_the_fingerprint(payload, shape, multiplier):
+    data, without = pack(payload, b"ab", shape, multiplier=multiplier), pack(payload, b"ab", shape)
+    assert unpack(data, replace(LIMITS, ranged=True)) == Frame(b"ab", shape, payload, multiplier)
+    assert data[:4] == bytes([without[0] | 2]) + b"ab" + bytes([multiplier + 128])
+    assert peek_fingerprint(data) == b"ab" and len(data) == len(without) + 1
+    with pytest.raises(BitstreamError, match="the frame has no multiplier, but this unit takes any rate"):
+        unpack(without, replace(LIMITS, ranged=True))
+
+
 @pytest.mark.parametrize(("num_bytes", "header"), [(0, 6), (127, 6), (128, 7), (16383, 7), (16384, 8)])
 def test_size_of_the_header(num_bytes, header):
     frame = pack(bytes(num_bytes), b"ab")
@@ -86,7 +98,7 @@ def test_size_of_the_header(num_bytes, header):
         (b"", "the frame is empty"),
         (forge("00 2894 00"), "the frame has version 0, this decoder knows 1"),
         (forge("20 2894 00"), "the frame has version 2, this decoder knows 1"),
-        (forge("12 2894 00"), "the frame has unknown flags 0010"),
+        (forge("14 2894 00"), "the frame has unknown flags 0100"),
         (forge("19 2894 00"), "the frame has unknown flags 1001"),
         (b"\x10", "the frame ends 2 bytes too early"),
         (b"\x10\x28\x94", "the frame ends 1 bytes too early"),
@@ -103,6 +115,7 @@ def test_size_of_the_header(num_bytes, header):
         (forge("11 2894 02 4041 00"), r"a shape of \(64, 65\), 4096 positions are allowed"),
         (forge("11 2894 04" + "ffffffff0f" * 4 + "00"), "a shape of .*, 4096 positions are allowed"),
         (b"\x10\x28\x94\x01\x00\x00\x41", "the checksum does not match"),
+        (forge("12 2894 80 00"), "the frame has a multiplier, but this unit has one rate"),
     ],
 )
 def test_bad_frames_are_refused_by_name(data, message):

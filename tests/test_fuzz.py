@@ -33,7 +33,7 @@ def attack(network: BottleneckNetwork, count: int, seed: int) -> Counter[str]:
     for _ in range(count):
         stream = mutate(streams, random_)
         try:
-            latent, size = network.rate_of(stream).unit.framing.read(stream)
+            latent, size, _ = network.rate_of(stream).unit.framing.read(stream)
         except BitstreamError as error:
             ends[str(error).split("(")[0].rstrip("0123456789, ")] += 1
             continue

@@ -61,7 +61,7 @@ class Receiver:
         rate = self._rates.get(fingerprint)
         if rate is None:
             raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this bundle's")
-        return Received(rate, self._framings[rate.lmbda].read(stream)[0], len(stream))
+        return Received(rate, self._framings[rate.lmbda].read(stream).symbols, len(stream))
 
     def warm_up(self) -> None:
         """Run every graph once: the first time takes longer."""

@@ -149,10 +149,10 @@ class Bottleneck(nn.Module, ABC):
             BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
         """
         decoded = [self.framing.read(stream) for stream in streams]
-        sizes = {size for _, size in decoded}
+        sizes = {one.size for one in decoded}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        return self.restore([symbols for symbols, _ in decoded], sizes.pop())
+        return self.restore([one.symbols for one in decoded], sizes.pop())
 
 
 class BottleneckUnit(Bottleneck):

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.coder import TOTAL, Int64Array, SymbolTables, ideal_bits
+from bottlenecks.coder import TOTAL, SymbolTables, ideal_bits
 from bottlenecks.entropy import FactorizedPrior
 from bottlenecks.errors import UsageError, check_number
+from bottlenecks.escapes import Int64Array
 from bottlenecks.units.base import BottleneckUnit
 
 NUM_SYMBOLS = 256  # 0 to 255 can be listed in the table; what lies above is escaped
