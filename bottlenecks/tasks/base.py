@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,6 +48,28 @@ class Task(ABC):
             targets: labels.
             smoothing: share of each label that is spread over the other classes, where the task has such labels.
         """
+
+    def probe(self, output: Any, generators: Sequence[Generator]) -> Tensor:
+        """Draw a random number for each image whose gradient shows what `distillation` is sensitive to.
+
+        With respect to anything that the output was computed from, the gradient g is a random vector, and the mean of
+        its outer products is the Gauss-Newton matrix: for a small dx, half the mean of `(g . dx)^2` is what
+        `distillation` of the changed output against the unchanged one comes to.
+
+        A task need not have it. Without it nothing is known of what the tail listens to, and units are fitted to the
+        mean squared error of the features.
+
+        Args:
+            output: of the network.
+            generators: on the CPU, one for each image.
+
+        Returns:
+            (N,).
+
+        Raises:
+            NotImplementedError: the task has none.
+        """
+        raise NotImplementedError(f"model.task={self.name}: {type(self).__name__} has no `probe` of its sensitivity")
 
     def predict(self, output: Any) -> Any:
         """Turn the network's output into a prediction; without further ado they are the same."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import name_of, write
+from bottlenecks.tasks.probing import probe_softmax
 
 
 class TopOne(MeanMetric):
@@ -38,6 +39,10 @@ class Classification(Task):
     def supervised(self, output: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy in nats, (N,)."""
         return F.cross_entropy(output, targets, reduction="none", label_smoothing=smoothing)
+
+    def probe(self, output: Tensor, generators: Sequence[Generator]) -> Tensor:
+        """Probe the class, (N,)."""
+        return probe_softmax(output, generators)
 
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether any picture has a label."""

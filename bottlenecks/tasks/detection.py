@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import box_iou
@@ -18,6 +18,7 @@ from torchvision.ops import box_iou
 from bottlenecks.errors import UsageError
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
+from bottlenecks.tasks.probing import probe_sigmoid, probe_softmax, random_signs
 
 Tensors = Mapping[str, Tensor]
 
@@ -111,6 +112,23 @@ class Detection(Task):
         """Give the detector's own training loss of each picture, (N,)."""
         loss: Tensor = self.network.loss(output, targets)
         return loss
+
+    def probe(self, output: Tensors, generators: Sequence[Generator]) -> Tensor:
+        """Probe the classes and the box of each place, under the weights of `distillation`, (N,)."""
+        scores, regressions = self.network.scores, self.network.regressions
+        weights: dict[int, Tensor] = {}
+        parts = []
+        for name, kind in scores.items():
+            logits = output[name]
+            own = weights.setdefault(logits.shape[1], _weights(logits.detach(), kind))
+            probe = probe_softmax if kind == "softmax" else probe_sigmoid
+            parts.append(((own / len(scores)).sqrt() * probe(logits.transpose(1, 2), generators)).sum(1))
+        for name in regressions:
+            boxes = output[name].flatten(2)
+            own = weights[boxes.shape[1]]
+            curvature = 2 * own / (len(regressions) * boxes.shape[2] * _variance(boxes.detach(), own)[:, None])
+            parts.append((curvature.sqrt()[:, :, None] * random_signs(boxes, generators) * boxes).sum((1, 2)))
+        return torch.stack(parts).sum(0)
 
     def predict(self, output: Tensors) -> Tensors:
         """Do the detector's own last steps: decode boxes, suppress doubles."""
@@ -210,11 +228,16 @@ def _divergence(output: Tensor, teacher: Tensor, kind: str) -> Tensor:
 
 def _share_lost(output: Tensor, teacher: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
     """Give MSE / Var of box regressions (N, A, …) under the places' weights, (N,)."""
-    own = weights[teacher.shape[1]][:, :, None]
+    own = weights[teacher.shape[1]]
     output, teacher = output.flatten(2), teacher.flatten(2)
-    mean = (own * teacher).sum(1, keepdim=True)
-    variance = (own * (teacher - mean).square()).sum(1).mean(1)
-    return (own * (output - teacher).square()).sum(1).mean(1) / variance.clamp_min(1e-6)
+    return (own[:, :, None] * (output - teacher).square()).sum(1).mean(1) / _variance(teacher, own)
+
+
+def _variance(boxes: Tensor, weights: Tensor) -> Tensor:
+    """Give the variance of box regressions (N, A, D) under the places' weights (N, A), (N,)."""
+    own = weights[:, :, None]
+    mean = (own * boxes).sum(1, keepdim=True)
+    return (own * (boxes - mean).square()).sum(1).mean(1).clamp_min(1e-6)
 
 
 def _boxes(prediction: Tensors, least: float = 0.0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
+from bottlenecks.tasks.probing import probe_softmax
 
 VOID = -1  # in targets: pixels that do not count
 OPACITY = 0.6
@@ -63,6 +65,11 @@ class Segmentation(Task):
         logits = logits_of(output)
         errors = F.cross_entropy(logits, targets, reduction="none", ignore_index=VOID, label_smoothing=smoothing)
         return errors.sum((1, 2)) / (targets != VOID).sum((1, 2)).clamp_min(1)
+
+    def probe(self, output: Any, generators: Sequence[Generator]) -> Tensor:
+        """Probe the class of each pixel, all with one weight, (N,)."""
+        pixels = probe_softmax(logits_of(output), generators)
+        return pixels.sum((1, 2)) / math.sqrt(pixels[0].numel())
 
     def last_steps(self, example: Any) -> Callable[[Any], Tensor]:
         """Give the class of each pixel, (N, H, W) int32."""
