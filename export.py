@@ -24,22 +24,22 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         UsageError: there are no rates, they are not for this network, or it has no ONNX form.
     """
-    ladder = Ladder.load(folder_of(cfg))
+    ladder = Ladder.load(folder_of(cfg), cfg.unit.name)
     experiment = prepare(cfg, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
-    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment), experiment.task)
+    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment, ladder), experiment.task)
     say(f"Wrote {folder}: {len(ladder)} rates")
     return folder
 
 
-def curve_of(cfg: DictConfig, experiment: Experiment) -> Curve:
+def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
     """Read the curve of the rates; measure it where there is none, or a rate is newer or not on it."""
     path = experiment.results / "curve.json"
-    rates = find_rates(experiment.folder)
+    rates = find_rates(experiment.folder, cfg.unit.name)
     if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
         curve = Curve.read(path)
-        if sum(point["codec"] == UNIT for point in curve.points) == len(rates):
+        if {point["lambda"] for point in curve.points if point["codec"] == UNIT} == set(ladder):
             return curve
     say("No curve of these rates yet: judging them now")
     return judge_codecs(cfg).curve

@@ -18,9 +18,10 @@ import torch
 
 from bottlenecks.architecture import BackboneSpec, build_network
 from bottlenecks.backbone import Backbone
-from bottlenecks.checkpoint import Ladder, Rate, RateInfo, find_rates, load_rate, rate_path, save_rate
+from bottlenecks.checkpoint import Ladder, Rate, RateInfo, find_rates, load_rate, save_rate
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.rate_files import rate_path
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.units import make_unit
 

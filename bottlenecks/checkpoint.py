@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
+from bottlenecks.rate_files import PATTERN, rate_path, rates_of, units_around
 from bottlenecks.split import SplitNetwork
-from bottlenecks.units import DEFAULT_UNIT, Bottleneck, make_unit
+from bottlenecks.units import Bottleneck, make_unit
 from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
 
 FORMAT_VERSION = 1
@@ -69,7 +70,7 @@ class RateInfo:
         split: the split point.
         image_shape: (3, H, W) of the network's input in training.
         feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
-        unit_name: `factorized`, or the name of the variant.
+        unit_name: of the unit, or of the variant; the rate goes by it.
         unit: `architecture` and the constructor's arguments.
         lmbda: the `lambda` of the loss.
         data: the data it was trained on.
@@ -130,21 +131,17 @@ class RateInfo:
 
 @dataclass(frozen=True)
 class Rate:
-    """One operating point: a unit that is ready for bytes, and what is known of it."""
+    """One operating point: a unit that is ready for bytes, and what is known of it.
+
+    Attributes:
+        unit: in eval mode, with tables.
+        info: what its file says.
+        folder: of its file, where it has one; a backbone's file is given relative to it.
+    """
 
     unit: Bottleneck
     info: RateInfo
-
-
-def rate_folder(checkpoints: Path, model: str, split: str, data: str, unit: str = DEFAULT_UNIT) -> Path:
-    """Name the folder of a ladder; any other than the default unit has one inside it."""
-    folder = checkpoints / model / split / data
-    return folder if unit == DEFAULT_UNIT else folder / f"unit={unit}"
-
-
-def rate_path(folder: Path, lmbda: float) -> Path:
-    """Name the file of a rate."""
-    return folder / f"lambda={float(lmbda)!r}.safetensors"
+    folder: Path = Path()
 
 
 def save_rate(path: Path, rate: Rate) -> None:
@@ -176,14 +173,14 @@ def load_rate(path: Path) -> Rate:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and description do not fit each other ({reason})") from None
-    return Rate(unit.eval(), info)
+    return Rate(unit.eval(), info, path.parent)
 
 
 class Ladder(Mapping[float, Rate]):
     """All rates of one split, by lambda, from coarse to fine.
 
     Args:
-        rates: of one backbone, split and preprocessing.
+        rates: of one architecture, backbone, split and preprocessing.
 
     Raises:
         CheckpointError: they do not belong together.
@@ -193,6 +190,12 @@ class Ladder(Mapping[float, Rate]):
         self._rates = {lmbda: rates[lmbda] for lmbda in sorted(rates)}
         first = self.info
         for lmbda, rate in self._rates.items():
+            own, other = rate.info.unit["architecture"], first.unit["architecture"]
+            if own != other:
+                raise CheckpointError(
+                    f"lambda={lmbda!r} is a unit of architecture {own}, lambda={first.lmbda!r} of {other}; "
+                    "they are no ladder: move one of them away"
+                )
             for name in ("backbone_fingerprint", "split", "preprocessing"):
                 own, other = getattr(rate.info, name), getattr(first, name)
                 if own != other:
@@ -205,17 +208,29 @@ class Ladder(Mapping[float, Rate]):
             raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
 
     @classmethod
-    def load(cls, folder: str | Path) -> Ladder:
-        """Read every `lambda=*.safetensors` of a folder.
+    def load(cls, folder: str | Path, unit: str | None = None) -> Ladder:
+        """Read every rate of a unit.
+
+        Args:
+            folder: of the rates.
+            unit: the unit's name; None for the default unit where it has any, else for the one that lies there.
 
         Raises:
             CheckpointError: there is none, or one that cannot be used.
         """
-        rates = {path: load_rate(path) for path in find_rates(Path(folder))}
-        for path, rate in rates.items():
-            if path != rate_path(path.parent, rate.info.lmbda):
-                raise CheckpointError(f"{path}: holds lambda={rate.info.lmbda!r}; name it so, or move it away")
-        return cls({rate.info.lmbda: rate for rate in rates.values()})
+        rates: dict[float, Rate] = {}
+        for path in find_rates(Path(folder), unit):
+            rate = load_rate(path)
+            lmbda = rate.info.lmbda
+            if path != rate_path(path.parent, lmbda):
+                raise CheckpointError(f"{path}: holds lambda={lmbda!r}; name it so, or move it away")
+            if lmbda in rates:
+                raise CheckpointError(
+                    f"{path}: {rate_path(rates[lmbda].folder, lmbda)} is the same rate of the same unit; "
+                    "move one of them away"
+                )
+            rates[lmbda] = rate
+        return cls(rates)
 
     @property
     def info(self) -> RateInfo:
@@ -281,16 +296,24 @@ def as_tuples(shape: Any) -> Any:
     return tuple(map(as_tuples, shape)) if isinstance(shape, (list, tuple)) else shape
 
 
-def find_rates(folder: Path) -> list[Path]:
+def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
     """List the files of a ladder.
 
+    Args:
+        folder: of the rates.
+        unit: the unit's name; None for the default unit where it has any, else for the one that lies there.
+
     Raises:
-        CheckpointError: there are none.
+        CheckpointError: there are none, or of several units; the message names those that are there.
     """
-    paths = sorted(folder.glob("lambda=*.safetensors"))
-    if not paths:
-        raise CheckpointError(f"{folder}: no rate checkpoints (lambda=*.safetensors); train some with train.py")
-    return paths
+    if paths := rates_of(folder, unit):
+        return paths
+    if there := units_around(folder):
+        raise CheckpointError(
+            f"{folder}: no rate checkpoints of {unit or 'the default unit'}; there are some of {', '.join(there)}: "
+            "choose one with unit=, or train some with train.py"
+        )
+    raise CheckpointError(f"{folder}: no rate checkpoints ({PATTERN}); train some with train.py")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:

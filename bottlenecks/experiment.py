@@ -19,10 +19,11 @@ from pytorch_lightning.loggers import Logger
 
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone
-from bottlenecks.checkpoint import RateInfo, rate_folder
+from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_name, check_number
 from bottlenecks.pretrained import is_file
 from bottlenecks.processes import is_main
+from bottlenecks.rate_files import place_of, rate_folder
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
@@ -213,7 +214,8 @@ def describe_rate(
     backbone, datamodule = experiment.backbone, experiment.datamodule
     spec = backbone.spec
     if is_file(spec.weights):
-        spec = with_weights(spec, locate(Path(spec.weights), experiment.folder, Path(cfg.paths.checkpoints)))
+        folder = place_of(experiment.folder, cfg.unit.name, lmbda).parent
+        spec = with_weights(spec, locate(Path(spec.weights), folder, Path(cfg.paths.checkpoints)))
     return RateInfo(
         model=spec.name,
         backbone=spec.to_dict(),

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.baselines import BASELINES, make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration
-from bottlenecks.checkpoint import CheckpointError, Ladder, rate_folder
+from bottlenecks.checkpoint import CheckpointError, Ladder, find_rates
 from bottlenecks.codec import Codec, UnitCodec
 from bottlenecks.errors import UsageError, check_name, check_number, closest
 from bottlenecks.evaluation.calibrating import Calibrator
@@ -24,6 +24,7 @@ from bottlenecks.evaluation.strips import draw_strips
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.experiment import Experiment, folder_of, pick_device, prepare
 from bottlenecks.processes import from_main, join, own_share
+from bottlenecks.rate_files import rate_folder
 
 UNIT = "unit"  # the codec that is the configuration's own unit
 
@@ -94,15 +95,14 @@ def load_ladder(cfg: DictConfig, name: str) -> Ladder:
         UsageError: there is none.
     """
     if name == UNIT:
-        return Ladder.load(folder_of(cfg))
+        return Ladder.load(folder_of(cfg), cfg.unit.name)
     folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
     try:
-        return Ladder.load(folder)
+        find_rates(folder, name)
     except CheckpointError as error:
-        if folder.is_dir():
-            raise
         known = closest(name, [UNIT, *BASELINES], len(BASELINES))
         raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
+    return Ladder.load(folder, name)
 
 
 @dataclass(frozen=True)

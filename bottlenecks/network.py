@@ -46,24 +46,25 @@ class BottleneckNetwork:
         self._most = MAX_SCALE * max([1, *tree_leaves(network.usual_sizes)])  # the largest size that is taken
 
     @classmethod
-    def load(cls, folder: str | Path, weights: str | Path | None = None) -> BottleneckNetwork:
+    def load(cls, folder: str | Path, weights: str | Path | None = None, unit: str | None = None) -> BottleneckNetwork:
         """Load a folder of rates and the backbone they were trained around.
 
         Args:
             folder: such as `checkpoints/resnet50/layer3/digits`.
             weights: of the backbone, where they do not lie where they did in training.
+            unit: whose rates; None for the default unit's where it has any, else for those that lie there.
 
         Raises:
             CheckpointError: there are no rates, or they are for other weights.
             UsageError: the backbone cannot be had.
         """
-        ladder = Ladder.load(folder)
+        ladder = Ladder.load(folder, unit)
         info = ladder.info
         spec = BackboneSpec.read(info.backbone, str(folder))
         if weights is not None:
             spec = with_weights(spec, weights)
         elif is_file(spec.weights):
-            spec = with_weights(spec, Path(folder, spec.weights).resolve())
+            spec = with_weights(spec, Path(ladder[min(ladder)].folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
         several = not isinstance(info.feature_shape[0], int)
         network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=several)

@@ -87,6 +87,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="of the rates, such as checkpoints/resnet50/layer3/digits")
     parser.add_argument("pictures", type=Path, nargs="+", help=f"pictures, or {SUFFIX} files that --out kept")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where not given")
+    parser.add_argument("--unit", help="whose rates, where several lie there; the default unit's where not given")
     parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
     parser.add_argument("--draw", type=Path, help="folder that keeps each picture with its prediction drawn on it")
     parser.add_argument("--weights", type=Path, help="of the backbone, where they have moved since training")
@@ -96,7 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     options = parse(arguments)
-    network = BottleneckNetwork.load(options.folder, options.weights)
+    network = BottleneckNetwork.load(options.folder, options.weights, options.unit)
     if options.lmbda is not None:
         network.lmbda = options.lmbda
     show(send(network, options.pictures, options.out, options.draw))

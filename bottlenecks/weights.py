@@ -59,13 +59,21 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UsageError: the file is missing or damaged.
     """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        metadata = file.metadata() or {}
     return tensors, {key: _from_json(value) for key, value in metadata.items()}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a safetensors file and none of its tensors; every value is decoded from JSON.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return {key: _from_json(value) for key, value in metadata.items()}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -178,6 +186,15 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
 
 
 def _sort_header(data: bytes) -> bytes:

@@ -10,9 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, rate_path, read_info, save_rate
+from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, read_info, save_rate
 from bottlenecks.errors import Interrupted, UsageError
 from bottlenecks.processes import is_main
+from bottlenecks.rate_files import place_of, say_where
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
@@ -26,8 +27,10 @@ from bottlenecks.units import Bottleneck, make_unit
 def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], overwrite: bool) -> list[float]:
     """Tell which rates are still to be trained.
 
+    A rate of another unit that lies where one of these would is left alone, and where the new one goes is said.
+
     Args:
-        folder: of the rates.
+        folder: of the unit's rates.
         lmbdas: that are asked for.
         settings: that bear on the outcome.
         overwrite: whether finished rates are to be trained anew.
@@ -35,10 +38,11 @@ def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any
     Raises:
         UsageError: a finished rate was trained otherwise; the message names the difference and the ways out.
     """
-    todo = []
+    todo, unit = [], str(settings["unit"]["name"])
     for lmbda in lmbdas:
-        path = rate_path(folder, lmbda)
+        path = place_of(folder, unit, lmbda)
         if overwrite or not path.exists():
+            say_where(folder, unit, lmbda)
             todo.append(lmbda)
             continue
         info = _read_kept(path)
@@ -168,7 +172,7 @@ def keep(
         unit.cpu().finalise()
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
         info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
-        path = rate_path(folder, lmbda)
+        path = place_of(folder, info.unit_name, lmbda)
         if is_main():
             save_rate(path, Rate(unit, info))
         written[path] = info

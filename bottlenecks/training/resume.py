@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.processes import is_main
 from bottlenecks.terminal import say
+from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.weights import write_atomically
 
 
@@ -117,12 +118,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    """Name the settings in which two nested mappings differ, as `training.epochs 20 -> 30`."""
+    """Name the settings in which two nested mappings differ, as `training.epochs 20 -> 30`.
+
+    A setting that the old one does not know counts as its value in `OLD_VALUES`, or as None.
+    """
     changes = []
     for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            nested = differences(before, after, f"{prefix}{key}.")
+        before, after = old.get(key, OLD_VALUES.get(f"{prefix}{key}")), new.get(key)
+        if isinstance(before or {}, Mapping) and isinstance(after, Mapping):
+            nested = differences(before or {}, after, f"{prefix}{key}.")
             changes += [nested] if nested else []
         elif before != after:
             changes.append(f"{prefix}{key} {before} -> {after}")

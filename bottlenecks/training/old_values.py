@@ -1,0 +1,7 @@
+"""What settings stand for in files from before there were these settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# New setting -> the value that does what was done before it was there. One whose value for that is null needs no line.
+OLD_VALUES: Mapping[str, Any] = {}
