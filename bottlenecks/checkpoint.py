@@ -146,7 +146,7 @@ class Rate:
 
 def save_rate(path: Path, rate: Rate) -> None:
     """Write a rate, all or nothing."""
-    tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.state_dict().items()}
+    tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.stored_state().items()}
     for prefix, tables in zip(_table_names(rate.unit), rate.unit.tables, strict=True):
         tensors |= {prefix + name: torch.tensor(getattr(tables, name)) for name in TABLES}
     write_safetensors(path, tensors, {**rate.info.to_metadata(), "tensors": fingerprint(tensors)})
@@ -330,7 +330,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
 
 def _table_names(unit: Bottleneck) -> list[str]:
     """Say under which names a unit's tables lie: of several tensors each has its number."""
-    return ["tables."] if len(unit.parts) == 1 else [f"tables.{index}." for index in range(len(unit.parts))]
+    return ["tables."] if unit.num_tables == 1 else [f"tables.{index}." for index in range(unit.num_tables)]
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

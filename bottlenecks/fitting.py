@@ -19,22 +19,28 @@ from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
 from bottlenecks.processes import leave
 from bottlenecks.split import Crossing, SplitNetwork
-from bottlenecks.terminal import say
+from bottlenecks.terminal import progress, say
 from bottlenecks.tracking import close, in_sweep, log_file, offline_folders
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
-from bottlenecks.training.calibration import calibrate
+from bottlenecks.training.cached import CachedDataModule
+from bottlenecks.training.calibration import FeatureStatistics, calibrate, statistics_of
 from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.folding import fold_batch_norm
+from bottlenecks.training.frozen import gather_frozen
 from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
+from bottlenecks.training.start import TransformSettings, find_starts
+from bottlenecks.training.start_file import StartFile
+from bottlenecks.units import Bottleneck, make_unit
 from datamodules.base import PictureDataModule
 
 PRECISIONS_OF_TRAINING = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
 MOST_GIB = 2**30
+FIT_BYTES = 2**30  # of features that a closed form is fitted to
 LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
 
 
@@ -71,13 +77,14 @@ class TrainingPlan:
             raise UsageError(
                 f"training.cache_precision={training.cache_precision}: expected 32, or 16 for half the space"
             )
-        for name in ("epochs", "calibration_images"):
-            check_number(f"training.{name}", training[name], 1, whole=True)
+        for name, least in (("epochs", 0), ("calibration_images", 1), ("fit_images", 1)):
+            check_number(f"training.{name}", training[name], least, whole=True)
         if training.rates_per_pass is not None:
             check_number("training.rates_per_pass", training.rates_per_pass, 1, whole=True)
-        for name in ("lr", "entropy_lr", "warmup", "gradient_clip"):
+        names = ("lr", "entropy_lr", "linear_lr", "weight_decay", "warmup", "gradient_clip")
+        for name in names:
             check_number(f"training.{name}", training[name])
-        optimiser = OptimiserConfig(training.lr, training.entropy_lr, training.warmup, training.gradient_clip)
+        optimiser = OptimiserConfig(**{name: training[name] for name in names})
         return cls(optimiser, _plan_cache(cfg), _choice(cfg, "channels_last"))
 
     def is_channels_last(self, crossing: Sequence[Crossing]) -> bool:
@@ -116,7 +123,8 @@ def train_rates(
     dashboard = Dashboard(summary, experiment.title)
     trainer = make_trainer(cfg, [best, state, dashboard], [logger for logger in loggers if logger])
     check_processes(trainer, experiment.datamodule)
-    module, data = assemble(cfg, experiment, lmbdas, plan, trainer)
+    beginning = StartFile(state.path, settings, experiment.datamodule.identity("train"), start is not None)
+    module, data = assemble(cfg, experiment, lmbdas, plan, trainer, beginning)
     fit(module, data, trainer, state, start)
     written = keep(
         module, best, experiment.folder, lambda lmbda, unit: describe_rate(experiment, cfg, settings, lmbda, unit)
@@ -133,7 +141,12 @@ def train_rates(
 
 
 def assemble(
-    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], plan: TrainingPlan, trainer: pl.Trainer
+    cfg: DictConfig,
+    experiment: Experiment,
+    lmbdas: Sequence[float],
+    plan: TrainingPlan,
+    trainer: pl.Trainer,
+    state: StartFile,
 ) -> tuple[LadderModule, pl.LightningDataModule]:
     """Put together what a trainer fits: units around the cut network, and pictures or what is cached of them."""
     device = trainer.strategy.root_device
@@ -146,13 +159,44 @@ def assemble(
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
-        features = calibrate(network.head, pictures.calibration_dataloader(), device, cfg.training.calibration_images)
-    units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
+        if cfg.unit.architecture == "transform":
+            features, units = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
+        else:
+            batches = pictures.calibration_dataloader()
+            features = calibrate(network.head, batches, device, cfg.training.calibration_images)
+            units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
     loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in features])
     passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
     module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision)
     module.units.to(memory_format=layout)
     return module, cached or pictures
+
+
+def begin_in_closed_form(
+    cfg: DictConfig,
+    experiment: Experiment,
+    network: SplitNetwork,
+    lmbdas: Sequence[float],
+    cached: CachedDataModule | None,
+    state: StartFile,
+) -> tuple[Sequence[FeatureStatistics], dict[float, Bottleneck]]:
+    """Begin transform units from training images; an interrupted run goes on from the start that it had."""
+    pictures, device = experiment.datamodule, next(network.parameters()).device
+    settings = TransformSettings.of(plain(cfg.unit))
+    most = min(cfg.training.fit_images, len(pictures.pictures("train")))
+    frozen = cached.first_view(most) if cached and not pictures.augment else None
+    if frozen is None:
+        batches = progress(pictures.calibration_dataloader(), "Looking at training images", None)
+        frozen = gather_frozen(network, batches, device, most, FIT_BYTES)
+    statistics = statistics_of(frozen.features)
+    loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in statistics])
+    parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, cfg.seed)
+    starts = state.obtain(lambda: find_starts(*parts))
+    units = {}
+    for lmbda, start in starts.items():
+        units[lmbda] = make_unit(cfg.unit.architecture, start.config)
+        units[lmbda].load_state_dict(start.state)
+    return statistics, units
 
 
 def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
@@ -164,7 +208,7 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Seq
         logger=[*loggers] or False,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
-        num_sanity_val_steps=0,  # it would be taken for the first epoch's judgement
+        num_sanity_val_steps=-1,  # the start competes with every epoch
     )
 
 

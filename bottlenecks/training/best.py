@@ -17,7 +17,7 @@ class BestStates(pl.Callback):
     Attributes:
         states: a state dict a rate, on the CPU.
         figures: the figures that go with each.
-        epochs: the epoch each is from.
+        epochs: the epoch each is from, -1 for the start.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,8 @@ class BestStates(pl.Callback):
             figures = pl_module.figures("val", rate)
             if figures["val/loss"] < self.figures[rate].get("val/loss", math.inf):
                 self.states[rate] = {name: value.detach().cpu().clone() for name, value in unit.state_dict().items()}
-                self.figures[rate], self.epochs[rate] = figures, trainer.current_epoch
+                self.figures[rate] = figures
+                self.epochs[rate] = -1 if trainer.sanity_checking else trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a resumed run needs."""

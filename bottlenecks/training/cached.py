@@ -72,6 +72,11 @@ class CachedDataModule(pl.LightningDataModule):
         super().__init__()
         self.pictures, self.splits = pictures, splits
 
+    def first_view(self, most: int) -> FrozenBatch:
+        """Return the first view of the first training images, at the most so many."""
+        split = self.splits["train"]
+        return split.__getitems__(range(min(most, len(split))))
+
     def train_dataloader(self) -> DataLoader:
         """Training rows in the order that the pictures would have."""
         return self._loader(self.pictures.train_dataloader(), "train")

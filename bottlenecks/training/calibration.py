@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.features import tensors_of
+from bottlenecks.features import Features, tensors_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,17 @@ class FeatureStatistics:
         return self.minimum >= 0
 
 
+def statistics_of(features: Features) -> tuple[FeatureStatistics, ...]:
+    """Gather the statistics of features that are at hand, (N, C, H, W) or a tuple of such."""
+    tallies = []
+    for tensor in tensors_of(features):
+        tallies.append(_Tally())
+        for part in tensor.split(SOME):
+            tallies[-1].add(part)
+    return tuple(tally.statistics() for tally in tallies)
+
+
+SOME = 64  # images at once
 SAMPLE_ELEMENTS = 2**25  # 128 MiB of float32
 
 

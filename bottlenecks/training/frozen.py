@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.features import Features
+from bottlenecks.features import Features, cat, num_elements, num_pictures
 from bottlenecks.split import SplitNetwork
 
 
@@ -45,3 +46,37 @@ def pass_frozen(
     if precision != torch.float32:
         features = tree_map(lambda tensor: tensor.to(precision).float(), features)
     return FrozenBatch(features, teacher, targets, images.shape[-2] * images.shape[-1])
+
+
+@torch.no_grad()
+def gather_frozen(
+    network: SplitNetwork, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, most: int, memory: int
+) -> FrozenBatch:
+    """Pass images through the frozen network and hold what it made of them, on the CPU.
+
+    Args:
+        network: on `device`.
+        batches: (images, targets).
+        device: where to run.
+        most: images at the most.
+        memory: bytes that features and outputs may take; one batch is taken in any case.
+    """
+    parts: list[FrozenBatch] = []
+    room = memory
+    for images, targets in batches:
+        batch = pass_frozen(network, images.to(device), targets)
+        parts.append(tree_map(lambda one: one.cpu() if isinstance(one, Tensor) else one, batch))
+        room -= 4 * num_elements((batch.features, batch.teacher))
+        most -= num_pictures(batch.features)
+        if most <= 0 or room <= 4 * num_elements((batch.features, batch.teacher)):
+            break
+    features, teacher, targets = cat([(part.features, part.teacher, part.targets) for part in parts])
+    whole = FrozenBatch(features, teacher, targets, parts[0].num_pixels)
+    return whole if most >= 0 else rows_of(whole, torch.arange(num_pictures(whole.features) + most))
+
+
+def rows_of(frozen: FrozenBatch, images: Tensor, device: torch.device | None = None) -> FrozenBatch:
+    """Take some images out of a batch, to a device."""
+    whole = (frozen.features, frozen.teacher, frozen.targets)
+    features, teacher, targets = tree_map(lambda one: one[images].to(device or one.device), whole)
+    return FrozenBatch(features, teacher, targets, frozen.num_pixels)

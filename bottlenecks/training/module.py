@@ -24,6 +24,7 @@ from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.passes import in_groups, with_gradient_now
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import Bottleneck
+from bottlenecks.units.base import LearningRates
 
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
@@ -35,12 +36,16 @@ class OptimiserConfig:
     Attributes:
         lr: Adam's learning rate for encoder and decoder, at its peak.
         entropy_lr: the same for the entropy model.
+        linear_lr: the same for a linear transform, relative to its weights' mean magnitude.
+        weight_decay: of a restoring network.
         warmup: share of the steps over which both rise from 0; they fall to 0 along a cosine after that.
         gradient_clip: largest norm of one unit's gradient, 0 for no limit.
     """
 
     lr: float = 2e-3
     entropy_lr: float = 2e-2
+    linear_lr: float = 5e-3
+    weight_decay: float = 1e-2
     warmup: float = 0.05
     gradient_clip: float = 1.0
 
@@ -149,6 +154,8 @@ class LadderModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Bring medians up to date, which decide the rounding, and let all processes judge the same units."""
+        for rate in range(len(self.lmbdas)):
+            self._metrics("val", rate).reset()
         average_buffers(self.units)
         for unit in self.units:
             unit.refresh()  # type: ignore[operator]
@@ -172,17 +179,11 @@ class LadderModule(pl.LightningModule):
         return {f"{stage}/{name}": value for name, value in self._metrics(stage, rate).compute().items()}
 
     def configure_optimizers(self) -> Any:
-        """One Adam over what is trained; the entropy models learn at a rate of their own."""
-        parameters = {name: value for name, value in self.named_parameters() if trained(name) and value.requires_grad}
-        entropy = [value for name, value in parameters.items() if ".entropy." in name]
-        transforms = [value for name, value in parameters.items() if ".entropy." not in name]
-        optimiser = torch.optim.Adam(
-            [
-                {"params": transforms, "lr": self.optimiser.lr},
-                {"params": entropy, "lr": self.optimiser.entropy_lr},
-            ],
-            fused=can_fuse(self.device),
-        )
+        """One AdamW over what is trained; each unit says at which rates its parts learn."""
+        plan = self.optimiser
+        rates = LearningRates(plan.lr, plan.entropy_lr, plan.linear_lr, plan.weight_decay)
+        groups = [group._asdict() for unit in self.units for group in unit.parameter_groups(rates)]  # type: ignore[operator]
+        optimiser = torch.optim.AdamW(groups, lr=plan.lr, fused=can_fuse(self.device))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

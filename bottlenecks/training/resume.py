@@ -94,7 +94,9 @@ class ResumeState(pl.Callback):
         """Take the state away: its rates are finished, or begin anew."""
         if not is_main():
             return
-        self.path.unlink(missing_ok=True)
+        for file in (self.path, self.path.with_suffix(".start")):
+            file.unlink(missing_ok=True)
+            file.with_name(f".{file.name}.lock").unlink(missing_ok=True)
         for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a process killed while writing
             leftover.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):

@@ -1,4 +1,4 @@
-"""The trainable units: one architecture a file, each a `BottleneckUnit`."""
+"""The trainable units: one architecture a file, each a `Bottleneck`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,11 @@ from bottlenecks.units.base import Bottleneck, BottleneckUnit, UnitOutput
 from bottlenecks.units.factorized import FactorizedUnit
 from bottlenecks.units.joint import JointUnit
 from bottlenecks.units.spic import SpicUnit
+from bottlenecks.units.transform import TransformUnit
 
-UNITS: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit, "spic": SpicUnit}
-DEFAULT_UNIT = "factorized"
+SINGLE: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit, "spic": SpicUnit}  # one for each tensor
+UNITS: dict[str, type[Bottleneck]] = {"transform": TransformUnit, **SINGLE}
+DEFAULT_UNIT = "transform"
 
 
 def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
@@ -26,8 +28,8 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
     if architecture not in UNITS:
         raise UsageError(f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}")
     try:
-        if "parts" in config:
-            return JointUnit([UNITS[architecture](**part) for part in config["parts"]])
+        if architecture in SINGLE and "parts" in config:
+            return JointUnit([SINGLE[architecture](**part) for part in config["parts"]])
         return UNITS[architecture](**config)
     except TypeError as error:
         raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None
@@ -41,6 +43,7 @@ __all__ = [
     "FactorizedUnit",
     "JointUnit",
     "SpicUnit",
+    "TransformUnit",
     "UnitOutput",
     "make_unit",
 ]

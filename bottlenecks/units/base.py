@@ -31,6 +31,36 @@ class UnitOutput(NamedTuple):
     rate_bits: Tensor
 
 
+class LearningRates(NamedTuple):
+    """Learning rates at their peak.
+
+    Attributes:
+        network: of convolutions.
+        entropy: of entropy models.
+        linear: of a linear transform, relative to its weights' mean magnitude.
+        weight_decay: of a restoring network.
+    """
+
+    network: float
+    entropy: float
+    linear: float
+    weight_decay: float
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that learn at one rate.
+
+    Attributes:
+        params: the parameters.
+        lr: at its peak.
+        weight_decay: that is not part of the gradient.
+    """
+
+    params: list[nn.Parameter]
+    lr: float
+    weight_decay: float = 0.0
+
+
 class Bottleneck(nn.Module, ABC):
     """What sits at a cut, as training, judging and files see it: a unit, or several that work as one.
 
@@ -74,6 +104,22 @@ class Bottleneck(nn.Module, ABC):
     @abstractmethod
     def bits_per_channel(self, features: Any) -> Tensor:
         """Estimate the bits that a picture takes in each latent channel, (K,), the mean over the pictures."""
+
+    def parameter_groups(self, plan: LearningRates) -> list[ParameterGroup]:
+        """Divide what is trained into groups of one learning rate, at its peak; entropy models have their own."""
+        named = [(name, value) for name, value in self.named_parameters() if value.requires_grad]
+        entropy = [value for name, value in named if "entropy." in name]
+        others = [value for name, value in named if "entropy." not in name]
+        return [ParameterGroup(others, plan.network), ParameterGroup(entropy, plan.entropy)]
+
+    @property
+    def num_tables(self) -> int:
+        """How many `tables` there are: one for each tensor."""
+        return len(self.parts)
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """Return the state that a file holds."""
+        return self.state_dict()
 
     @abstractmethod
     def refresh(self) -> None:

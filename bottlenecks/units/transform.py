@@ -1,0 +1,343 @@
+"""The default unit: a linear transform, one scale a coefficient, and a restoring network on the server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from bottlenecks.coder import SymbolTables
+from bottlenecks.errors import UsageError, check_number
+from bottlenecks.escapes import Int32Array, IntArray
+from bottlenecks.features import Features, like, tensors_of
+from bottlenecks.framing import Size
+from bottlenecks.scale_coder import ScaleCoder
+from bottlenecks.scale_framing import ScaleFraming
+from bottlenecks.scale_tables import ScaleTables
+from bottlenecks.units.base import MAX_SCALE, Bottleneck, LearningRates, ParameterGroup
+from bottlenecks.units.laplacian import (
+    LARGEST,
+    NUM_TABLES,
+    PARTS,
+    RATIO,
+    code_bits,
+    laplacian_bits,
+    tables_between,
+)
+from bottlenecks.units.linear import make_transform
+from bottlenecks.units.restorer import Restorer
+
+STRUCTURES = ("separable", "joint")
+HALF = 65504.0  # the largest number of half precision
+
+
+class TransformPart(nn.Module):
+    """The transform of one tensor that crosses, its scales, and what restores it.
+
+    Args:
+        feature_shape: (C, H, W) of the features.
+        structure: `separable` or `joint`.
+        rank: K, channels of the latent.
+        block: (b, d), sides of the blocks.
+        restorer: width of the restoring network, 0 for none.
+        nonnegative: whether these features are never negative.
+        rounding: offset of the quantiser: symbol = sign(y) * floor(|y| + rounding).
+    """
+
+    def __init__(
+        self,
+        feature_shape: Sequence[int],
+        structure: str,
+        rank: int,
+        block: Sequence[int],
+        restorer: int,
+        nonnegative: bool,
+        rounding: float,
+    ) -> None:
+        super().__init__()
+        _check(feature_shape, structure, rank, block, restorer, rounding)
+        self.feature_shape = tuple(int(side) for side in feature_shape)
+        self.structure, self.rank, self.block = structure, rank, tuple(block)
+        self.nonnegative, self.rounding = nonnegative, rounding
+        channels = self.feature_shape[0]
+        self.transform = make_transform(channels, structure, rank, block)
+        self.scales = nn.Parameter(torch.full(self.transform.coefficient_shape, 2.5 * PARTS))
+        self.restorer = Restorer(channels, restorer) if restorer else None
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, JSON-able."""
+        return {
+            "feature_shape": list(self.feature_shape),
+            "structure": self.structure,
+            "rank": self.rank,
+            "block": list(self.block),
+            "restorer": self.restorer.mix.in_channels if self.restorer else 0,
+            "nonnegative": self.nonnegative,
+            "rounding": self.rounding,
+        }
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Return the coefficients (N, K, h, w), in quantiser steps."""
+        return self.transform.encode(features)
+
+    def round(self, y: Tensor) -> Tensor:
+        """Quantise coefficients to whole numbers, still floating-point."""
+        return y.sign() * (y.abs() + self.rounding).floor()
+
+    def steps(self, features: Tensor) -> Tensor:
+        """Return the symbols (N, K, h, w) of features of the unit's own size, still floating-point."""
+        return self.round(self.encode(features)) * self.indices(self.own_size).gt(0)
+
+    def decode(self, y_hat: Tensor, size: Size) -> Tensor:
+        """Return features (N, C, H, W), where `size` is (H, W)."""
+        features_hat = self.transform.decode(y_hat, size)
+        if self.restorer is not None:
+            features_hat = self.restorer(features_hat)
+        return features_hat.relu() if self.nonnegative else features_hat
+
+    def reconstruct(self, symbols: Tensor, size: Size) -> Tensor:
+        """Turn symbols (N, K, h, w) back into features (N, C, H, W)."""
+        return self.decode(symbols.to(self.scales), size)
+
+    def latent_shape(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Return (K, h, w) for features of (H, W)."""
+        return self.rank, *self.transform.latent_size(size)
+
+    def size_of(self, y: Tensor) -> Size:
+        """Return (H, W) of the features whose coefficients (N, K, h, w) these are."""
+        return self.transform.feature_size((y.shape[-2], y.shape[-1]))
+
+    @property
+    def own_size(self) -> Size:
+        """(H, W) of the features that this was made for."""
+        return self.feature_shape[1], self.feature_shape[2]
+
+    def scale_map(self, size: Size) -> Tensor:
+        """Return each latent element's scale for features of (H, W), (K, h, w), not rounded."""
+        return self.transform.spread(self.scales, size)
+
+    def indices(self, size: Size, multiplier: int = 0) -> Tensor:
+        """Return the number of each latent element's table, (K, h, w) int64, 0 where nothing is coded."""
+        whole = self.scale_map(size).detach().round().long() + multiplier
+        return torch.div(whole, PARTS, rounding_mode="floor").clamp(0, NUM_TABLES)
+
+
+class TransformUnit(Bottleneck):
+    """Transform coding in the tail's own metric, of one or several tensors.
+
+        features -> linear transform -> y -> round -> symbols -> coder -> bytes
+        features_hat <- [ReLU <-] restoring network <- linear transform <- symbols <- coder <- bytes
+
+    The encoder is linear and cheap. `training.closed_form` begins it as the Karhunen-Loève transform of features that
+    are whitened by the tail's sensitivity, so that one step for all coefficients divides the bits as the distortion
+    asks for. Each coefficient has a scale, which names its table in one family (the mechanism of CompressAI's
+    `GaussianConditional`, after Ballé et al., "Variational image compression with a scale hyperprior", ICLR 2018, with
+    Laplacians and without a hyperprior). The restoring network runs on the server and begins as nothing.
+
+    In training the rate is taken with uniform noise, and what is decoded from symbols that are really rounded, with
+    the gradient passed straight through (Minnen and Singh, "Channel-wise autoregressive entropy models for learned
+    image compression", ICIP 2020). In eval mode bits are those of the integer tables.
+
+    Args:
+        parts: arguments of `TransformPart`, for each tensor that crosses.
+    """
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.tensors = nn.ModuleList(TransformPart(**part) for part in parts)
+        shapes = tuple(part.feature_shape for part in self.parts)
+        self.feature_shape = shapes if len(shapes) > 1 else shapes[0]
+        self._framing: ScaleFraming | None = None
+
+    @property
+    def parts(self) -> list[TransformPart]:
+        """The transforms, one for each tensor that crosses."""
+        return [*self.tensors]  # type: ignore[list-item]
+
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, JSON-able."""
+        return {"parts": [part.config() for part in self.parts]}
+
+    def encode(self, features: Features) -> Features:
+        """Turn each tensor (N, C, H, W) into coefficients (N, K, h, w), in quantiser steps."""
+        pairs = zip(self.parts, tensors_of(features), strict=True)
+        return like(features, [part.encode(one) for part, one in pairs])
+
+    def quantise(self, y: Features, generator: Generator | None = None) -> tuple[Features, Tensor]:
+        """Turn coefficients into whole numbers and bits (N,); in training mode with a gradient for both."""
+        found = [self._quantise(part, one, generator) for part, one in zip(self.parts, tensors_of(y), strict=True)]
+        bits = torch.stack([own.flatten(1).sum(1) for _, own in found]).sum(0)
+        return like(y, [y_hat for y_hat, _ in found]), bits
+
+    def _quantise(self, part: TransformPart, y: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+        with torch.autocast(y.device.type, enabled=False):
+            y = y.to(torch.promote_types(y.dtype, part.scales.dtype))
+            indices = part.indices(part.size_of(y))
+            alive = indices > 0
+            symbols = part.round(y) * alive
+            if not self.training:
+                return symbols, code_bits(symbols, indices)
+            noise = torch.rand(y.shape, generator=generator, dtype=torch.float64) - 0.5
+            scales = part.scale_map(part.size_of(y)).clamp(PARTS, LARGEST)
+            bits = laplacian_bits(y + noise.to(y), scales) * alive
+            return (y + (symbols - y).detach()) * alive, bits
+
+    def decode(self, y_hat: Features, size: Any) -> Features:
+        """Turn each latent into features (N, C, H, W)."""
+        triples = zip(self.parts, tensors_of(y_hat), self._sizes(size), strict=True)
+        return like(y_hat, [part.decode(one, own) for part, one, own in triples])
+
+    def size_of(self, features: Features) -> Any:
+        """Return (H, W) of the features, of each tensor where there are several."""
+        sizes = tuple((one.shape[-2], one.shape[-1]) for one in tensors_of(features))
+        return sizes if len(self.parts) > 1 else sizes[0]
+
+    def start_from(self, features: Features) -> None:
+        """Do nothing: `training.closed_form` begins this unit, with the tail at hand."""
+
+    def bits_per_channel(self, features: Features) -> Tensor:
+        """Return the bits that an image takes in each latent channel, (sum of K,), the mean over the images."""
+        latents = zip(self.parts, tensors_of(self.encode(features)), strict=True)
+        return torch.cat([self._quantise(part, y, None)[1].sum((2, 3)).mean(0) for part, y in latents])
+
+    def parameter_groups(self, plan: LearningRates) -> list[ParameterGroup]:
+        """Let weights learn in proportion to their size, steps and scales by shares, restoring networks as usual."""
+        groups = []
+        for part in self.parts:
+            for weight in part.transform.linear_parameters():
+                size = float(weight.detach().abs().mean())
+                groups.append(ParameterGroup([weight], plan.linear * (size or 1 / weight[0].numel() ** 0.5)))
+            groups.append(ParameterGroup(part.transform.logarithms(), plan.linear))
+            groups.append(ParameterGroup([part.scales], plan.linear * PARTS / math.log(RATIO)))
+            if part.restorer is not None:
+                groups.append(ParameterGroup([*part.restorer.parameters()], plan.network, plan.weight_decay))
+        return [group for group in groups if group.params]
+
+    @property
+    def num_tables(self) -> int:
+        """One: all tensors share a family."""
+        return 1
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """Return the state that a file holds: in half precision what that holds exactly."""
+        halves = {name: tensor.half() for name, tensor in self.state_dict().items()}
+        return {
+            name: halves[name] if torch.equal(halves[name].to(tensor), tensor) else tensor
+            for name, tensor in self.state_dict().items()
+        }
+
+    def refresh(self) -> None:
+        """Do nothing: tables follow the scales."""
+
+    @torch.no_grad()
+    def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
+        """Make the unit ready for bytes, in eval mode: whole scales, weights as half precision holds them.
+
+        Raises:
+            ValueError: the tables are not those of the scales.
+        """
+        for part in self.parts:
+            part.scales.copy_(part.scales.round().clamp(0, LARGEST))
+        for tensor in self.state_dict().values():
+            if float(tensor.abs().amax()) <= HALF:
+                tensor.copy_(tensor.half())
+        own = self._tables()
+        if tables is not None:
+            (given,) = tables
+            own = ScaleTables(given, own.first)
+            if own.last != self._tables().last:
+                raise ValueError(f"tables {own.first} to {own.last}, the scales name those to {self._tables().last}")
+        shapes = [part.own_size for part in self.parts]
+        size = tuple(shapes) if len(shapes) > 1 else shapes[0]
+        self._framing = ScaleFraming(ScaleCoder(own), size, self.scale_arrays, self._fingerprint(own), MAX_SCALE)
+        self.eval()
+
+    def _tables(self) -> ScaleTables:
+        numbers = torch.cat([part.indices(part.own_size).flatten() for part in self.parts])
+        used = numbers[numbers > 0]
+        return tables_between(int(used.min()), int(used.max())) if len(used) else tables_between(1, 1)
+
+    def _fingerprint(self, tables: ScaleTables) -> bytes:
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode() + tables.digest)
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.digest()[:2]
+
+    def scale_arrays(self, size: Any) -> list[IntArray]:
+        """Return the scale of each latent element for features of a size, one int16 array a tensor.
+
+        Raises:
+            ValueError: a transform cannot take that size.
+        """
+        maps = [part.scale_map(own) for part, own in zip(self.parts, self._sizes(size), strict=True)]
+        return [own.detach().round().cpu().numpy().astype(np.int16) for own in maps]
+
+    @property
+    def framing(self) -> ScaleFraming:
+        """What turns the symbols of all tensors into one frame and back.
+
+        Raises:
+            RuntimeError: the unit has no tables yet.
+        """
+        if self._framing is None:
+            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
+        return self._framing
+
+    @property
+    def tables(self) -> tuple[SymbolTables]:
+        """The part of the family that the scales name, alone in a tuple."""
+        return (self.framing.coder.tables.tables,)
+
+    def symbols(self, features: Features) -> Any:
+        """Quantise features to the symbols that are coded, image by image: (K, h, w) int32, of several tensors a tuple.
+
+        Raises:
+            ValueError: the coefficients are not finite, or beyond what 32 bits hold.
+        """
+        with torch.no_grad():
+            coefficients = tensors_of(self.encode(features))
+        arrays = [self._whole(part, y) for part, y in zip(self.parts, coefficients, strict=True)]
+        return zip(*arrays, strict=True) if len(arrays) > 1 else arrays[0]
+
+    @staticmethod
+    def _whole(part: TransformPart, y: Tensor) -> Int32Array:
+        values = part.round(y.to(torch.promote_types(y.dtype, torch.float32))).cpu().numpy()
+        if not (values.min() >= -(2.0**31) and values.max() < 2.0**31):  # false for what is no number, too
+            raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
+        return values.astype(np.int32) * part.indices(part.size_of(y)).gt(0).cpu().numpy()
+
+    def restore(self, symbols: Sequence[Any], size: Any) -> Features:
+        """Turn the symbols of some images back into features of this size."""
+        latents = [symbols] if len(self.parts) == 1 else zip(*symbols, strict=True)
+        with torch.no_grad():
+            found = [
+                part.reconstruct(torch.from_numpy(np.stack(own)).to(part.scales.device), one)
+                for part, own, one in zip(self.parts, latents, self._sizes(size), strict=True)
+            ]
+        return tuple(found) if len(found) > 1 else found[0]
+
+    def _sizes(self, size: Any) -> tuple[Size, ...]:
+        return size if len(self.parts) > 1 else (size,)
+
+
+def _check(
+    feature_shape: Sequence[int], structure: str, rank: int, block: Sequence[int], restorer: int, rounding: float
+) -> None:
+    if len(feature_shape) != 3:
+        raise UsageError(
+            f"split: the features there have shape {tuple(feature_shape)}; units take (C, H, W) maps so far"
+        )
+    if structure not in STRUCTURES:
+        raise UsageError(f"unit.structure={structure}: expected {' or '.join(STRUCTURES)}")
+    check_number("unit.rank", rank, 1, whole=True)
+    check_number("unit.restorer", restorer, 0, whole=True)
+    for side in block:
+        check_number("unit.block", side, 1, whole=True)
+    if not 0 < rounding <= 0.5:
+        raise UsageError(f"unit.rounding={rounding}: expected a number above 0, and 0.5 at the most")
