@@ -120,6 +120,8 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
             "choose other data, or another model"
         )
     datamodule.setup(stage)
+    if stage == "fit" and cfg.unit.architecture == "transform" and cfg.training.epochs:
+        datamodule.augment_few()
     checkpoints = Path(cfg.paths.checkpoints)
 
     def train_now() -> Backbone:
@@ -193,6 +195,7 @@ def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
     nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer")}
     for group, names in WITHOUT_EFFECT.items():
         nodes[group] = {name: value for name, value in nodes[group].items() if name not in names}
+    nodes["data"] |= experiment.datamodule.resolved()
     return {
         **nodes,
         "seed": cfg.seed,

@@ -13,15 +13,17 @@ import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
-from bottlenecks.errors import check_flag, check_number
+from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
+from bottlenecks.terminal import say
 from datamodules.dataset import PictureDataset
 from datamodules.sampler import EpochSampler, ShareSampler
 from datamodules.source import Pictures, readable
-from datamodules.splits import divide, limit, shuffle
+from datamodules.splits import divide, least_share, limit, shuffle
 
 Split = Literal["train", "val", "test"]
+FEW_IMAGES, FEW_VIEWS = 1000, 4  # below so many `augment` pays, with so many views of each
 STAGES: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -53,13 +55,14 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         batch_size: pictures in a batch.
         num_workers: processes that load; 0 loads in the main one, None starts one a spare core, 8 at most.
         seed: decides the order of training and the augmentation.
-        held_back: number or share of the training pictures that is not trained on.
+        held_back: number or share of the training pictures that is not trained on; a share is at least 40 of 200
+            pictures or more.
         test_part: number or share kept for judging, where the dataset itself keeps none apart.
         image_size: side, or `(height, width)`, of the network's input in pixels; None: the preprocessing's.
         limit_train: use only so many training pictures, for a quick look; None uses all.
         limit_val: the same for the pictures held back.
         limit_test: the same for the pictures kept for judging.
-        augment: crop (and mirror) training pictures at random.
+        augment: crop (and mirror) training pictures at random; `auto` leaves it to `augment_few`.
         flip: whether `augment` may mirror.
         views: how many random views of a picture `augment` takes in turn; None draws new ones each epoch.
         skip_damaged: leave out files that are no readable picture, and pictures whose masks or boxes cannot be
@@ -67,7 +70,6 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
-        num_views: how many views of each training picture there are; None where they are new each epoch.
         location: the setting that says where the data is, and its value, for messages.
         task: `classification`, `segmentation` or `detection`: what the targets are.
         labels: whose classes the targets count: `imagenet`, `voc` (torchvision's 21 of segmentation), `coco`
@@ -96,7 +98,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         limit_train: int | None = None,
         limit_val: int | None = None,
         limit_test: int | None = None,
-        augment: bool = False,
+        augment: bool | str = False,
         flip: bool = True,
         views: int | None = None,
         skip_damaged: bool = False,
@@ -108,8 +110,10 @@ class PictureDataModule(pl.LightningDataModule, ABC):
             check_number("data.num_workers", num_workers, whole=True)
         if views is not None:
             check_number("data.views", views, 1, whole=True)
-        for flag, value in (("augment", augment), ("flip", flip), ("skip_damaged", skip_damaged)):
+        for flag, value in (("flip", flip), ("skip_damaged", skip_damaged)):
             check_flag(f"data.{flag}", value)
+        if not isinstance(augment, bool) and augment != "auto":
+            raise UsageError(f"data.augment={augment}: expected true, false or auto")
         self.name = name
         self.root = root
         self.location = f"data={name}" if root is None else f"data.root={root}"
@@ -120,9 +124,9 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self.test_part = test_part
         self.image_size = image_size
         self.limits = {"train": limit_train, "val": limit_val, "test": limit_test}
-        self.augment = augment
+        self.augment, self.augment_if_few = augment is True, augment == "auto"
         self.flip = flip
-        self.num_views = views if augment else 1
+        self.views = views
         self.skip_damaged = skip_damaged
         self.default_preprocessing = self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
         self._preprocessing: Preprocessing | None = None
@@ -140,6 +144,11 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def num_classes(self) -> int | None:
         """Number of classes, or None where there are no labels."""
         return len(self.class_names) or None
+
+    @property
+    def num_views(self) -> int | None:
+        """How many views of each training image there are; None where they are new each epoch."""
+        return self.views if self.augment else 1
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -184,6 +193,20 @@ class PictureDataModule(pl.LightningDataModule, ABC):
             pictures = limit(self._splits[split], self.limits[split], f"data.limit_{split}")
             self._checked[split] = readable(pictures, self.location, self.skip_damaged)
         return self._checked[split]
+
+    def augment_few(self) -> None:
+        """Take random views of the training images where `augment` is `auto` and they are few."""
+        count = len(self.pictures("train"))
+        if self.augment_if_few and count < FEW_IMAGES:
+            self.augment, self.views = True, self.views or FEW_VIEWS
+            say(
+                f"data.augment=auto: {count} training images are few; training takes {self.views} random views of each "
+                "(data.augment=false for none)"
+            )
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the settings that depend on the images found, as they came out; JSON-able."""
+        return {"augment": self.augment, "views": self.views, "held_back": self.held_back}
 
     def train_dataloader(self) -> DataLoader:
         """Training pictures in a new order each epoch; a last batch that is not full is left out."""
@@ -237,6 +260,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         rest, test = self._sources()
         if test is None:
             rest, test = divide(rest, self.test_part, "data.test_part")
+        self.held_back = least_share(self.held_back, len(rest))
         train, val = divide(rest, self.held_back, "data.held_back")
         return {"train": train, "val": val, "test": shuffle(test)}
 

@@ -54,8 +54,8 @@ class RateMetrics(nn.Module):
             self.means[name].update(value.detach())  # type: ignore[operator]
 
     def compute(self) -> dict[str, float]:
-        """Give the means; the task's metric is left out where nothing was labelled."""
-        figures = {name: float(mean.compute()) for name, mean in self.means.items()}  # type: ignore[operator]
+        """Give the means, none where nothing was taken in; the task's metric is left out where nothing was labelled."""
+        figures = {name: float(mean.compute()) for name, mean in self.means.items() if mean.update_called}  # type: ignore[operator]
         if self.metric is not None and self.metric.update_called:
             figures[self.task.metric_name] = float(self.metric.compute())
         return figures

@@ -125,8 +125,20 @@ def test_limits_are_for_quick_looks(folder, load):
 
 
 @pytest.mark.parametrize(
+    ("counts", "held_back", "expected"),
+    [({"val/cat": 4, "train/cat": 210}, 0.1, 40), ({"cat": 50, "dog": 50}, 0.1, 8), ({"cat": 300}, 12, 12)],
+)
+def test_forty_images_at_least_are_held_back_of_two_hundred(counts, held_back, expected, tree, load):
+    data = load("image_folder", root=str(tree(counts, side=2)), held_back=held_back)
+    data.setup("fit")
+    assert len(data.pictures("val")) == expected
+    assert data.resolved()["held_back"] == (40 if expected == 40 else held_back)
+
+
+@pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
+        ("augment", 1, r"data\.augment=1: expected true, false or auto"),
         ("held_back", 24, r"data\.held_back=24: takes 24 of 24 pictures"),
         ("held_back", 0, r"data\.held_back=0: takes 0 of 24 pictures"),
         ("test_part", 1.0, r"data\.test_part=1\.0: takes 30 of 30 pictures"),

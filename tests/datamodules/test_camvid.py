@@ -124,7 +124,7 @@ def test_the_real_frames(load, tmp_path):
     data = load("camvid", root=str(tmp_path / "camvid"), **limits)
     data.preprocessing = data.default_preprocessing
     data.setup()
-    assert [len(data._splits[split]) for split in ("train", "val", "test")] == [330, 37, 101]
+    assert [len(data._splits[split]) for split in ("train", "val", "test")] == [327, 40, 101]
     images, targets = next(iter(data.test_dataloader()))
     assert images.shape == (4, 3, 180, 240) and targets.shape == (4, 180, 240)
     assert targets.min() == -1 and 3 <= targets.max() <= 10

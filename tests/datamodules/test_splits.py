@@ -5,7 +5,7 @@ import pytest
 
 from bottlenecks.errors import UsageError
 from datamodules.source import PictureArrays
-from datamodules.splits import divide, limit, stratified_order
+from datamodules.splits import divide, least_share, limit, stratified_order
 
 
 def numbered(targets: list[int]) -> PictureArrays:
@@ -54,6 +54,23 @@ def test_divide_takes_a_number_or_a_share():
 def test_divide_leaves_neither_side_empty(part, message):
     with pytest.raises(UsageError, match=message):
         divide(numbered([0] * 40), part, "data.held_back")
+
+
+@pytest.mark.parametrize(
+    ("part", "total", "expected"),
+    [
+        (0.1, 240, 40),  # 24 would tell epochs badly apart
+        (0.1, 200, 40),
+        (0.1, 199, 0.1),
+        (0.1, 400, 0.1),
+        (24, 240, 24),
+        (0.0, 240, 0.0),
+        (1.0, 240, 1.0),
+        (0.5, 240, 0.5),
+    ],
+)
+def test_a_share_holds_back_enough_where_there_are_enough(part, total, expected):
+    assert least_share(part, total) == expected
 
 
 def test_limit_keeps_the_first():
