@@ -1,0 +1,203 @@
+"""What a rate is to come to, in bytes or in points lost, and which lambda that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from bottlenecks.bitstream import FINGERPRINT_BYTES, pack
+from bottlenecks.errors import UsageError, check_number
+from bottlenecks.tasks import Task
+from bottlenecks.training.frozen import FrozenBatch
+from bottlenecks.training.loss import PERCENT, precise
+from bottlenecks.training.structure import Trial, high_rate_step
+
+HEADER_BYTES = len(pack(b"", bytes(FINGERPRINT_BYTES)))
+WHOLE_BYTES = 0.5  # that a payload is longer than its bits, in the mean
+FIRST_LAMBDA = 0.01  # where the search begins
+MOST_PLACES = 80  # halves of an octave that steps are searched in, either way
+WORTHWHILE, NO_LOSS = 0.99, 1e-3  # share of the distortion that a finer step may leave; percent that count as none
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked of a rate in the place of a lambda.
+
+    Attributes:
+        kind: `bytes`, the mean of an image with its header; or `loss`, points of the task's metric that are lost
+            against the unsplit network, of agreement where there are no labels.
+        value: how many.
+    """
+
+    kind: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"target.{self.kind}={self.value:g}"
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Target | None:
+        """Read and check the settings of a run; None where no target is given.
+
+        Raises:
+            UsageError: it cannot be used, or not together with other settings.
+        """
+        given = {kind: value for kind, value in cfg.target.items() if value is not None}
+        if not given:
+            return None
+        if len(given) > 1:
+            both = ", ".join(f"target.{kind}={value}" for kind, value in given.items())
+            raise UsageError(f"{both}: a rate can meet one target; give one of them")
+        ((kind, value),) = given.items()
+        least, most = (HEADER_BYTES + 1, math.inf) if kind == "bytes" else (0.01, PERCENT)
+        check_number(f"target.{kind}", value, least, most)
+        if cfg.unit.architecture != "transform":
+            raise UsageError(
+                f"target.{kind}={value}: the steps of unit={cfg.unit.architecture} cannot be set; "
+                "use unit=transform, or give lambda"
+            )
+        if cfg.unit.get("range"):
+            raise UsageError(
+                f"target.{kind}={value}: is met by a unit of one rate, unit.range=true makes one of any; leave one out"
+            )
+        if cfg["lambda"] is not None:
+            raise UsageError(f"target.{kind}={value}: lambda={cfg['lambda']} would be found; leave one out")
+        return cls(kind, float(value))
+
+    def asks_for_more(self, value: float) -> bool:
+        """Tell whether it takes finer steps than those that come to this value."""
+        return value < self.value if self.kind == "bytes" else value > self.value
+
+
+class PointsLost:
+    """Collects what split and unsplit network decide, and says how many points lie between them.
+
+    Args:
+        task: gives the metric.
+        targets: of all the images; without labels among them it is agreement that counts.
+    """
+
+    def __init__(self, task: Task, targets: Tensor) -> None:
+        self.task, self.labelled = task, task.is_labelled(targets)
+        self.name = task.metric_name if self.labelled else "agreement"
+        self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, output: Any, frozen: FrozenBatch) -> None:
+        """Take in the output for some images, and what the frozen network made of them."""
+        own, reference = self.task.predict(precise(output)), self.task.predict(precise(frozen.teacher))
+        if self.labelled:
+            evidence = [self.task.evidence(one, frozen.targets) for one in (own, reference)]
+        else:
+            evidence = [self.task.agreement(one, reference)[:, None] for one in (own, reference)]
+        self._seen.append((evidence[0].double().cpu(), evidence[1].double().cpu()))
+
+    def take(self, draws: int = 0) -> tuple[float, float]:
+        """Return the points lost on what was taken in since the last time, and their standard error.
+
+        Args:
+            draws: bootstrap samples of the images, for the standard error; without any it is no number.
+        """
+        own, reference = (torch.cat(one).numpy() for one in zip(*self._seen, strict=True))
+        self._seen = []
+        count = len(own)
+        drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), draws)
+        weights = np.concatenate([np.ones((1, count)), drawn])
+        score = self.task.score if self.labelled else _mean
+        lost = PERCENT * (score(reference, weights) - score(own, weights))
+        return float(lost[0]), float(np.nanstd(lost[1:])) if draws else math.nan
+
+
+def _mean(evidence: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return (counts @ evidence)[:, 0] / counts.sum(1)
+
+
+class Point(NamedTuple):
+    """What one step of a structure comes to, on images that it was not fitted to.
+
+    Attributes:
+        bpp: bits per pixel of the input image.
+        distortion: in percent.
+        value: in the target's unit.
+    """
+
+    bpp: float
+    distortion: float
+    value: float
+
+
+def find_lambda(target: Target, trials: Sequence[Trial], lost: Callable[[], float]) -> float:
+    """Return the lambda at whose best step a target is met before training, to three digits.
+
+    Args:
+        target: what is asked for.
+        trials: structures, none of them measured so far.
+        lost: gives the points lost at what a trial has just measured.
+    """
+    points = [point for trial in trials for point in _around(target, trial, lost)]
+    return float(f"{read_off(target, points):.3g}")
+
+
+def read_off(target: Target, points: Sequence[Point]) -> float:
+    """Read the lambda of a target off the lower convex hull of rate and distortion.
+
+    A corner of the hull is best for the lambdas between the slopes of its two sides; their geometric mean stands for
+    it. Between corners the logarithm of lambda goes with that of bytes, or with the points lost.
+    """
+    hull: list[Point] = []
+    for point in sorted(point for point in points if all(map(math.isfinite, point))):
+        if hull and point.distortion >= hull[-1].distortion:
+            continue
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    slopes = [math.log(_slope(*side)) for side in pairwise(hull)]
+    if not slopes:
+        return FIRST_LAMBDA
+    octave = math.log(2)  # lambda goes with the square of the step, of which neighbours are half an octave apart
+    ends = [slopes[0] - octave, *slopes, slopes[-1] + octave]
+    lambdas = [(one + two) / 2 for one, two in pairwise(ends)]
+    values = np.array([point.value for point in hull])
+    if target.kind == "bytes":
+        return math.exp(np.interp(math.log(target.value), np.log(values), lambdas))
+    falling = np.maximum.accumulate(values[::-1])  # from fine to coarse; a finer step that loses more was chance
+    return math.exp(np.interp(target.value, falling, lambdas[::-1]))
+
+
+def _around(target: Target, trial: Trial, lost: Callable[[], float]) -> list[Point]:
+    """Measure a trial at steps on both sides of the target, as far as finer ones lower the distortion."""
+    points: dict[int, Point] = {}
+
+    def look(place: int) -> Point:
+        if place not in points:
+            distortion, bpp = trial.measure(place)
+            num_bytes = bpp * trial.num_pixels / 8
+            value = HEADER_BYTES + WHOLE_BYTES + num_bytes if target.kind == "bytes" else lost()
+            points[place] = Point(bpp, distortion, value)
+        return points[place]
+
+    first = round(2 * math.log2(0.4 * high_rate_step(FIRST_LAMBDA, trial.num_pixels)))
+    place = first
+    while place < first + MOST_PLACES and look(place).bpp > 0 and not target.asks_for_more(look(place).value):
+        place += 1
+    look(place + 1)
+    place = first
+    while place > first - MOST_PLACES and target.asks_for_more(look(place).value):
+        before, after = look(place).distortion, look(place - 1).distortion
+        if not (before > NO_LOSS and after < WORTHWHILE * before):
+            break
+        place -= 1
+    look(place - 1)
+    return [*points.values()]
+
+
+def _slope(coarse: Point, fine: Point) -> float:
+    """Return the lambda at which both are equally good."""
+    return (fine.bpp - coarse.bpp) / (coarse.distortion - fine.distortion)
