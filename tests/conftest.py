@@ -18,7 +18,7 @@ from train import train
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 TINY = ("model=custom", "model.name=tiny", "model.factory._target_=tests.networks.Tiny", "split=body")
-QUICK = ("training.epochs=2", "backbone.epochs=2", "unit.latent_channels=8", "logger=none")
+QUICK = ("training.epochs=2", "training.fit_images=64", "backbone.epochs=2", "backbone.lr=2e-2", "logger=none")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a tiny backbone on digits, a ladder of two rates at `body`, and its curve."""
     root = tmp_path_factory.mktemp("trained")
     train(configure("train", root, *quiet([*TINY, *QUICK, "lambda=[0.003,0.03]"])))
-    evaluate(configure("evaluate", root, *TINY, "unit.latent_channels=8", "logger=none"))
+    evaluate(configure("evaluate", root, *TINY, "logger=none"))
     return root
 
 

@@ -31,7 +31,7 @@ runpy.run_module(name, run_name="__main__", alter_sys=True)
 @pytest.fixture(scope="session")
 def bundle_folder(trained: Path) -> Path:
     """The bundle that export.py writes of the tiny ladder."""
-    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={trained / 'dist'}"]
+    overrides = [*TINY, "logger=none", f"out={trained / 'dist'}"]
     return export(configure("export", trained, *overrides))
 
 
