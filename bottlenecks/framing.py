@@ -43,6 +43,11 @@ class FramingBase(ABC, Generic[S]):
     fingerprint: bytes
     limits: Limits
 
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes (K, h, w) of the latents of features of its own size, one a tensor."""
+
     @abstractmethod
     def check_size(self, size: S) -> None:
         """Refuse features of a size that no receiver takes.
@@ -111,6 +116,11 @@ class Framing(FramingBase[Size]):
         num_symbols = max_scale**2 * math.prod(latent_size(size)) * coder.tables.num_channels
         self.limits = Limits(max_payload_bytes=16 + 16 * num_symbols, max_positions=max_scale**2 * math.prod(size))
 
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape (K, h, w) of the latent of features of its own size, alone in a tuple."""
+        return ((self.coder.tables.num_channels, *self.latent_size(self.size)),)
+
     def check_size(self, size: Size) -> None:
         """Refuse features of a size that no receiver takes."""
         if size != self.size and (self.max_scale == 1 or math.prod(size) > self.limits.max_positions):
@@ -152,6 +162,11 @@ class JointFraming(FramingBase[Sizes]):
         limits = [part.limits for part in self.parts]
         payload = sum(limit.max_payload_bytes + 5 for limit in limits)
         self.limits = Limits(payload, sum(limit.max_positions for limit in limits), 2 * len(self.parts))
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes (K, h, w) of the latents of features of its own size, one a tensor."""
+        return tuple(shape for part in self.parts for shape in part.latent_shapes)
 
     def check_size(self, size: Sizes) -> None:
         """Refuse features of a size that no receiver takes."""

@@ -54,6 +54,11 @@ class ScaleFraming(FramingBase[Any]):
             ranged=ranged,
         )
 
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes (K, h, w) of the latents of features of its own size, one a tensor."""
+        return self.order(self.size).shapes
+
     def check_size(self, size: Any) -> None:
         """Refuse features of a size that no receiver takes."""
         self._check_positions(size)

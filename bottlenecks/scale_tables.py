@@ -21,6 +21,7 @@ from bottlenecks.escapes import IntArray
 
 STEPS = 8  # scales and multipliers are in eighths of a table step
 MAX_INDEX = 255
+KIND = "scales"  # what such tables are called in JSON
 MAX_ELEMENTS = 2**26  # of a latent that is read from a file
 
 Int16Array = npt.NDArray[np.int16]
@@ -95,6 +96,7 @@ def to_json(tables: ScaleTables, scales: Sequence[IntArray]) -> str:
     """
     rows = zip(tables.tables.frequencies, tables.tables.lengths, tables.tables.offsets, strict=True)
     content = {
+        "kind": KIND,
         "first": tables.first,
         "counts": [counts[-offset : length - 1].tolist() for counts, length, offset in rows],
         "latents": [{"shape": list(one.shape), "scales": _pack(one)} for one in scales],
@@ -108,7 +110,9 @@ def from_json(text: str) -> tuple[ScaleTables, tuple[Int16Array, ...]]:
     Raises:
         ValueError: it is something else, or damaged.
     """
-    first, counts, latents = _fields(json.loads(text), "first", "counts", "latents")
+    kind, first, counts, latents = _fields(json.loads(text), "kind", "first", "counts", "latents")
+    if kind != KIND:
+        raise ValueError(f"scale tables must be of kind {KIND}, got {kind}")
     if not _are_integers([first]) or not isinstance(latents, list) or not latents:
         raise ValueError("scale tables must have a whole number `first`, and latents")
     return ScaleTables(_tables_of(counts), first), tuple(_unpack(*_fields(one, "shape", "scales")) for one in latents)

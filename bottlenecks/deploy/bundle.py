@@ -8,7 +8,7 @@
     lambda=0.01/unit.safetensors the rate checkpoint
     tail.onnx                    features -> what `bottlenecks.deploy.answers` makes an answer of
 
-Where several tensors cross the cut, graphs take and give one array for each, and tables are a list.
+Where several tensors cross the cut, graphs take and give one array for each.
 A device needs head, encoders and tables; a server decoders, tables and tail. The head is nearly all of what a device
 holds and is the same for every rate, so it is there once: another rate costs a device its encoder alone.
 """
@@ -16,18 +16,16 @@ holds and is the same for every rate, so it is there once: another rate costs a 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
-from bottlenecks.coder import Coder, SymbolTables
 from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
+from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.framing import Framing, FramingBase, JointFraming, Size
+from bottlenecks.framing import FramingBase
 from bottlenecks.preprocessing import Preprocessing
 
 MAX_THREADS = 1024
@@ -121,55 +119,17 @@ class Bundle:
         Raises:
             BundleError: its tables are damaged.
         """
-        name = f"{rate.folder}/{TABLES}"
+        name, fingerprint = f"{rate.folder}/{TABLES}", bytes.fromhex(rate.fingerprint)
+        latents, features = shapes_of(rate.latent_shape), shapes_of(self.manifest.feature_shape)
+        text = self.read(name)
         try:
-            content = json.loads(self.read(name).decode())
-            tables = [tables_of(one) for one in (content if isinstance(content, list) else [content])]
-        except BundleError:
-            raise
+            framing = framing_from_json(text.decode(), features, latents, fingerprint)
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{self.folder / name}: no readable tables ({reason(error)}); export anew") from None
-        latents, features = shapes_of(rate.latent_shape), shapes_of(self.manifest.feature_shape)
-        wrong = BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
-        if [own.num_channels for own in tables] != [shape[0] for shape in latents] or len(latents) != len(features):
-            raise wrong
-        framings = [_framing(own, *shapes) for own, *shapes in zip(tables, features, latents, strict=True)]
-        framing: FramingBase[Any] = framings[0] if len(framings) == 1 else JointFraming(framings)
-        if framing.fingerprint.hex() != rate.fingerprint:
-            raise wrong
+        if framing.fingerprint != fingerprint or framing.latent_shapes != tuple(latents):
+            raise BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
         return framing
 
 
 def _ends(session: ort.InferenceSession) -> tuple[Any, Any]:
     return session.get_inputs(), session.get_outputs()
-
-
-def _framing(tables: SymbolTables, feature_shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> Framing:
-    def latent_size(size: Size) -> Size:
-        return latent_shape[1], latent_shape[2]
-
-    return Framing(Coder(tables), (feature_shape[1], feature_shape[2]), latent_size)
-
-
-def tables_to_json(tables: Sequence[SymbolTables]) -> str:
-    """Write tables as JSON: `offsets`, and `counts` of each channel without padding; of several, a list."""
-    contents = []
-    for own in tables:
-        rows = zip(own.frequencies, own.lengths, strict=True)
-        counts = [row[:length].tolist() for row, length in rows]
-        contents.append({"offsets": own.offsets.tolist(), "counts": counts})
-    return json.dumps(contents[0] if len(contents) == 1 else contents) + "\n"
-
-
-def tables_of(content: Mapping[str, Any]) -> SymbolTables:
-    """Read the tables of one tensor as `tables_to_json` wrote them.
-
-    Raises:
-        ValueError, TypeError, KeyError: it is something else.
-    """
-    counts, offsets = content["counts"], np.array(content["offsets"])
-    lengths = np.array([len(row) for row in counts])
-    frequencies = np.zeros((len(counts), max(lengths, default=0)), dtype=np.int64)
-    for padded, row in zip(frequencies, counts, strict=True):
-        padded[: len(row)] = row
-    return SymbolTables(frequencies, lengths, offsets)

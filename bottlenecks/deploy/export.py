@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule
 
 from bottlenecks.checkpoint import Ladder, Rate, save_rate
 from bottlenecks.deploy.answers import ANSWERS
@@ -28,10 +25,11 @@ from bottlenecks.deploy.bundle import (
     UNIT,
     Bundle,
     BundleError,
-    tables_to_json,
 )
 from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
+from bottlenecks.deploy.onnx_form import to_onnx
 from bottlenecks.deploy.requirements import DEVICE, SERVER
+from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.preprocessing import Preprocessing
@@ -41,7 +39,6 @@ from bottlenecks.terminal import progress
 from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
 
-OPSET = 18
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")
 BATCH = 2  # of the examples that graphs are traced with; any other number works
 
@@ -128,7 +125,7 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             symbols = [torch.zeros(BATCH, *shape, dtype=torch.int32) for shape in shapes_of(bundled.latent_shape)]
             graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), features))
             graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), symbols))
-            (temporary / bundled.folder / TABLES).write_text(tables_to_json(unit.tables))
+            (temporary / bundled.folder / TABLES).write_text(framing_to_json(unit.framing))
             save_rate(temporary / bundled.folder / UNIT, rate)
             rates.append(bundled)
         for name, module, example in progress(graphs, "Exporting"):
@@ -161,54 +158,19 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
     Raises:
         UsageError: the curve has no point for it.
     """
-    lmbda, unit = rate.info.lmbda, rate.unit
-    latents = tuple(
-        (tables.num_channels, *part.latent_size(part.feature_shape[1:]))
-        for tables, part in zip(unit.tables, unit.parts, strict=True)
-    )
+    lmbda, framing = rate.info.lmbda, rate.unit.framing
+    latents = framing.latent_shapes
     point = next((p for p in curve.points if p["codec"] == "unit" and p["lambda"] == lmbda), None)
     if point is None:
         raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")
     return BundledRate(
         lmbda=lmbda,
-        fingerprint=unit.framing.fingerprint.hex(),
+        fingerprint=framing.fingerprint.hex(),
         latent_shape=latents if len(latents) > 1 else latents[0],
         payload_bytes=point["payload_bytes"],
         score=point[curve.metric],
         agreement=point["agreement"],
     )
-
-
-@torch.no_grad()
-def to_onnx(module: nn.Module, example: Sequence[Tensor], name: str) -> bytes:
-    """Write a module of tensors as ONNX, any number of rows at once; the same module gives the same bytes.
-
-    Raises:
-        UsageError: the exporter cannot.
-    """
-    for talkative in ("onnxscript", "onnx_ir"):  # each pass of theirs is a line
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-    rows = tuple({0: torch.export.Dim("N")} for _ in example)  # a module of *tensors has one argument for all
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*shares the same shape constraints", UserWarning)  # N is N for all
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(example),
-                dynamo=True,
-                dynamic_shapes=(rows if isinstance(module, GraphModule) else (rows,)),
-                opset_version=OPSET,
-                verbose=False,
-            )
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise UsageError(f"{name}: torch cannot write this part of the network as ONNX ({error})") from None
-    assert program is not None
-    proto = program.model_proto
-    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
-        part.ClearField("metadata_props")  # where the exporter notes this machine's paths
-        part.ClearField("doc_string")
-    proto.ClearField("metadata_props")
-    return proto.SerializeToString(deterministic=True)
 
 
 @contextmanager

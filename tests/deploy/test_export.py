@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bottlenecks.checkpoint import load_rate
-from bottlenecks.deploy.bundle import Bundle, BundleError, tables_of, tables_to_json
+from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import all_or_nothing, export_bundle
 from bottlenecks.deploy.receiver import Receiver
@@ -23,7 +23,7 @@ from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.tasks import Classification
 from export import export, main
-from tests.conftest import TINY, configure
+from tests.conftest import REPOSITORY, TINY, configure
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +50,31 @@ def test_a_bundle_is_complete_and_says_what_it_is(bundle_folder: Path, trained: 
             point["accuracy"],
             point["agreement"],
         )
-        assert rate["latent_shape"] == [8, 4, 4]
-        unit = bundle_folder / f"lambda={rate['lambda']}" / "unit.safetensors"
-        assert load_rate(unit).unit.coder.tables.fingerprint.hex() == rate["fingerprint"]
+        unit = load_rate(bundle_folder / f"lambda={rate['lambda']}" / "unit.safetensors").unit
+        assert tuple(rate["latent_shape"]) == unit.parts[0].latent_shape((8, 8))
+        assert unit.framing.fingerprint.hex() == rate["fingerprint"]
+
+
+@pytest.fixture(scope="module", params=["transform", "factorized"])
+def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BottleneckNetwork]:
+    """A bundle of the default unit or of the former one, and the network that it is of."""
+    if request.param == "transform":
+        folder, trained = request.getfixturevalue("bundle_folder"), request.getfixturevalue("trained")
+        return folder, BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
+    root = tmp_path_factory.mktemp("former")
+    for name in ("checkpoints", "results"):
+        shutil.copytree(REPOSITORY / "tests/files/2fd99c5" / name, root / name)
+    curve = Curve.read(root / "results/tiny/body/digits/curve.json")
+    network = BottleneckNetwork.load(root / "checkpoints/tiny/body/digits", unit=request.param)
+    export_bundle(root / "dist", network.network, network.ladder, curve, Classification())
+    return root / "dist", network
 
 
 def test_onnx_runtime_finds_what_pytorch_finds(
-    bundle_folder: Path, network: BottleneckNetwork, picture_paths: list[Path]
+    bundled: tuple[Path, BottleneckNetwork], picture_paths: list[Path]
 ) -> None:
-    bundle = Bundle(bundle_folder)
+    folder, network = bundled
+    bundle = Bundle(folder)
     device, receiver = Device(bundle), Receiver(bundle)
     transform = network.preprocessing.transform()
     pictures = [Image.open(path) for path in picture_paths]
@@ -87,12 +103,6 @@ def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetw
     together = receiver.infer(received)
     assert np.allclose(together, network.decode(streams).numpy(), atol=1e-4)
     assert np.allclose(together, np.concatenate([receiver.infer([one]) for one in received]), atol=1e-4)
-
-
-def test_tables_survive_json(network: BottleneckNetwork) -> None:
-    for rate in network.ladder.values():
-        tables = rate.unit.coder.tables
-        assert tables_of(json.loads(tables_to_json([tables]))).digest == tables.digest
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,7 @@ DEVICE_FILES = ("encoder.onnx", "tables.json")
 
 def test_other_folders_are_left_alone(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={tmp_path}"]
+    overrides = [*TINY, "logger=none", f"out={tmp_path}"]
     with pytest.raises(UsageError, match="holds something else than a bundle"):
         export(configure("export", trained, *overrides))
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
@@ -250,7 +260,7 @@ def test_export_without_rates_ends_at_once(command: Callable[..., tuple[int, str
 
 @pytest.mark.slow
 def test_the_same_ladder_gives_the_same_bundle(bundle_folder: Path, trained: Path, tmp_path: Path) -> None:
-    overrides = [*TINY, "unit.latent_channels=8", "logger=none", f"out={tmp_path / 'again'}"]
+    overrides = [*TINY, "logger=none", f"out={tmp_path / 'again'}"]
     assert digest_of(export(configure("export", trained, *overrides))) == digest_of(bundle_folder)
 
 
