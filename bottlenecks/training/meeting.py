@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
 from bottlenecks.features import Features, elements_of, like, num_pictures, tensors_of
@@ -24,10 +26,10 @@ from bottlenecks.units.base import UnitOutput
 from bottlenecks.units.transform import TransformUnit
 
 LIMIT = 4.0  # octaves that steps may become finer or coarser
-FIRST_STEP = 0.25  # octaves
-HALVINGS = 9
-CLOSE, CLOSE_POINTS = 0.05, 0.3  # of the bytes; points that are within reach of chance
-CLOSER = 0.1  # of that, where the search stops
+FIRST_STEP, HALVINGS = 0.25, 9  # octaves
+WIDE = 1.0  # octaves that are looked at either way in any case
+CLOSE, CLOSE_POINTS = 0.05, 0.3  # share of the bytes, and points, that a rate may be off
+CLOSER = 0.005  # share of the bytes that is near enough to stop at
 DRAWS = 200
 
 
@@ -152,29 +154,57 @@ def search(target: Target, look: Callable[[float], Figure]) -> tuple[float, Figu
     Returns:
         Octaves, and what they come to.
     """
-    seen: dict[float, Figure] = {}
-
-    def more(octaves: float) -> bool:
-        if octaves not in seen:
-            seen[octaves] = look(octaves)
-        return target.asks_for_more(seen[octaves].value)
-
-    def near(octaves: float) -> float:
-        return abs(seen[octaves].value - target.value)
-
-    way = 1 if more(0.0) else -1
-    inner, outer = 0.0, way * FIRST_STEP
-    if near(0.0) > CLOSER * tolerance(target, seen[0.0]):
-        while more(outer) == more(0.0) and abs(outer) < LIMIT:
-            inner, outer = outer, way * min(2 * abs(outer), LIMIT)
-        if more(outer) != more(0.0):
-            for _ in range(HALVINGS):
-                middle = (inner + outer) / 2
-                inner, outer = (middle, outer) if more(middle) == more(inner) else (inner, middle)
-                if near(middle) <= CLOSER * tolerance(target, seen[middle]):
-                    break
-    best = min(seen, key=lambda octaves: (near(octaves), octaves))
+    seen: dict[float, Figure] = {0.0: look(0.0)}
+    for octaves in (_halve if target.kind == "bytes" else _scan)(target, seen):
+        seen[octaves] = look(octaves)
+    best = min(seen, key=lambda octaves: (abs(seen[octaves].value - target.value), octaves))
     return best, seen[best]
+
+
+def _halve(target: Target, seen: Mapping[float, Figure]) -> Iterator[float]:
+    """Go to both sides of a target, and halve the distance between them until it is near enough."""
+
+    def far(octaves: float) -> bool:
+        return abs(seen[octaves].value - target.value) > CLOSER * target.value
+
+    more = target.asks_for_more(seen[0.0].value)
+    inner, outer = 0.0, FIRST_STEP if more else -FIRST_STEP
+    if not far(0.0):
+        return
+    yield outer
+    while target.asks_for_more(seen[outer].value) == more:
+        if abs(outer) >= LIMIT:
+            return
+        inner, outer = outer, 2 * outer
+        yield outer
+    for _ in range(HALVINGS):
+        middle = (inner + outer) / 2
+        yield middle
+        if not far(middle):
+            return
+        inner, outer = (middle, outer) if target.asks_for_more(seen[middle].value) == more else (inner, middle)
+
+
+def _scan(target: Target, seen: Mapping[float, Figure]) -> Iterator[float]:
+    """Look at steps around, fit a monotone function to what they lose, and look where it meets the target.
+
+    What some hundred images lose goes up and down by chance: a single look says little.
+    """
+    finest = coarsest = 0.0
+    fitted = np.array([seen[0.0].value])
+    while True:
+        if abs(finest) < LIMIT and (finest < WIDE or fitted[0] > target.value):
+            finest += WIDE / 2
+            yield finest
+        elif abs(coarsest) < LIMIT and (-coarsest < WIDE or fitted[-1] <= target.value):
+            coarsest -= WIDE / 2
+            yield coarsest
+        else:
+            break
+        octaves = sorted(seen, reverse=True)
+        fitted = isotonic_regression([seen[one].value for one in octaves])
+    middle = float(np.interp(target.value, fitted, octaves))
+    yield from (middle + apart for apart in (0.0, -WIDE / 8, WIDE / 8))
 
 
 def tolerance(target: Target, figure: Figure) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
 from bottlenecks.bitstream import FINGERPRINT_BYTES, pack
@@ -25,6 +27,7 @@ WHOLE_BYTES = 0.5  # that a payload is longer than its bits, in the mean
 FIRST_LAMBDA = 0.01  # where the search begins
 MOST_PLACES = 80  # halves of an octave that steps are searched in, either way
 WORTHWHILE, NO_LOSS = 0.99, 1e-3  # share of the distortion that a finer step may leave; percent that count as none
+NO_BITS = 1e-9  # per pixel
 
 
 @dataclass(frozen=True)
@@ -133,23 +136,41 @@ class Point(NamedTuple):
     value: float
 
 
-def find_lambda(target: Target, trials: Sequence[Trial], lost: Callable[[], float]) -> float:
+def find_lambda(target: Target, trials: Sequence[Trial], lost: PointsLost) -> float:
     """Return the lambda at whose best step a target is met before training, to three digits.
 
     Args:
         target: what is asked for.
         trials: structures, none of them measured so far.
-        lost: gives the points lost at what a trial has just measured.
+        lost: looks on where points are asked for.
     """
-    points = [point for trial in trials for point in _around(target, trial, lost)]
-    return float(f"{read_off(target, points):.3g}")
+    curves = [_around(target, trial, lost) for trial in trials]
+    if target.kind == "bytes":
+        bpp = 8 * (target.value - HEADER_BYTES - WHOLE_BYTES) / trials[0].num_pixels
+    else:
+        bpp = min(map(partial(fewest_bits, target.value), curves))[1]
+    return float(f"{read_off(bpp, [point for curve in curves for point in curve]):.3g}")
 
 
-def read_off(target: Target, points: Sequence[Point]) -> float:
-    """Read the lambda of a target off the lower convex hull of rate and distortion.
+def fewest_bits(value: float, curve: Sequence[Point]) -> tuple[float, float]:
+    """Return which value a structure comes to at its nearest to one that is asked for, and in how many bits per pixel.
+
+    What is lost on some hundred images goes up and down by chance; a monotone function of the step is fitted to it.
+
+    Args:
+        value: points that may be lost; fewer are no better.
+        curve: from fine to coarse.
+    """
+    fitted = isotonic_regression([point.value for point in curve])
+    bits = [math.log(max(point.bpp, NO_BITS)) for point in curve]
+    return max(value, float(fitted[0])), math.exp(np.interp(value, fitted, bits))
+
+
+def read_off(bpp: float, points: Sequence[Point]) -> float:
+    """Read the lambda that spends so many bits per pixel off the lower convex hull of rate and distortion.
 
     A corner of the hull is best for the lambdas between the slopes of its two sides; their geometric mean stands for
-    it. Between corners the logarithm of lambda goes with that of bytes, or with the points lost.
+    it. Between corners the logarithm of lambda goes with that of the bits.
     """
     hull: list[Point] = []
     for point in sorted(point for point in points if all(map(math.isfinite, point))):
@@ -163,23 +184,19 @@ def read_off(target: Target, points: Sequence[Point]) -> float:
         return FIRST_LAMBDA
     octave = math.log(2)  # lambda goes with the square of the step, of which neighbours are half an octave apart
     ends = [slopes[0] - octave, *slopes, slopes[-1] + octave]
-    lambdas = [(one + two) / 2 for one, two in pairwise(ends)]
-    values = np.array([point.value for point in hull])
-    if target.kind == "bytes":
-        return math.exp(np.interp(math.log(target.value), np.log(values), lambdas))
-    falling = np.maximum.accumulate(values[::-1])  # from fine to coarse; a finer step that loses more was chance
-    return math.exp(np.interp(target.value, falling, lambdas[::-1]))
+    bits = [math.log(max(point.bpp, NO_BITS)) for point in hull]
+    return math.exp(np.interp(math.log(max(bpp, NO_BITS)), bits, [(one + two) / 2 for one, two in pairwise(ends)]))
 
 
-def _around(target: Target, trial: Trial, lost: Callable[[], float]) -> list[Point]:
-    """Measure a trial at steps on both sides of the target, as far as finer ones lower the distortion."""
+def _around(target: Target, trial: Trial, lost: PointsLost) -> list[Point]:
+    """Measure a trial at steps on both sides of the target, where finer ones are worthwhile; from fine to coarse."""
     points: dict[int, Point] = {}
 
     def look(place: int) -> Point:
         if place not in points:
             distortion, bpp = trial.measure(place)
             num_bytes = bpp * trial.num_pixels / 8
-            value = HEADER_BYTES + WHOLE_BYTES + num_bytes if target.kind == "bytes" else lost()
+            value = HEADER_BYTES + WHOLE_BYTES + num_bytes if target.kind == "bytes" else lost.take()[0]
             points[place] = Point(bpp, distortion, value)
         return points[place]
 
@@ -195,7 +212,7 @@ def _around(target: Target, trial: Trial, lost: Callable[[], float]) -> list[Poi
             break
         place -= 1
     look(place - 1)
-    return [*points.values()]
+    return [points[place] for place in sorted(points)]
 
 
 def _slope(coarse: Point, fine: Point) -> float:
