@@ -1,0 +1,135 @@
+"""The cases that units and other codecs are compared on, and the parts that a comparison is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CODECS = ("hevc", "lightweight", "lightweight_uniform", "uniform", "jpeg", "webp", "av1", "hevc_image")
+UNITS = {
+    "transform": ("unit=transform",),
+    "closed": ("unit=transform", "training.epochs=0"),
+    "factorized": ("unit=factorized",),
+}
+SEEDS = {"transform": 3}  # of others one
+DATA = "{data}"  # in settings: the folder that the data lies in
+FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its cut and its data, as docs/judging.md and docs/dense.md have them.
+
+    Attributes:
+        name: of the folder.
+        title: for readers.
+        network: settings of every command.
+        former: recipe of the former default unit, its lambdas included.
+        lambdas: of the ladders of the default unit.
+        backbone: settings with which the network is trained first; None where its weights are given.
+        evaluating: settings of `evaluate.py` alone.
+        agreement: with the unsplit network, at which bytes are told, too.
+    """
+
+    name: str
+    title: str
+    network: tuple[str, ...]
+    former: tuple[str, ...]
+    lambdas: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    backbone: tuple[str, ...] | None = None
+    evaluating: tuple[str, ...] = ()
+    agreement: float | None = None
+
+
+CASES = (
+    Case(
+        "cifar10",
+        "CIFAR-10, ResNet-50 at `layer3`",
+        (
+            "model=resnet50", "split=layer3", f"model.weights={DATA}/resnet50-cifar10-64.safetensors", "data=cifar10",
+            f"data.root={DATA}/cifar10", "data.limit_train=6000", "data.limit_val=500", "data.limit_test=1000",
+        ),
+        former=("training.epochs=10", "lambda=[0.001,0.003,0.01,0.03,0.1]"),
+    ),
+    Case(
+        "imagenet-sample",
+        "A sample of ImageNet, EfficientNet-lite0 at `blocks.4`",
+        (
+            "model=efficientnet_lite0", "split=blocks.4", "data=imagenet", f"data.root={DATA}/imagenet-sample",
+            "data.held_back=60",
+        ),
+        former=(
+            "unit.stride=1", "data.augment=true", "data.views=4", "data.batch_size=16", "loss.mse=1",
+            "training.lr=1e-3", "training.entropy_lr=1e-2", "training.epochs=14",
+            "lambda=[0.0003,0.001,0.003,0.01,0.03]",
+        ),
+        agreement=0.9,
+    ),
+    Case(
+        "camvid",
+        "CamVid, lite R-ASPP on EfficientNet-lite0 at `backbone.body.blocks.2`",
+        (
+            "model=lraspp_lite0", "split=backbone.body.blocks.2", "data=camvid", f"data.root={DATA}/camvid",
+            "data.image_size=[120,160]",
+        ),
+        former=(*FINE, "training.epochs=3"),
+        lambdas=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        backbone=("data.augment=true", "backbone.epochs=12"),
+    ),
+    Case(
+        "bccd",
+        "BCCD, FCOS on EfficientNet-lite0 at `backbone.body.blocks.4`",
+        (
+            "model=fcos_lite0", "split=backbone.body.blocks.4", "data=bccd", f"data.root={DATA}/bccd",
+            "data.image_size=[224,224]",
+        ),
+        former=(*FINE, "training.epochs=4"),
+        lambdas=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        backbone=("data.augment=true", "backbone.epochs=8"),
+        evaluating=("calibration_images=4",),
+    ),
+    Case(
+        "digits",
+        "Digits, ResNet-50 at `layer3`",
+        ("model=resnet50", "split=layer3", "data=digits"),
+        former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
+        backbone=(),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A ladder of units, or another codec, on one case.
+
+    Attributes:
+        case: it belongs to.
+        codec: one of `UNITS` or `CODECS`.
+        seed: of the training.
+    """
+
+    case: Case
+    codec: str
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        """Name the folder, and the codec on the curve."""
+        return f"{self.codec}-{self.seed}" if self.seed else self.codec
+
+    def commands(self) -> dict[str, list[str]]:
+        """Give the arguments of `train.py`, for a unit, and of `evaluate.py`."""
+        judged = [*self.case.network, *self.case.evaluating, f"codecs=[{self.label}]"]
+        if self.codec not in UNITS:
+            return {"evaluate": judged}
+        lambdas = f"lambda=[{','.join(map(repr, self.case.lambdas))}]"
+        recipe = self.case.former if self.codec == "factorized" else (lambdas,)
+        own = [*UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
+        return {"train": [*self.case.network, *own], "evaluate": judged}
+
+
+def parts_of(case: Case, codec: str | None = None, seed: int | None = None) -> Iterator[Part]:
+    """Give the parts of a case in their order, or those that are asked for."""
+    for one in (*UNITS, *CODECS) if codec is None else (codec,):
+        for index in range(SEEDS.get(one, 1)) if seed is None else (seed,):
+            yield Part(case, one, index)

@@ -1,0 +1,111 @@
+"""Units and other codecs on five cases, joined into docs/results.md: python -m benchmarks.rate_accuracy.
+
+Works in parts: a ladder of units that is trained and evaluated, or another codec that is evaluated. Each is kept in
+`--out`/<case>/<part>, and not made again while its settings are the same; delete its folder for that.
+
+    python -m benchmarks.rate_accuracy --data ROOT                                            # all that is left to do
+    python -m benchmarks.rate_accuracy --data ROOT --case camvid --unit transform --seed 1    # one part of it
+    python -m benchmarks.rate_accuracy --report                                               # join what there is
+
+ROOT holds what the cases name, such as camvid/ and resnet50-cifar10-64.safetensors; a case whose data is not there is
+left out. digits needs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
+from benchmarks.results import PART, read_part, write_results
+from bottlenecks.cli import CONFIGS, hush_lightning, run
+from bottlenecks.experiment import folder_of
+from bottlenecks.terminal import say
+from bottlenecks.weights import write_atomically
+from evaluate import evaluate
+from train import train
+
+QUIET = ("logger=none", "trainer.enable_progress_bar=false")
+
+
+def absent(case: Case, data: Path) -> list[Path]:
+    """Give the files and folders of a case that are not there."""
+    named = [argument.partition("=")[2] for argument in case.network if DATA in argument]
+    return [path for path in (Path(name.replace(DATA, str(data))) for name in named) if not path.exists()]
+
+
+def configure(command: str, arguments: Sequence[str], data: Path, out: Path) -> DictConfig:
+    """Compose the shipped configuration of a command, with the folders of this benchmark."""
+    paths = [f"paths.{name}={out / name}" for name in ("checkpoints", "logs", "cache")]
+    given = [argument.replace(DATA, str(data)) for argument in arguments]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(command, [*paths, *QUIET, *given])
+
+
+def make(part: Part, data: Path, out: Path) -> None:
+    """Make a part, unless it is finished; what tells so, and how long it took, is written last."""
+    folder, commands = out / part.case.name / part.label, part.commands()
+    if (folder / PART).exists() and read_part(folder)["commands"] == commands:
+        say(f"Kept {folder}: finished with these very settings")
+        return
+    say(f"Making {folder}")
+    if part.case.backbone is not None:
+        train(configure("train", ["stage=backbone", *part.case.network, *part.case.backbone], data, out))
+    seconds = {}
+    if "train" in commands:
+        cfg = configure("train", [*commands["train"], "overwrite=true"], data, out)  # rates of a part that was cut off
+        seconds["train"] = timed(lambda: train(cfg))
+    cfg = configure("evaluate", [*commands["evaluate"], f"paths.results={folder}"], data, out)
+    seconds["evaluate"] = timed(lambda: evaluate(cfg))
+    curve = (folder_of(cfg, "results") / "curve.json").relative_to(folder)
+    made = {"commands": commands, "seconds": seconds, "threads": torch.get_num_threads(), "curve": str(curve)}
+    write_atomically(folder / PART, (json.dumps(made, indent=2) + "\n").encode())
+    say(f"Made {folder}: " + ", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items()))
+
+
+def timed(function: Any) -> float:
+    """Give the seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def make_all(cases: Sequence[Case], codec: str | None, seed: int | None, data: Path, out: Path) -> None:
+    """Make the parts that are asked for, of every case whose data is there."""
+    for case in cases:
+        missing = absent(case, data)
+        for path in missing:
+            say(f"Left out {case.name}: {path} is not there; --data=FOLDER says where such files are")
+        for part in [] if missing else parts_of(case, codec, seed):
+            make(part, data, out)
+
+
+def main() -> None:
+    """Make parts, or join them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", choices=[case.name for case in CASES], help="one instead of all")
+    parser.add_argument("--unit", choices=[*UNITS, *CODECS], help="one, or one of the other codecs, instead of all")
+    parser.add_argument("--seed", type=int, help="one instead of all")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where the data lies; data/ if not given")
+    parser.add_argument("--out", type=Path, default=Path("results/rate_accuracy"), help="folder of the parts")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder that --report writes into")
+    parser.add_argument("--report", action="store_true", help="join the parts that are there, make none")
+    options = parser.parse_args()
+    cases = [case for case in CASES if options.case in (None, case.name)]
+    hush_lightning()
+    if options.report:
+        run(lambda: write_results(cases, options.out, options.docs))
+    else:
+        run(lambda: make_all(cases, options.unit, options.seed, options.data, options.out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The parts of benchmarks.rate_accuracy, put together: docs/results.md, and a folder a case beside it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.cases import CODECS, DATA, UNITS, Case, Part, parts_of
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.compare import combine
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.merit import Line, NoFigureError, bytes_at
+from bottlenecks.evaluation.plot import draw, save
+from bottlenecks.evaluation.record import LEVELS
+from bottlenecks.evaluation.summary import (
+    AGREEMENT,
+    Figure,
+    Merit,
+    Series,
+    merit_table,
+    merits_as_json,
+    series_of,
+    summarise,
+)
+from bottlenecks.terminal import markdown, say
+from bottlenecks.weights import write_atomically
+
+PART = "part.json"
+ANCHOR = "hevc"
+PER_CENTS = range(70, 98)  # of agreement, at which units are held against the other codecs
+INTRODUCTION = """# Results
+
+    python -m benchmarks.rate_accuracy --data PATH
+    python -m benchmarks.rate_accuracy --report
+
+Bytes on the wire, header included, of images that nothing was chosen on. [judging.md](judging.md) and
+[dense.md](dense.md) say what is counted, and how the other codecs choose their settings.
+
+- `transform` is the default unit, `closed` the same without training (`training.epochs=0`), `factorized` the former
+  default with the settings that served it best.
+- Of several seeds the tables have mean ± standard deviation. Brackets hold 95 % intervals by bootstrap over the images,
+  of several seeds from the lowest end to the highest. ≤ is an upper bound: the coarsest point is within already.
+- BD-rate is the mean difference in bytes at equal agreement with the unsplit network, paired. Whether another codec
+  takes fewer bytes was asked at agreements from 70 to 97 %, in whole per cents; it counts where the paired interval
+  leaves no doubt.
+- Seconds are those of `train.py` for a whole ladder, from reading the data to writing the last rate.
+
+Bytes within 1 point of the unsplit network:
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What there is of a case.
+
+    Attributes:
+        case: it is of.
+        parts: that are finished.
+        made: how each of them was made.
+        curve: all of their operating points.
+        series: the same by label, resampled, too.
+        anchor: label of the codec that the others are compared with.
+        merits: figures of merit by label.
+    """
+
+    case: Case
+    parts: Sequence[Part]
+    made: Mapping[str, Any]
+    curve: Curve
+    series: Mapping[str, Series]
+    anchor: str
+    merits: Mapping[str, Merit]
+
+    @classmethod
+    def read(cls, case: Case, out: Path) -> Outcome | None:
+        """Join the parts of a case; None where there is none.
+
+        Raises:
+            UsageError: they are not of the same images and network.
+        """
+        parts = [part for part in parts_of(case) if (out / case.name / part.label / PART).exists()]
+        if not parts:
+            return None
+        made = {part.label: read_part(out / case.name / part.label) for part in parts}
+        joined = combine([out / case.name / label / one["curve"] for label, one in made.items()])
+        if "" not in joined.curves:
+            raise UsageError(
+                f"{out / case.name}: its parts were evaluated on different images, or with different networks; "
+                "delete those that are out of date, and have them made again"
+            )
+        series = {one.label: one for one in series_of(joined.curves[""], joined.records.get(""))}
+        anchor = ANCHOR if ANCHOR in series else parts[0].label
+        merits = {merit.label: merit for merit in summarise(list(series.values()), anchor)}
+        return cls(case, parts, made, joined.curves[""], series, anchor, merits)
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """Labels of each codec: several where there are several seeds."""
+        return {
+            codec: [part.label for part in self.parts if part.codec == codec]
+            for codec in dict.fromkeys(part.codec for part in self.parts)
+        }
+
+    def bytes_within(self, codec: str) -> str:
+        """Tell the bytes within 1 point of the unsplit network; nothing of a codec that is not there."""
+        return cell([self.merits[label].bytes_at_loss[0] for label in self.labels.get(codec, [])], number)
+
+    def best(self) -> str:
+        """Tell the fewest bytes within 1 point that a codec other than the units takes."""
+        figures = {codec: self.merits[codec].bytes_at_loss[0] for codec in CODECS if codec in self.merits}
+        reached = [codec for codec in figures if figures[codec].value is not None]
+        first = min(reached, key=lambda codec: figures[codec].value or 0, default=None)
+        return "" if first is None else f"{cell([figures[first]], number)}, `{first}`"
+
+    def table(self) -> Table:
+        """Draw a row a codec."""
+        level = self.case.agreement
+        asked = [] if level is None else [f"bytes at {level:.0%} agreement"]
+        table = Table()
+        table.add_column("codec")
+        for name in ("bytes within 1 point", *asked, "highest agreement", f"BD-rate against {self.anchor}", "seconds"):
+            table.add_column(name, justify="right")
+        for codec, labels in self.labels.items():
+            lines = [self.series[label].lines[AGREEMENT] for label in labels]
+            rates = [self.merits[label].bd.get("bd_rate_at_agreement", Figure(None, note="")) for label in labels]
+            table.add_row(
+                f"`{codec}`",
+                self.bytes_within(codec),
+                *([] if level is None else [cell([figure_at(line, level) for line in lines], number)]),
+                f"{statistics.mean(float(line.values.max()) for line in lines):.1%}",
+                cell(rates, lambda value: f"{value:+.1%}"),
+                cell([Figure(self.made[label]["seconds"].get("train"), note="") for label in labels], "{:,.0f}".format),
+            )
+        return table
+
+    def section(self) -> str:
+        """Write what came out as Markdown."""
+        curve, folder = self.curve, f"results/{self.case.name}"
+        files = ", ".join(f"[{name}]({folder}/{name})" for name in ("curve.json", "merit.json"))
+        whole = "" if curve.unsplit is None else f", unsplit {curve.unsplit:.1%} {curve.metric}"
+        threads = sorted({one["threads"] for one in self.made.values()})
+        return "\n".join(
+            [
+                f"## {self.case.title}\n",
+                f"{curve.num_images} images{whole}. Threads: {', '.join(map(str, threads))}.\n",
+                markdown(self.table()),
+                *(f"- {sentence}" for sentence in self.dearer()),
+                f"\n![{curve.metric} over bytes]({folder}/curve.svg)\n",
+                f"[Every point and figure]({folder}/report.md); {files}.\n",
+                *(f"    {line}" for line in self.commands()),
+                "",
+            ]
+        )
+
+    def dearer(self) -> list[str]:
+        """Say of each unit at which agreements it takes more bytes than another codec, beyond the paired interval."""
+        said, others = [], [self.series[codec] for codec in CODECS if codec in self.series]
+        for label in (label for codec in UNITS for label in self.labels.get(codec, [])):
+            found = {other.label: levels_where_dearer(self.series[label], other) for other in others}
+            told = [f"`{name}` at {levels[0]} to {levels[-1]} %" for name, levels in found.items() if levels]
+            none = f"At no agreement does another codec take fewer bytes than `{label}`."
+            said.append(f"`{label}` takes more bytes than {', '.join(told)} agreement." if told else none)
+        return said
+
+    def commands(self) -> list[str]:
+        """Give the commands that the parts stand for, the first seed's."""
+        shared = " ".join(self.case.network).replace(DATA, "PATH")
+        lines = [f'N="{shared}"']
+        if self.case.backbone is not None:
+            lines.append(" ".join(["python train.py stage=backbone $N", *self.case.backbone]))
+        own = [self.made[labels[0]]["commands"].get("train", []) for labels in self.labels.values()]
+        for arguments in (arguments[len(self.case.network) :] for arguments in own if arguments):
+            lines.append(f"python train.py $N {shlex.join(arguments)}")
+        codecs = shlex.quote(f"codecs=[{','.join(self.labels)}]")
+        return [*lines, " ".join(["python evaluate.py $N", *self.case.evaluating, codecs])]
+
+    def write(self, folder: Path) -> None:
+        """Write curve, figures of merit and picture; of several seeds the picture has the first."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.curve.write(folder)
+        merits = list(self.merits.values())
+        content = json.dumps(merits_as_json(merits, self.anchor), indent=2, allow_nan=False)
+        write_atomically(folder / "merit.json", (content + "\n").encode())
+        tables = [markdown(self.curve.table()), markdown(merit_table(merits, self.anchor, self.curve.metric))]
+        write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
+        shown = [point for point in self.curve.points if point["codec"] in self.labels]
+        save(draw({"": replace(self.curve, points=shown)}), folder / "curve")
+
+
+def read_part(folder: Path) -> dict[str, Any]:
+    """Read how a part was made: `commands`, `seconds`, `threads`, and where its `curve` lies.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / PART).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder / PART}: not readable ({error}); delete {folder} to have it made again") from None
+    return content
+
+
+def write_results(cases: Sequence[Case], out: Path, docs: Path) -> None:
+    """Write `results.md`, and a folder a case, of the parts that there are.
+
+    Raises:
+        UsageError: there is none, or those of a case do not belong together.
+    """
+    found = [outcome for outcome in (Outcome.read(case, out) for case in cases) if outcome is not None]
+    if not found:
+        raise UsageError(f"--out={out}: no part is finished there; make some without --report")
+    table = Table()
+    for name in ("case", *(f"`{unit}`" for unit in UNITS), "best other codec"):
+        table.add_column(name, justify="left" if name == "case" else "right")
+    for outcome in found:
+        outcome.write(docs / "results" / outcome.case.name)
+        table.add_row(outcome.case.title, *(outcome.bytes_within(unit) for unit in UNITS), outcome.best())
+    text = [INTRODUCTION, markdown(table), *(outcome.section() for outcome in found)]
+    write_atomically(docs / "results.md", "\n".join(text).encode())
+    say(f"Wrote {docs / 'results.md'}: {', '.join(outcome.case.name for outcome in found)}")
+
+
+def cell(figures: Sequence[Figure], show: Callable[[float], str]) -> str:
+    """Tell a figure with its interval, or the mean of several with their spread."""
+    values = [figure.value for figure in figures if figure.value is not None]
+    if not values:
+        return next((figure.note or "" for figure in figures), "")
+    ends = [end for figure in figures for end in figure.interval or ()]
+    spread = f" ± {show(statistics.stdev(values)).lstrip('+')}" if len(values) > 1 else ""
+    bound = "≤ " if any(figure.note for figure in figures) else ""
+    few = f", {len(values)} of {len(figures)}" if len(values) < len(figures) else ""
+    return f"{bound}{show(statistics.mean(values))}{spread}{few}" + (
+        f" ({show(min(ends))} … {show(max(ends))})" if ends else ""
+    )
+
+
+def number(value: float) -> str:
+    """Show bytes: few of them with a decimal."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def figure_at(line: Line, value: float) -> Figure:
+    """Give the bytes at which a line reaches a value."""
+    try:
+        found = bytes_at(line, value)
+    except NoFigureError as error:
+        return Figure(None, note=str(error))
+    return Figure(found, note="at most: the coarsest point" if found == line.num_bytes.min() else None)
+
+
+def levels_where_dearer(ours: Series, theirs: Series) -> list[int]:
+    """Give the agreements in per cent, of those that another codec's curve has, at which ours takes more bytes.
+
+    More is where the 95 % interval of the difference, over the same resampled images, lies above zero.
+    """
+    values = theirs.lines[AGREEMENT].values
+    return [
+        percent
+        for percent in PER_CENTS
+        if values.min() <= percent / 100 <= values.max() and _excess(ours, theirs, percent / 100) > 0
+    ]
+
+
+def _excess(ours: Series, theirs: Series, level: float) -> float:
+    """Give the low end of the interval of the difference in bytes, over the draws in which they reach the level."""
+    pairs = list(zip(ours.draws[AGREEMENT], theirs.draws[AGREEMENT], strict=True))
+    pairs.append((ours.lines[AGREEMENT], theirs.lines[AGREEMENT]))
+    found = [(figure_at(mine, level).value, figure_at(other, level).value) for mine, other in pairs]
+    excess = [np.inf if mine is None else mine - other for mine, other in found if other is not None]
+    return float(np.percentile(excess, LEVELS[0], method="lower"))

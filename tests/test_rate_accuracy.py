@@ -1,0 +1,144 @@
+"""The comparison on five cases: parts that are made once and kept, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import rate_accuracy
+from benchmarks.cases import CASES, Case, Part, parts_of
+from benchmarks.rate_accuracy import absent, configure, make, make_all
+from benchmarks.results import PART, Outcome, cell, levels_where_dearer, number, write_results
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.merit import Line
+from bottlenecks.evaluation.summary import AGREEMENT, Figure, Series
+from bottlenecks.experiment import parse_lambdas
+from tests.conftest import TINY, quiet
+
+TINY_CASE = Case(
+    "tiny",
+    "Tiny, at `body`",
+    (*quiet(TINY), "data=digits", "data.limit_train=128", "data.limit_test=40"),
+    former=("unit.latent_channels=8", "training.epochs=1", "lambda=[0.003,0.03]"),
+    backbone=("backbone.epochs=2",),
+    evaluating=("calibration_images=8", "timed_images=2", "workers=0"),
+    agreement=0.9,
+)
+CODECS = ("factorized", "uniform", "jpeg")
+
+
+@pytest.fixture(scope="module")
+def out(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three parts of one case, made by the real commands."""
+    folder = tmp_path_factory.mktemp("parts")
+    shutil.copytree(trained / "checkpoints/tiny/backbone", folder / "checkpoints/tiny/backbone")
+    for codec in CODECS:
+        make(Part(TINY_CASE, codec), folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_command_of_a_case_composes(case: Case, tmp_path: Path) -> None:
+    parts = list(parts_of(case))
+    assert len({part.label for part in parts}) == len(parts)
+    for part in parts:
+        composed = {name: configure(name, arguments, tmp_path, tmp_path) for name, arguments in part.commands().items()}
+        assert composed["evaluate"].codecs == [part.label]
+        if "train" in composed:
+            assert composed["train"].unit.name == part.label and composed["train"].seed == part.seed
+            assert len(parse_lambdas(composed["train"]["lambda"])) >= 4
+
+
+def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr(rate_accuracy, "train", lambda cfg: asked.append(cfg.stage))
+    monkeypatch.setattr(rate_accuracy, "evaluate", lambda cfg: asked.append(list(cfg.codecs)))
+    make(Part(TINY_CASE, "factorized"), out, out)
+    assert asked == [] and "finished with these very settings" in capsys.readouterr().out
+    content = (out / "tiny/factorized" / PART).read_text()
+    changed = content.replace("training.epochs=1", "training.epochs=3")
+    assert changed != content
+    (out / "tiny/factorized" / PART).write_text(changed)
+    make(Part(TINY_CASE, "factorized"), out, out)
+    assert asked == ["backbone", "unit", ["factorized"]]
+    assert json.loads((out / "tiny/factorized" / PART).read_text())["commands"] == json.loads(content)["commands"]
+    (out / "tiny/factorized" / PART).write_text(content)
+
+
+def test_a_case_without_data_is_told_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    camvid = next(case for case in CASES if case.name == "camvid")
+    make_all([camvid], None, None, tmp_path, tmp_path / "out")
+    assert f"Left out camvid: {tmp_path / 'camvid'} is not there" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "camvid").mkdir()
+    assert absent(camvid, tmp_path) == []
+
+
+def test_what_came_out_is_written(out: Path, tmp_path: Path) -> None:
+    write_results([TINY_CASE], out, tmp_path)
+    text, folder = (tmp_path / "results.md").read_text(), tmp_path / "results/tiny"
+    assert {path.name for path in folder.iterdir()} >= {"curve.json", "curve.svg", "merit.json", "report.md"}
+    curve, merit = Curve.read(folder / "curve.json"), json.loads((folder / "merit.json").read_text())
+    assert curve.codecs == list(CODECS) and len({point["lambda"] for point in curve.points}) == 3
+    (row,) = (line for line in text.splitlines() if line.startswith("| `jpeg`"))
+    cells = [one.strip() for one in row.strip("|").split("|")]
+    figure = merit["codecs"]["jpeg"]["bytes_at_loss"]["0.01"]
+    assert cells[1] == cell([Figure(**figure)], number) and cells[5] == ""
+    highest = max(point["agreement"] for point in curve.points if point["codec"] == "jpeg")
+    assert cells[3] == f"{highest:.1%}"
+    seconds = json.loads((out / "tiny/factorized" / PART).read_text())["seconds"]["train"]
+    (row,) = (line for line in text.splitlines() if line.startswith("| `factorized`"))
+    assert row.endswith(f"| {seconds:,.0f} |")
+    assert "python train.py $N unit=factorized unit.name=factorized seed=0" in text
+    assert "codecs=[factorized,uniform,jpeg]" in text and f"unsplit {curve.unsplit:.1%}" in text
+
+
+def test_parts_that_do_not_belong_together_are_refused(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out / "tiny", tmp_path / "tiny")
+    (path,) = (tmp_path / "tiny/jpeg").rglob("curve.json")
+    path.write_text(path.read_text().replace('"data": "digits"', '"data": "others"'))
+    with pytest.raises(UsageError, match="its parts were evaluated on different images, or with different networks"):
+        Outcome.read(TINY_CASE, tmp_path)
+    with pytest.raises(UsageError, match="no part is finished there"):
+        write_results(CASES, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        ([], ""),
+        ([Figure(None, note="not reached: 60.0% at the most")], "not reached: 60.0% at the most"),
+        ([Figure(12.34)], "12.3"),
+        ([Figure(1234.5, [1100.0, 1400.0])], "1,234 (1,100 … 1,400)"),
+        ([Figure(50.0, note="at most: the coarsest point")], "≤ 50.0"),
+        ([Figure(10.0, [8.0, 12.0]), Figure(14.0, [9.0, 15.0]), Figure(12.0)], "12.0 ± 2.0 (8.0 … 15.0)"),
+        ([Figure(10.0), Figure(None, note="not reached")], "≤ 10.0, 1 of 2"),
+    ],
+)
+def test_figures_of_several_seeds_become_one(figures: Sequence[Figure], expected: str) -> None:
+    assert cell(figures, number) == expected
+
+
+def series(label: str, num_bytes: Sequence[float], values: Sequence[float], shifts: Sequence[float]) -> Series:
+    """Make a codec whose resampled curves have so many times the bytes."""
+    lines = [Line.of([shift * one for one in num_bytes], values) for shift in (1, *shifts)]
+    curve = Curve("tiny", "body", "digits", 40, None, {}, "accuracy", None, [])
+    return Series(label, curve, {AGREEMENT: lines[0]}, {AGREEMENT: lines[1:]}, [])
+
+
+def test_more_bytes_count_where_the_paired_interval_says_so() -> None:
+    values, chance = [0.6, 0.8, 0.95], [1 + index / 100 for index in range(-10, 11)]
+    theirs = series("theirs", [100, 200, 400], values, chance)
+    assert levels_where_dearer(series("twice", [200, 400, 800], values, chance), theirs) == list(range(70, 96))
+    assert levels_where_dearer(series("half", [50, 100, 200], values, chance), theirs) == []
+    within = series("within", [101, 202, 404], values, chance[::-1])  # sometimes more, sometimes fewer
+    assert levels_where_dearer(within, theirs) == []
+    short = series("short", [50, 100, 110], [0.6, 0.8, 0.9], chance)
+    assert levels_where_dearer(short, theirs) == [91, 92, 93, 94, 95]  # where it does not reach, they do
