@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,9 +12,18 @@ from torch import Tensor
 from bottlenecks.bitstream import BitstreamError, pack
 from bottlenecks.errors import UsageError
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import UNITS, BottleneckUnit, FactorizedUnit, make_unit
+from bottlenecks.units import UNITS, Bottleneck, FactorizedUnit, make_unit
+from tests.units.transforms import begin, begin_in_blocks
 
 SHAPE = (12, 7, 10)
+TRANSFORMS: dict[str, Callable[[Tensor], Bottleneck]] = {
+    "blocks of one place": lambda sample: begin([sample], "separable", (1, 1)),
+    "blocks that do not divide": lambda sample: begin([sample], "separable", (4, 4), restorer=8),
+    "one block": lambda sample: begin([sample - sample.mean()], "separable", (10, 10), nonnegative=False, rounding=0.5),
+    "joint": lambda sample: begin([sample], "joint", (7, 10), restorer=8),
+    "joint and signed": lambda sample: begin([sample - sample.mean()], "joint", (7, 10), nonnegative=False),
+    "joint in blocks": lambda sample: begin_in_blocks(sample, (7, 5)),
+}
 
 
 def features_like(shape: tuple[int, ...] = SHAPE, count: int = 3, seed: int = 0) -> Tensor:
@@ -23,28 +33,52 @@ def features_like(shape: tuple[int, ...] = SHAPE, count: int = 3, seed: int = 0)
     return torch.einsum("nchw,dc->ndhw", noise, mix).relu()
 
 
-@pytest.fixture(params=sorted(UNITS))
-def unit(request: pytest.FixtureRequest) -> BottleneckUnit:
+def make_trained(architecture: str) -> Bottleneck:
     torch.manual_seed(0)
-    made = make_unit(request.param, {"feature_shape": SHAPE, "latent_channels": 6})
+    made = make_unit(architecture, {"feature_shape": SHAPE, "latent_channels": 6})
     sample = features_like(count=16)
     made.start_from(sample)
     made.train()
     for step in range(20):  # some units learn their tables from what passes in training
         made(sample, generator_for(step))
+    return made
+
+
+@pytest.fixture(params=[*sorted({*UNITS} - {"transform"}), *TRANSFORMS])
+def unit(request: pytest.FixtureRequest) -> Bottleneck:
+    if request.param in TRANSFORMS:
+        torch.manual_seed(0)
+        made = TRANSFORMS[request.param](features_like(count=64))
+    else:
+        made = make_trained(request.param)
     made.eval().refresh()
     made.finalise()
     return made
 
 
-def test_every_size_is_restored(unit: BottleneckUnit) -> None:
-    for size in ((7, 10), (8, 8), (1, 1), (3, 2), (13, 5)):
+def block_of(unit: Bottleneck) -> tuple[int, int]:
+    """Sides that features must be whole multiples of."""
+    (part,) = unit.parts
+    return part.block if getattr(part, "structure", None) == "joint" else (1, 1)
+
+
+def test_every_size_is_restored_or_refused(unit: Bottleneck) -> None:
+    height, width = block_of(unit)
+    sizes = ((7, 10), (8, 8), (1, 1), (3, 2), (13, 5), (height, 3 * width), (2 * height, width))
+    taken = 0
+    for size in sizes:
         features = features_like((SHAPE[0], *size))
+        if size[0] % height or size[1] % width:
+            with pytest.raises(ValueError, match=r"no whole number of this unit's blocks of \(7, .*unit.structure=sep"):
+                unit.compress(features)
+            continue
         assert unit(features).features_hat.shape == features.shape
         assert unit.decompress(unit.compress(features)).shape == features.shape
+        taken += 1
+    assert taken == len(sizes) if (height, width) == (1, 1) else taken == 3
 
 
-def test_bytes_decode_to_what_the_forward_pass_gives(unit: BottleneckUnit) -> None:
+def test_bytes_decode_to_what_the_forward_pass_gives(unit: Bottleneck) -> None:
     features = features_like()
     with torch.no_grad():
         expected = unit(features).features_hat
@@ -53,16 +87,17 @@ def test_bytes_decode_to_what_the_forward_pass_gives(unit: BottleneckUnit) -> No
     assert streams == unit.compress(features)
 
 
-def test_real_bytes_follow_the_estimate(unit: BottleneckUnit) -> None:
+def test_real_bytes_follow_the_estimate(unit: Bottleneck) -> None:
     features = features_like(count=64)
     with torch.no_grad():
         estimated = float(unit(features).rate_bits.sum()) / 8
     streams = unit.compress(features)
     payload = sum(map(len, streams)) - 6 * len(streams)
+    assert payload > 3 * len(streams)
     assert estimated * 0.97 <= payload <= estimated * 1.03 + 2 * len(streams)
 
 
-def test_noise_comes_from_the_generator_alone(unit: BottleneckUnit) -> None:
+def test_noise_comes_from_the_generator_alone(unit: Bottleneck) -> None:
     features = features_like()
     unit.train()
     first = unit(features, generator_for(1)).rate_bits
@@ -71,7 +106,7 @@ def test_noise_comes_from_the_generator_alone(unit: BottleneckUnit) -> None:
     assert not torch.equal(unit(features, generator_for(2)).rate_bits, first)
 
 
-def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: BottleneckUnit) -> None:
+def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: Bottleneck) -> None:
     twin = copy.deepcopy(unit)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -83,7 +118,7 @@ def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: Bottlen
     assert unit.compress(features) == twin.compress(features)
 
 
-def test_streams_of_another_unit_are_refused(unit: BottleneckUnit) -> None:
+def test_streams_of_another_unit_are_refused(unit: Bottleneck) -> None:
     twin = copy.deepcopy(unit)
     with torch.no_grad():
         for value in twin.state_dict().values():
@@ -96,7 +131,7 @@ def test_streams_of_another_unit_are_refused(unit: BottleneckUnit) -> None:
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "flipped", "empty"])
-def test_damaged_streams_are_refused(unit: BottleneckUnit, damage: str) -> None:
+def test_damaged_streams_are_refused(unit: Bottleneck, damage: str) -> None:
     (stream,) = unit.compress(features_like(count=1))
     damaged = {
         "short": stream[:-1],
@@ -108,28 +143,31 @@ def test_damaged_streams_are_refused(unit: BottleneckUnit, damage: str) -> None:
         unit.decompress([damaged])
 
 
-def test_a_forged_size_is_bounded(unit: BottleneckUnit) -> None:
-    fingerprint = unit.coder.tables.fingerprint
+def test_a_forged_size_is_bounded(unit: Bottleneck) -> None:
+    fingerprint = unit.framing.fingerprint
     with pytest.raises(BitstreamError, match="positions are allowed"):
         unit.decompress([pack(b"", fingerprint, (4000, 4000))])
     with pytest.raises(BitstreamError, match="is not one this unit's encoder writes"):
         unit.decompress([pack(b"", fingerprint, SHAPE[1:])])
+    if block_of(unit) != (1, 1):
+        with pytest.raises(BitstreamError, match="no whole number of this unit's blocks"):
+            unit.decompress([pack(b"", fingerprint, (7, 11))])
 
 
-def test_what_no_receiver_takes_is_not_sent(unit: BottleneckUnit) -> None:
+def test_what_no_receiver_takes_is_not_sent(unit: Bottleneck) -> None:
     with pytest.raises(ValueError, match=r"features of \(200, 200\) are more than 16 times as large"):
         unit.compress(torch.zeros(1, SHAPE[0], 200, 200))
     with pytest.raises(ValueError, match="not finite or too large to code"):
         unit.compress(torch.full((1, *SHAPE), torch.nan))
 
 
-def test_finalising_ends_training(unit: BottleneckUnit) -> None:
+def test_finalising_ends_training(unit: Bottleneck) -> None:
     unit.train().finalise()
     assert not unit.training
 
 
-def test_one_batch_has_one_size(unit: BottleneckUnit) -> None:
-    streams = unit.compress(features_like()) + unit.compress(features_like((SHAPE[0], 4, 4)))
+def test_one_batch_has_one_size(unit: Bottleneck) -> None:
+    streams = unit.compress(features_like()) + unit.compress(features_like((SHAPE[0], 14, 20)))
     with pytest.raises(BitstreamError, match="one batch must have one size"):
         unit.decompress(streams)
 
