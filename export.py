@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from bottlenecks.checkpoint import Ladder, find_rates
 from bottlenecks.cli import entry_point
+from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.experiment import Experiment, folder_of, prepare
-from bottlenecks.judging import UNIT, judge_codecs
+from bottlenecks.experiment import Experiment, prepare
+from bottlenecks.judging import UNIT as OWN_UNIT
+from bottlenecks.judging import judge_codecs, load_ladder
 from bottlenecks.terminal import say
 
 
@@ -24,13 +27,27 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         UsageError: there are no rates, they are not for this network, or it has no ONNX form.
     """
-    ladder = Ladder.load(folder_of(cfg), cfg.unit.name)
+    ladder = load_ladder(cfg, OWN_UNIT)
     experiment = prepare(cfg, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
     export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment, ladder), experiment.task)
-    say(f"Wrote {folder}: {len(ladder)} rates")
+    for line in describe(Bundle(folder)):
+        say(line)
     return folder
+
+
+def describe(bundle: Bundle) -> Iterator[str]:
+    """Say what a bundle holds, and how large it is."""
+
+    def size(*names: str) -> str:
+        return f"{sum((bundle.folder / name).stat().st_size for name in names) / 1000:,.1f} kB"
+
+    yield f"Wrote {bundle.folder}: the head has {size(HEAD)}, the tail {size(TAIL)}"
+    for rate in bundle.rates:
+        files = {name: f"{rate.folder}/{name}" for name in (ENCODER, DECODER, TABLES, UNIT)}
+        device, server = size(files[ENCODER], files[TABLES]), size(files[DECODER], files[TABLES])
+        yield f"{rate.folder}: {device} on the device, {server} on the server, its checkpoint {size(files[UNIT])}"
 
 
 def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
@@ -39,7 +56,8 @@ def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
     rates = find_rates(experiment.folder, cfg.unit.name)
     if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
         curve = Curve.read(path)
-        if {point["lambda"] for point in curve.points if point["codec"] == UNIT} == set(ladder):
+        judged = {point["lambda"] for point in curve.points if point["codec"] == OWN_UNIT}
+        if judged >= set(ladder) and all(lmbda in ladder for lmbda in judged):
             return curve
     say("No curve of these rates yet: judging them now")
     return judge_codecs(cfg).curve

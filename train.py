@@ -11,12 +11,14 @@ from rich.table import Table
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.cli import entry_point
 from bottlenecks.errors import UsageError, check_flag
-from bottlenecks.experiment import make_backbone, parse_lambdas, prepare, settings_of
+from bottlenecks.experiment import make_backbone, prepare, rates_asked, settings_of
 from bottlenecks.fitting import TrainingPlan, train_rates
+from bottlenecks.rate_files import text_of
 from bottlenecks.terminal import say, show
 from bottlenecks.training.backbone import backbone_path
-from bottlenecks.training.ladder import unfinished
+from bottlenecks.training.ladder import is_met, unfinished
 from bottlenecks.training.resume import ResumeState
+from bottlenecks.training.target import Target
 
 
 def train(cfg: DictConfig) -> dict[Path, RateInfo]:
@@ -35,13 +37,17 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     for name in ("overwrite", "resume"):
         check_flag(name, cfg[name])
-    lmbdas, plan = parse_lambdas(cfg["lambda"]), TrainingPlan.of(cfg)
+    target, plan = Target.of(cfg), TrainingPlan.of(cfg)
+    lmbdas = [] if target else rates_asked(cfg)
     experiment = prepare(cfg, "fit")
     settings = settings_of(cfg, experiment)
+    resuming = cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists()
+    if target and not (cfg.overwrite or resuming) and is_met(experiment.folder, settings):
+        return {}
     todo = unfinished(experiment.folder, lmbdas, settings, cfg.overwrite)
-    if cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists():
+    if resuming:
         todo = lmbdas  # the run was cut off while it wrote the first of its rates
-    written = train_rates(cfg, experiment, todo, settings, plan) if todo else {}
+    written = train_rates(cfg, experiment, todo, settings, plan) if target or todo else {}
     if written:
         show(summary(written, experiment.task.metric_name))
     return written
@@ -64,7 +70,7 @@ def summary(written: Mapping[Path, RateInfo], metric: str) -> Table:
         table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")
     for path, info in written.items():
         figures = [f"{info.metrics[key]:.4g}" if key in info.metrics else "" for key in keys]
-        table.add_row(repr(info.lmbda), *figures, f"{info.metrics['epoch'] + 1:g}", str(path))
+        table.add_row(text_of(info.lmbda), *figures, f"{info.metrics['epoch'] + 1:g}", str(path))
     return table
 
 

@@ -111,6 +111,18 @@ def peek_fingerprint(data: bytes) -> bytes:
     return reader.take(FINGERPRINT_BYTES)
 
 
+def peek_multiplier(data: bytes) -> int:
+    """Tell at which multiplier of its unit's steps a frame is, 0 of a unit of one rate; nothing is checked yet.
+
+    Raises:
+        BitstreamError: if the bytes are too few, of another version, or have unknown flags.
+    """
+    reader = _Reader(data)
+    flags = _read_flags(reader)
+    reader.take(FINGERPRINT_BYTES)
+    return reader.take(1)[0] + MULTIPLIERS.start if flags & _MULTIPLIER_FOLLOWS else 0
+
+
 def unpack(data: bytes, limits: Limits) -> Frame:
     """Take a frame apart; every claim is checked before anything is allocated for it.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
-from bottlenecks.rate_files import PATTERN, rate_path, rates_of, units_around
+from bottlenecks.features import Features
+from bottlenecks.rate_files import PATTERN, rate_name, rate_path, rates_of, text_of, units_around
+from bottlenecks.rate_range import finest_within
 from bottlenecks.split import SplitNetwork
 from bottlenecks.units import Bottleneck, make_unit
 from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
@@ -38,6 +40,14 @@ def _are_shapes(value: Any) -> bool:
     return _is_shape(value) or (isinstance(value, list) and len(value) > 1 and all(map(_is_shape, value)))
 
 
+def _is_lambda(value: Any) -> bool:
+    return type(value) is float and 0 < value < math.inf
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_lambda, value)) and value[0] < value[1]
+
+
 def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
@@ -48,7 +58,7 @@ EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     "image_shape": _is_shape,
     "feature_shape": _are_shapes,
     "class_names": _is_names,
-    "lmbda": lambda value: type(value) is float and 0 < value < math.inf,
+    "lmbda": lambda value: _is_lambda(value) or _is_range(value),
 }
 
 
@@ -72,7 +82,7 @@ class RateInfo:
         feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
         unit_name: of the unit, or of the variant; the rate goes by it.
         unit: `architecture` and the constructor's arguments.
-        lmbda: the `lambda` of the loss.
+        lmbda: the `lambda` of the loss; of a unit of any rate, the lowest and the highest.
         data: the data it was trained on.
         training: all settings that bear on the outcome.
         training_hash: of those.
@@ -90,7 +100,7 @@ class RateInfo:
     feature_shape: list[Any]
     unit_name: str
     unit: Mapping[str, Any]
-    lmbda: float
+    lmbda: float | list[float]
     data: str
     training: Mapping[str, Any]
     training_hash: str
@@ -137,11 +147,49 @@ class Rate:
         unit: in eval mode, with tables.
         info: what its file says.
         folder: of its file, where it has one; a backbone's file is given relative to it.
+        chosen: lambda within the range of a unit of any rate; None for its highest.
     """
 
     unit: Bottleneck
     info: RateInfo
     folder: Path = Path()
+    chosen: float | None = None
+
+    @property
+    def lmbda(self) -> float:
+        """The lambda that the rate is for."""
+        own = self.info.lmbda
+        return own if isinstance(own, float) else self.chosen or own[-1]
+
+    @property
+    def multiplier(self) -> int:
+        """The multiplier of the unit's steps, 0 for a unit of one rate."""
+        return 0 if self.unit.range is None else self.unit.range.multiplier(self.lmbda)
+
+    def at(self, lmbda: float) -> Rate:
+        """Return another rate of a unit of any rate.
+
+        Raises:
+            UsageError: it is outside of the range.
+        """
+        assert self.unit.range is not None
+        self.unit.range.multiplier(lmbda)
+        return replace(self, chosen=lmbda)
+
+    def at_multiplier(self, multiplier: int) -> Rate:
+        """Return the rate of a frame with this multiplier."""
+        return self if self.unit.range is None else self.at(self.unit.range.lmbda(multiplier))
+
+    def compress(self, features: Features) -> list[bytes]:
+        """Code features at this rate."""
+        return self.unit.compress(features, self.multiplier)
+
+    def compress_within(self, features: Features, budget_bytes: int) -> tuple[Rate, bytes]:
+        """Code one image's features at the finest of the unit's rates whose frame fits, or at its coarsest."""
+        rates = self.unit.range
+        ends = (0, 0) if rates is None else (rates.lowest, rates.highest)
+        multiplier, frame = finest_within(*ends, lambda one: self.unit.compress(features, one)[0], budget_bytes)
+        return self.at_multiplier(multiplier), frame
 
 
 def save_rate(path: Path, rate: Rate) -> None:
@@ -170,6 +218,8 @@ def load_rate(path: Path) -> Rate:
         unit.finalise(
             [SymbolTables(**{name: tensors[prefix + name].numpy() for name in TABLES}) for prefix in _table_names(unit)]
         )
+        if unit.range is not None and text_of(info.lmbda) != str(unit.range):
+            raise ValueError(f"{rate_name(info.lmbda)}, and a range of {unit.range}")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: weights and description do not fit each other ({reason})") from None
@@ -179,32 +229,41 @@ def load_rate(path: Path) -> Rate:
 class Ladder(Mapping[float, Rate]):
     """All rates of one split, by lambda, from coarse to fine.
 
+    A unit of any rate is there at both ends of its range, and on request at any lambda between; a rate of its own comes
+    before it.
+
     Args:
         rates: of one architecture, backbone, split and preprocessing.
+        ranged: units of any rate, of the same.
 
     Raises:
         CheckpointError: they do not belong together.
     """
 
-    def __init__(self, rates: Mapping[float, Rate]) -> None:
-        self._rates = {lmbda: rates[lmbda] for lmbda in sorted(rates)}
+    def __init__(self, rates: Mapping[float, Rate], ranged: Sequence[Rate] = ()) -> None:
+        self.files = [*(rates[lmbda] for lmbda in sorted(rates)), *ranged]  # one rate of each
+        self.ranged = ranged
+        ends = {end: rate.at(end) for rate in ranged for end in rate.info.lmbda}  # type: ignore[union-attr]
+        known = {**ends, **rates}
+        self._rates = {lmbda: known[lmbda] for lmbda in sorted(known)}
         first = self.info
-        for lmbda, rate in self._rates.items():
+        for rate in self.files:
+            name, other_name = rate_name(rate.info.lmbda), rate_name(first.lmbda)
             own, other = rate.info.unit["architecture"], first.unit["architecture"]
             if own != other:
                 raise CheckpointError(
-                    f"lambda={lmbda!r} is a unit of architecture {own}, lambda={first.lmbda!r} of {other}; "
+                    f"{name} is a unit of architecture {own}, {other_name} of {other}; "
                     "they are no ladder: move one of them away"
                 )
-            for name in ("backbone_fingerprint", "split", "preprocessing"):
-                own, other = getattr(rate.info, name), getattr(first, name)
+            for key in ("backbone_fingerprint", "split", "preprocessing"):
+                own, other = getattr(rate.info, key), getattr(first, key)
                 if own != other:
                     raise CheckpointError(
-                        f"lambda={lmbda!r} has {name} {own}, lambda={first.lmbda!r} has {other}; "
+                        f"{name} has {key} {own}, {other_name} has {other}; "
                         "they are no ladder: train them on one backbone, or move one of them away"
                     )
-        self._by_fingerprint = {rate.unit.framing.fingerprint: rate for rate in self._rates.values()}
-        if len(self._by_fingerprint) != len(self._rates):
+        self._by_fingerprint = {rate.unit.framing.fingerprint: rate for rate in self.files}
+        if len(self._by_fingerprint) != len(self.files):
             raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
 
     @classmethod
@@ -218,28 +277,51 @@ class Ladder(Mapping[float, Rate]):
         Raises:
             CheckpointError: there is none, or one that cannot be used.
         """
-        rates: dict[float, Rate] = {}
+        rates: dict[str, Rate] = {}
         for path in find_rates(Path(folder), unit):
             rate = load_rate(path)
-            lmbda = rate.info.lmbda
-            if path != rate_path(path.parent, lmbda):
-                raise CheckpointError(f"{path}: holds lambda={lmbda!r}; name it so, or move it away")
-            if lmbda in rates:
+            name = rate_name(rate.info.lmbda)
+            if path != rate_path(path.parent, rate.info.lmbda):
+                raise CheckpointError(f"{path}: holds {name}; name it so, or move it away")
+            if name in rates:
                 raise CheckpointError(
-                    f"{path}: {rate_path(rates[lmbda].folder, lmbda)} is the same rate of the same unit; "
+                    f"{path}: {rate_path(rates[name].folder, rate.info.lmbda)} is the same rate of the same unit; "
                     "move one of them away"
                 )
-            rates[lmbda] = rate
-        return cls(rates)
+            rates[name] = rate
+        ranged = [rate for rate in rates.values() if rate.unit.range is not None]
+        return cls({rate.lmbda: rate for rate in rates.values() if rate.unit.range is None}, ranged)
+
+    def only(self, ranged: bool) -> Ladder:
+        """Return the units of any rate alone; or the rates of their own alone, where there are any.
+
+        Raises:
+            CheckpointError: there are no units of any rate.
+        """
+        kept = {rate.lmbda: rate for rate in self.files if rate.unit.range is None}
+        if not ranged:
+            return Ladder(kept) if kept else self
+        if not self.ranged:
+            there = ", ".join(text_of(rate.info.lmbda) for rate in self.files)
+            raise CheckpointError(f"unit.range=true: no unit of any rate among {there}; train one, or leave it out")
+        return Ladder({}, self.ranged)
+
+    def spread(self, count: int) -> list[Rate]:
+        """List the rates to judge, from coarse to fine: all of their own, and so many of each unit of any rate."""
+        units = [(rate, rate.unit.range) for rate in self.ranged]
+        between = [rate.at(lmbda) for rate, own in units if own is not None for lmbda in own.spread(count)]
+        single = [rate for rate in self.files if rate.unit.range is None]
+        return sorted([*single, *between], key=lambda rate: rate.lmbda)
 
     @property
     def info(self) -> RateInfo:
         """What the coarsest rate says, and with it all that the rates share."""
         return next(iter(self._rates.values())).info
 
-    def of(self, fingerprint: bytes) -> Rate | None:
-        """Find the rate whose tables have this fingerprint."""
-        return self._by_fingerprint.get(fingerprint)
+    def of(self, fingerprint: bytes, multiplier: int = 0) -> Rate | None:
+        """Find the rate whose frames have this fingerprint, and of a unit of any rate this multiplier."""
+        rate = self._by_fingerprint.get(fingerprint)
+        return rate and rate.at_multiplier(multiplier)
 
     def check_network(self, network: SplitNetwork, fingerprint: str, source: str) -> None:
         """Refuse a backbone or a split point other than those that the units were trained for.
@@ -263,11 +345,12 @@ class Ladder(Mapping[float, Rate]):
             raise CheckpointError(
                 f"split={network.split}: these rates were trained for split={info.split}; use that, or train"
             )
-        for lmbda, rate in self._rates.items():
+        for rate in self.files:
             if not as_tuples(rate.info.feature_shape) == rate.unit.feature_shape == network.feature_shape:
                 raise CheckpointError(
-                    f"lambda={lmbda!r} is for features of {rate.unit.feature_shape}, split={info.split} gives "
-                    f"{network.feature_shape}; use the image size it was trained with, or train anew"
+                    f"{rate_name(rate.info.lmbda)} is for features of {rate.unit.feature_shape}, "
+                    f"split={info.split} gives {network.feature_shape}; use the image size it was trained with, or "
+                    "train anew"
                 )
 
     def __getitem__(self, lmbda: float) -> Rate:
@@ -276,13 +359,19 @@ class Ladder(Mapping[float, Rate]):
         Raises:
             CheckpointError: there is none; the message lists those there are.
         """
-        if lmbda not in self._rates:
-            there = ", ".join(f"{value!r}" for value in self._rates)
-            raise CheckpointError(f"lambda={lmbda!r}: no such rate; there are {there}")
-        return self._rates[lmbda]
+        if lmbda in self._rates:
+            return self._rates[lmbda]
+        for rate in self.ranged:
+            if rate.unit.range is not None and rate.unit.range.low <= lmbda <= rate.unit.range.high:
+                return rate.at(lmbda)
+        there = ", ".join(text_of(rate.info.lmbda) for rate in self.files)
+        raise CheckpointError(f"lambda={lmbda!r}: no such rate; there are {there}")
 
     def __contains__(self, lmbda: object) -> bool:
-        return lmbda in self._rates
+        try:
+            return isinstance(lmbda, float) and bool(self[lmbda])
+        except CheckpointError:
+            return False
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._rates)

@@ -74,12 +74,12 @@ class UnitCodec(Codec):
 
     def __init__(self, rate: Rate, name: str = "unit") -> None:
         self.name = name
-        self.unit, self.lmbda = rate.unit, rate.info.lmbda
+        self.rate, self.unit, self.lmbda = rate, rate.unit, rate.lmbda
         self.setting = f"lambda={self.lmbda!r}"
 
     def compress(self, batch: Any) -> list[bytes]:
         """Encode, quantise, code and pack."""
-        return self.unit.compress(batch)
+        return self.rate.compress(batch)
 
     def decompress(self, streams: Sequence[bytes]) -> Features:
         """Unpack, decode the symbols and reconstruct."""
@@ -88,7 +88,7 @@ class UnitCodec(Codec):
     @torch.no_grad()
     def estimated_bits(self, features: Any) -> Tensor:
         """Estimate with the entropy model's density at the rounded latent."""
-        return self.unit.quantise(self.unit.encode(features))[1]
+        return self.unit.estimated_bits(features, self.rate.multiplier)
 
     def encoder_macs(self, batch: Any) -> int:
         """Count the encoder's."""

@@ -23,7 +23,8 @@ from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_name, check_number
 from bottlenecks.pretrained import is_file
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import place_of, rate_folder
+from bottlenecks.rate_files import Lmbda, place_of, rate_folder
+from bottlenecks.rate_range import WIDEST
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
@@ -32,6 +33,8 @@ from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
+
+DEFAULT_LAMBDA = 0.01
 
 # Settings that do not bear on the outcome.
 WITHOUT_EFFECT = {
@@ -192,7 +195,7 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
 
 def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
     """Gather all that bears on a trained unit, lambda excepted."""
-    nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer")}
+    nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer", "target")}
     for group, names in WITHOUT_EFFECT.items():
         nodes[group] = {name: value for name, value in nodes[group].items() if name not in names}
     nodes["data"] |= experiment.datamodule.resolved()
@@ -211,7 +214,7 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def describe_rate(
-    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: float, unit: Bottleneck
+    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: Lmbda, unit: Bottleneck
 ) -> RateInfo:
     """Gather what a rate checkpoint says of itself, metrics excepted."""
     backbone, datamodule = experiment.backbone, experiment.datamodule
@@ -230,7 +233,7 @@ def describe_rate(
         feature_shape=as_lists(experiment.network.feature_shape),
         unit_name=cfg.unit.name,
         unit={"architecture": cfg.unit.architecture, "config": unit.config()},
-        lmbda=lmbda,
+        lmbda=list(lmbda) if isinstance(lmbda, tuple) else lmbda,
         data=datamodule.name,
         training=settings,
         training_hash=settings_hash(settings),
@@ -264,11 +267,13 @@ def pick_device(name: str) -> torch.device:
 
 
 def parse_lambdas(value: Any) -> list[float]:
-    """Read `lambda`, one number or a list, from coarse to fine.
+    """Read `lambda`, one number or a list, from coarse to fine; None is for the default.
 
     Raises:
         UsageError: nothing, no number, not above zero and finite, or the same twice.
     """
+    if value is None:
+        return [DEFAULT_LAMBDA]
     values = list(value) if OmegaConf.is_list(value) or isinstance(value, (list, tuple)) else [value]
     if not values:
         raise UsageError("lambda=[]: expected at least one number above 0, such as lambda=0.01")
@@ -277,6 +282,24 @@ def parse_lambdas(value: Any) -> list[float]:
     if twice:
         raise UsageError(f"lambda={lmbdas}: {twice[0]!r} is there twice; give each rate once")
     return sorted(lmbdas)
+
+
+def rates_asked(cfg: DictConfig) -> list[Lmbda]:
+    """Read which rates are asked for: those of `lambda`, or with `unit.range` one unit for all between its two.
+
+    Raises:
+        UsageError: the settings cannot be used.
+    """
+    lmbdas, ranged = parse_lambdas(cfg["lambda"]), cfg.unit.get("range", False)
+    check_flag("unit.range", ranged)
+    if not ranged:
+        return [*lmbdas]
+    if len(lmbdas) != 2:
+        raise UsageError(f"lambda={lmbdas}: unit.range=true takes both ends of its range, such as lambda=[0.003,0.03]")
+    low, high = lmbdas
+    if high > WIDEST * low:
+        raise UsageError(f"lambda={lmbdas}: one unit spans a factor of {WIDEST:g} at the most; train two ranges")
+    return [(low, high)]
 
 
 def _parse_lambda(value: Any) -> float:

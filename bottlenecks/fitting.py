@@ -17,10 +17,13 @@ from pytorch_lightning.loggers import Logger
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
+from bottlenecks.features import all_finite, num_elements
 from bottlenecks.processes import leave
+from bottlenecks.rate_files import Lmbda, rate_name
 from bottlenecks.split import Crossing, SplitNetwork
 from bottlenecks.terminal import progress, say
 from bottlenecks.tracking import close, in_sweep, log_file, offline_folders
+from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
 from bottlenecks.training.cached import CachedDataModule
@@ -29,18 +32,23 @@ from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.frozen import gather_frozen
-from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die
+from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.meeting import figures_of, meet
 from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
+from bottlenecks.training.settling import settle_range
 from bottlenecks.training.start import TransformSettings, find_starts
 from bottlenecks.training.start_file import StartFile
-from bottlenecks.units import Bottleneck, make_unit
+from bottlenecks.training.target import Target
+from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 from datamodules.base import PictureDataModule
 
 PRECISIONS_OF_TRAINING = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
 MOST_GIB = 2**30
+EASE = 3.0  # lambda over that of the step that training begins with, where there is a restoring network
 FIT_BYTES = 2**30  # of features that a closed form is fitted to
+MOST_MEASURED = 2048  # images by which a target is met
 LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
 
 
@@ -95,14 +103,14 @@ class TrainingPlan:
 
 
 def train_rates(
-    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], settings: Mapping[str, Any], plan: TrainingPlan
+    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any], plan: TrainingPlan
 ) -> dict[Path, RateInfo]:
     """Train the units of several rates and write their checkpoints.
 
     Args:
         cfg: of `train.py`.
         experiment: what it names.
-        lmbdas: of the rates.
+        lmbdas: of the rates; none where a target is given.
         settings: that bear on the outcome.
         plan: the checked settings.
 
@@ -113,21 +121,30 @@ def train_rates(
         UsageError: an interrupted run lies there and nothing was said of it, the run cannot be resumed, or was cut
             short, or a rate's loss never was finite.
     """
-    best, state = BestStates(), ResumeState(experiment.folder, lmbdas, settings)
+    best, state, target = BestStates(), ResumeState(experiment.folder, lmbdas, settings), Target.of(cfg)
     start = state.find(cfg.resume, cfg.overwrite)
     if cfg.resume and start is None:
         say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
     summary = open_logger(cfg, "train", "summary", experiment.title)
-    names = [] if in_sweep(summary) else [f"lambda={lmbda!r}" for lmbda in lmbdas]  # a sweep has one run a trial
+    titles = [*map(rate_name, lmbdas)] if target is None else [str(target)]
+    names = [] if in_sweep(summary) else titles  # a sweep has one run a trial
     loggers = [open_logger(cfg, "train", name, experiment.title) for name in names]
     dashboard = Dashboard(summary, experiment.title)
     trainer = make_trainer(cfg, [best, state, dashboard], [logger for logger in loggers if logger])
     check_processes(trainer, experiment.datamodule)
     beginning = StartFile(state.path, settings, experiment.datamodule.identity("train"), start is not None)
     module, data = assemble(cfg, experiment, lmbdas, plan, trainer, beginning)
+    if target and start is None:
+        unfinished(experiment.folder, module.lmbdas, settings, cfg.overwrite)  # refuses a finished rate of this lambda
     fit(module, data, trainer, state, start)
+    if target:
+        meet_target(target, experiment, module, best, trainer.strategy.root_device)
     written = keep(
-        module, best, experiment.folder, lambda lmbda, unit: describe_rate(experiment, cfg, settings, lmbda, unit)
+        module,
+        best,
+        experiment.folder,
+        lambda lmbda, unit: describe_rate(experiment, cfg, settings, lmbda, unit),
+        lambda rate: settle_range(module, rate, data.val_dataloader(), trainer.strategy.root_device),
     )
     state.remove()
     for logger, (path, info) in zip(loggers or [summary] * len(written), written.items(), strict=True):
@@ -143,7 +160,7 @@ def train_rates(
 def assemble(
     cfg: DictConfig,
     experiment: Experiment,
-    lmbdas: Sequence[float],
+    lmbdas: Sequence[Lmbda],
     plan: TrainingPlan,
     trainer: pl.Trainer,
     state: StartFile,
@@ -160,14 +177,15 @@ def assemble(
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
         if cfg.unit.architecture == "transform":
-            features, units = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
+            features, units, measured = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
         else:
             batches = pictures.calibration_dataloader()
             features = calibrate(network.head, batches, device, cfg.training.calibration_images)
             units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
+            measured = {}
     loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in features])
     passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
-    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision)
+    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision, measured)
     module.units.to(memory_format=layout)
     return module, cached or pictures
 
@@ -176,27 +194,59 @@ def begin_in_closed_form(
     cfg: DictConfig,
     experiment: Experiment,
     network: SplitNetwork,
-    lmbdas: Sequence[float],
+    lmbdas: Sequence[Lmbda],
     cached: CachedDataModule | None,
     state: StartFile,
-) -> tuple[Sequence[FeatureStatistics], dict[float, Bottleneck]]:
-    """Begin transform units from training images; an interrupted run goes on from the start that it had."""
+) -> tuple[Sequence[FeatureStatistics], dict[Lmbda, Bottleneck], dict[Lmbda, Sequence[Measured]]]:
+    """Begin transform units from training images; an interrupted run goes on from the start that it had.
+
+    Returns:
+        Statistics of the features, the units, and what was measured of those of any rate.
+    """
     pictures, device = experiment.datamodule, next(network.parameters()).device
     settings = TransformSettings.of(plain(cfg.unit))
-    most = min(cfg.training.fit_images, len(pictures.pictures("train")))
-    frozen = cached.first_view(most) if cached and not pictures.augment else None
-    if frozen is None:
+    most, views = cfg.training.fit_images, cached.num_views if cached else 1
+    if cached:
+        row = num_elements(cached.splits["train"][0][:2])
+        frozen = cached.sample(min(most, FIT_BYTES // (4 * row)))
+    else:
         batches = progress(pictures.calibration_dataloader(), "Looking at training images", None)
         frozen = gather_frozen(network, batches, device, most, FIT_BYTES)
+    if not all_finite(frozen.features):
+        raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)
     loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in statistics])
     parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, cfg.seed)
-    starts = state.obtain(lambda: find_starts(*parts))
-    units = {}
+    starts = state.obtain(
+        lambda: find_starts(
+            *parts, Target.of(cfg), views, EASE if cfg.training.epochs and settings.restorer != 0 else 1.0
+        )
+    )
+    units = dict[Lmbda, Bottleneck]()
     for lmbda, start in starts.items():
         units[lmbda] = make_unit(cfg.unit.architecture, start.config)
         units[lmbda].load_state_dict(start.state)
-    return statistics, units
+    return statistics, units, {lmbda: start.measured for lmbda, start in starts.items()}
+
+
+def meet_target(
+    target: Target, experiment: Experiment, module: LadderModule, best: BestStates, device: torch.device
+) -> None:
+    """Bring the best state of the one rate to a target, by its steps, and say how near it came."""
+    if not (best.states and best.states[0]):
+        return
+    network, (unit,), (lmbda,) = module.network.to(device).float(), module.units, module.lmbdas
+    assert isinstance(unit, TransformUnit) and isinstance(lmbda, float)
+    unit.load_state_dict(best.states[0])
+    pictures = experiment.datamodule
+    held = gather_frozen(network, pictures.view_loaders("val")[0], device, MOST_MEASURED, FIT_BYTES)
+    refit = gather_frozen(network, pictures.calibration_dataloader(), device, MOST_MEASURED, FIT_BYTES)
+    met = meet(target, unit.cpu().float(), refit.features, held, network, experiment.task)
+    say(met.text)
+    if met.octaves:
+        best.states[0] = met.unit.state_dict()
+        best.figures[0] = figures_of(met.unit, lmbda, held, network, module.rate_loss)
+    best.figures[0] |= {str(target): met.figure.value, "target.error": met.figure.error}
 
 
 def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:

@@ -40,6 +40,7 @@ class JudgingPlan:
         workers: processes that code for the baselines, None for as many as there are threads.
         calibration_images: training pictures that baselines choose their settings on.
         timed_images: pictures that times are taken over.
+        points: rates of a unit of any rate.
     """
 
     codecs: Sequence[str]
@@ -48,6 +49,7 @@ class JudgingPlan:
     workers: int | None
     calibration_images: int
     timed_images: int
+    points: int
 
     @classmethod
     def of(cls, cfg: DictConfig) -> JudgingPlan:
@@ -56,7 +58,7 @@ class JudgingPlan:
         Raises:
             UsageError: one cannot be used.
         """
-        for name in ("timed_images", "calibration_images"):
+        for name in ("timed_images", "calibration_images", "points"):
             check_number(name, cfg[name], 1, whole=True)
         if cfg.workers is not None:
             check_number("workers", cfg.workers, whole=True)
@@ -66,7 +68,7 @@ class JudgingPlan:
         if len(names) > 1:
             check_installed()
         ladders = {name: load_ladder(cfg, name) for name in names if name not in BASELINES}
-        return cls(names, ladders, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images)
+        return cls(names, ladders, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points)
 
     @property
     def baselines(self) -> list[str]:
@@ -95,14 +97,14 @@ def load_ladder(cfg: DictConfig, name: str) -> Ladder:
         UsageError: there is none.
     """
     if name == UNIT:
-        return Ladder.load(folder_of(cfg), cfg.unit.name)
+        return Ladder.load(folder_of(cfg), cfg.unit.name).only(cfg.unit.get("range", False))
     folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
     try:
         find_rates(folder, name)
     except CheckpointError as error:
         known = closest(name, [UNIT, *BASELINES], len(BASELINES))
         raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
-    return Ladder.load(folder, name)
+    return Ladder.load(folder, name).only(ranged=False)
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,8 @@ def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device,
     """
     made: dict[str, Sequence[Codec]] = {}
     for name, ladder in plan.ladders.items():
-        made[name] = [UnitCodec(rate, name) for rate in ladder.values()]
-        for rate in ladder.values():
+        made[name] = [UnitCodec(rate, name) for rate in ladder.spread(plan.points)]
+        for rate in ladder.files:
             rate.unit.to(device)
     if plan.baselines:
         data = experiment.datamodule

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from bottlenecks.architecture import BackboneSpec, with_weights
 from bottlenecks.backbone import load_backbone
-from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_fingerprint
+from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_fingerprint, peek_multiplier
 from bottlenecks.checkpoint import Ladder, Rate
+from bottlenecks.errors import UsageError
 from bottlenecks.features import cat
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import is_file
@@ -27,7 +28,8 @@ class BottleneckNetwork:
 
         images -> head -> unit of the current lambda -> bytes | bytes -> the unit they name -> tail -> output
 
-    Choosing another rate is one assignment: `network.lmbda = 0.03`. It takes effect from the next picture on, copies
+    Choosing another rate is one assignment: `network.lmbda = 0.03`, any number in the range of a unit of any rate. It
+    takes effect from the next picture on, copies
     nothing, and other threads may encode meanwhile. Every byte string says which rate it is, so what `decode` takes
     can be of any mix of rates.
 
@@ -74,7 +76,7 @@ class BottleneckNetwork:
     @property
     def lmbda(self) -> float:
         """The rate that `encode` uses."""
-        return self._rate.info.lmbda
+        return self._rate.lmbda
 
     @lmbda.setter
     def lmbda(self, value: float) -> None:
@@ -84,7 +86,30 @@ class BottleneckNetwork:
     def encode(self, images: Tensor) -> list[bytes]:
         """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
         side = self.network.side_information(images)
-        return [enclose(frame, side) for frame in self._rate.unit.compress(self.network.head(images))]
+        return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images))]
+
+    @torch.no_grad()
+    def encode_within(self, image: Tensor, budget_bytes: int) -> bytes:
+        """Code an image (1, 3, H, W) at the finest rate whose actual bytes fit, whatever the current one is.
+
+        Args:
+            image: of the network's input.
+            budget_bytes: header included.
+
+        Raises:
+            UsageError: no rate fits.
+        """
+        side, features = self.network.side_information(image), self.network.head(image)
+        room = budget_bytes - len(enclose(b"", side))
+        tried = [rate.compress_within(features, room) for rate in self.ladder.files]
+        fitting = [one for one in tried if len(one[1]) <= room]
+        if not fitting:
+            smallest, frame = min(tried, key=lambda one: len(one[1]))
+            raise UsageError(
+                f"a budget of {budget_bytes} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes for "
+                f"this image, {len(enclose(frame, side))}; give it more, or train a coarser rate"
+            )
+        return enclose(max(fitting, key=lambda one: one[0].lmbda)[1], side)
 
     @torch.no_grad()
     def decode(self, streams: Sequence[bytes]) -> Any:
@@ -115,8 +140,9 @@ class BottleneckNetwork:
         Raises:
             BitstreamError: it is of none of these rates.
         """
-        fingerprint = peek_fingerprint(disclose(stream)[0])
-        rate = self.ladder.of(fingerprint)
+        frame = disclose(stream)[0]
+        fingerprint = peek_fingerprint(frame)
+        rate = self.ladder.of(fingerprint, peek_multiplier(frame))
         if rate is None:
             raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's")
         return rate

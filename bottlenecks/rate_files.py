@@ -9,6 +9,7 @@ that unit's own name, and a new one is written beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bottlenecks.errors import UsageError
 from bottlenecks.terminal import say
 from bottlenecks.units import DEFAULT_UNIT, UNITS
 from bottlenecks.weights import read_metadata
+
+Lmbda = float | tuple[float, float]  # of a rate, or the ends of a unit of any rate
 
 PATTERN = "lambda=*.safetensors"
 FOLDER = "unit="  # begins the name of a folder of another unit than the default
@@ -27,10 +30,25 @@ def rate_folder(checkpoints: Path, model: str, split: str, data: str, unit: str)
     return folder if unit == DEFAULT_UNIT else folder / f"{FOLDER}{unit}"
 
 
+def text_of(lmbda: float | Sequence[float]) -> str:
+    """Write a lambda, or both ends of a range."""
+    ends = lmbda if isinstance(lmbda, Sequence) else [lmbda]
+    return "..".join(repr(float(end)) for end in ends)
+
+
+def rate_name(lmbda: float | Sequence[float]) -> str:
+    """Name a rate, or a unit of any rate between a lowest and a highest lambda."""
+    return f"lambda={text_of(lmbda)}"
+
+
+def middle_of(lmbda: float | Sequence[float]) -> float:
+    """Return a rate's lambda, of a unit of any rate the geometric middle of its ends."""
+    return math.sqrt(math.prod(lmbda)) if isinstance(lmbda, Sequence) else lmbda
+
+
 def rate_path(folder: Path, lmbda: float | Sequence[float]) -> Path:
     """Name the file of a rate, or of a unit of any rate between a lowest and a highest lambda."""
-    ends = lmbda if isinstance(lmbda, Sequence) else [lmbda]
-    return folder / f"lambda={'..'.join(repr(float(end)) for end in ends)}.safetensors"
+    return folder / f"{rate_name(lmbda)}.safetensors"
 
 
 def unit_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Pictures to bytes to predictions, without a server: python -m bottlenecks.run FOLDER --lambda 0.01 PICTURE…."""
+"""Images to bytes to predictions, without a server: python -m bottlenecks.run FOLDER --lambda 0.01 IMAGE…."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from bottlenecks.weights import write_atomically
 SUFFIX = ".bneck"
 
 
-def read_stream(network: BottleneckNetwork, path: Path) -> bytes:
-    """Turn a picture into bytes, or read the bytes that `--out` kept earlier.
+def read_stream(network: BottleneckNetwork, path: Path, budget_bytes: int | None) -> bytes:
+    """Turn a picture into bytes, within a budget where there is one, or read the bytes that `--out` kept earlier.
 
     Raises:
-        UsageError: there is no such file, or it is no picture.
+        UsageError: there is no such file, it is no picture, or does not fit at any rate.
     """
     try:
         if path.suffix == SUFFIX:
@@ -37,7 +37,12 @@ def read_stream(network: BottleneckNetwork, path: Path) -> bytes:
         raise UsageError(f"{path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path}: not a readable picture ({error})") from None
-    return network.encode(image[None])[0]
+    if budget_bytes is None:
+        return network.encode(image[None])[0]
+    try:
+        return network.encode_within(image[None], budget_bytes)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def predict(network: BottleneckNetwork, stream: bytes, path: Path) -> Any:
@@ -48,7 +53,13 @@ def predict(network: BottleneckNetwork, stream: bytes, path: Path) -> Any:
         raise UsageError(f"{path}: {error}") from None
 
 
-def send(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None, drawings: Path | None) -> Table:
+def send(
+    network: BottleneckNetwork,
+    paths: Sequence[Path],
+    out: Path | None,
+    drawings: Path | None,
+    budget_bytes: int | None = None,
+) -> Table:
     """Send each picture through the bottleneck.
 
     Args:
@@ -56,6 +67,7 @@ def send(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None, dr
         paths: pictures, or bytes kept earlier.
         out: folder that keeps each picture's bytes.
         drawings: folder that keeps each picture with its prediction drawn on it.
+        budget_bytes: that each picture may take, at the finest rate that fits; None for the current rate.
     """
     stems = [path.stem for path in paths if path.suffix != SUFFIX]
     for option, folder in (("--out", out), ("--draw", drawings)):
@@ -65,9 +77,9 @@ def send(network: BottleneckNetwork, paths: Sequence[Path], out: Path | None, dr
     for name, justify in (("picture", "left"), ("lambda", "right"), ("bytes", "right"), ("prediction", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for path in paths:
-        stream = read_stream(network, path)
+        stream = read_stream(network, path, budget_bytes)
         prediction = predict(network, stream, path)
-        lmbda = network.rate_of(stream).info.lmbda
+        lmbda = network.rate_of(stream).lmbda
         text = network.task.describe(prediction, network.class_names)
         table.add_row(str(path), repr(lmbda), str(len(stream)), text)
         if out is not None and path.suffix != SUFFIX:
@@ -86,7 +98,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bottlenecks.run", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the rates, such as checkpoints/resnet50/layer3/digits")
     parser.add_argument("pictures", type=Path, nargs="+", help=f"pictures, or {SUFFIX} files that --out kept")
-    parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where not given")
+    parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where none is given")
+    parser.add_argument("--budget-bytes", type=int, help="code each picture at the finest rate that fits into so many")
     parser.add_argument("--unit", help="whose rates, where several lie there; the default unit's where not given")
     parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
     parser.add_argument("--draw", type=Path, help="folder that keeps each picture with its prediction drawn on it")
@@ -98,9 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     options = parse(arguments)
     network = BottleneckNetwork.load(options.folder, options.weights, options.unit)
+    if options.lmbda is not None and options.budget_bytes is not None:
+        raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or --budget-bytes, not both")
     if options.lmbda is not None:
         network.lmbda = options.lmbda
-    show(send(network, options.pictures, options.out, options.draw))
+    show(send(network, options.pictures, options.out, options.draw, options.budget_bytes))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from datamodules.source import Pictures, readable
 from datamodules.splits import divide, least_share, limit, shuffle
 
 Split = Literal["train", "val", "test"]
-FEW_IMAGES, FEW_VIEWS = 1000, 4  # below so many `augment` pays, with so many views of each
+FEW_IMAGES, FEW_VIEWS = 2000, 4  # below so many `augment` pays, with so many views of each
 STAGES: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),

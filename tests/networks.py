@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -61,3 +62,50 @@ class TinySegmenter(nn.Module):
         coarse = nn.functional.interpolate(self.coarse(self.top(middle)), middle.shape[-2:], mode="bilinear")
         logits = nn.functional.interpolate(self.fine(middle) + coarse, x.shape[-2:], mode="bilinear")
         return {"out": logits}
+
+
+class Edge(nn.Module):
+    """A tiny network with something odd at its cut `body`, or behind it.
+
+    Args:
+        num_classes: of the output.
+        odd: `dead` or `constant` channels; `deaf`, a tail that does not listen; `linear`, one that is an average;
+            `small` and `large` features; features that are `broken`.
+        size: (H, W) of the features.
+        skip: a second tensor crosses, and the tail does nothing with it.
+    """
+
+    def __init__(
+        self, num_classes: int = 10, odd: str = "", size: tuple[int, int] = (4, 4), skip: bool = False
+    ) -> None:
+        super().__init__()
+        self.odd = odd
+        self.stem = block(3, 8)
+        self.pool = nn.AdaptiveAvgPool2d(tuple(size))
+        self.mix = nn.Conv2d(8, num_classes if odd == "linear" else 8, 1)
+        self.body = nn.Identity()
+        self.side = nn.Conv2d(8, 4, 1) if skip else None
+        self.top = nn.Sequential(nn.Conv2d(8, 16, 1), nn.ReLU())
+        self.classifier = nn.Linear(16, num_classes)
+        self.scale = {"small": 1e-4, "large": 1e4}.get(odd, 1.0)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Give what crosses at `body`."""
+        maps = self.scale * self.mix(self.pool(self.stem(x)))
+        if self.odd == "dead":
+            return torch.cat([maps[:, :5].relu(), 0 * maps[:, 5:]], 1)
+        if self.odd == "constant":
+            return torch.cat([maps[:, :5], 0 * maps[:, 5:] + torch.tensor([0.1, -7.3, 1000.7])[:, None, None]], 1)
+        return maps / 0 if self.odd == "broken" else maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give logits."""
+        stem = self.stem(x)
+        aside = self.side(self.pool(stem)) if self.side is not None else None
+        maps = self.body(self.features(x)) / self.scale
+        if self.odd == "linear":
+            return maps.mean((2, 3))
+        if self.odd == "deaf":
+            maps = 0 * maps
+        logits = self.classifier(self.top(maps).mean((2, 3)))
+        return logits if aside is None else logits + 0 * aside.sum((1, 2, 3))[:, None]

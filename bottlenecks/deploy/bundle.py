@@ -8,7 +8,8 @@
     lambda=0.01/unit.safetensors the rate checkpoint
     tail.onnx                    features -> what `bottlenecks.deploy.answers` makes an answer of
 
-Where several tensors cross the cut, graphs take and give one array for each.
+Where several tensors cross the cut, graphs take and give one array for each. A unit of any rate has the folder
+`lambda=0.003..0.03`; its graphs take the multipliers of the steps (N,) int64 beside the images.
 A device needs head, encoders and tables; a server decoders, tables and tail. The head is nearly all of what a device
 holds and is the same for every rate, so it is there once: another rate costs a device its encoder alone.
 """
@@ -22,7 +23,9 @@ from typing import Any
 
 import onnxruntime as ort
 
-from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
+from bottlenecks.deploy.bundled_rate import BundledRate
+from bottlenecks.deploy.fields import shapes_of
+from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.framing import FramingBase
@@ -61,7 +64,27 @@ class Bundle:
             raise BundleError(f"{path}: no such file; make a bundle with export.py") from None
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{path}: no readable manifest ({reason(error)}); export anew") from None
-        self.rates = {rate.lmbda: rate for rate in self.manifest.rates}
+        self.rates = self.manifest.rates
+
+    def rate_of(self, lmbda: float) -> BundledRate:
+        """Find what sends images at a lambda: a rate of its own, or else a unit of any rate.
+
+        Raises:
+            BundleError: there is nothing; the message lists what there is.
+        """
+        for rate in sorted(self.rates, key=lambda rate: rate.range is not None):
+            if rate.takes(lmbda):
+                return rate
+        there = ", ".join(str(rate.range or rate.lmbda) for rate in self.rates)
+        raise BundleError(f"lambda={lmbda!r}: no such rate in {self.folder}; there are {there}")
+
+    def mean_bytes(self) -> dict[float, float]:
+        """Return the mean bytes of an image at every rate that there is, by lambda, header included."""
+        return {
+            lmbda: mean
+            for rate in sorted(self.rates, key=lambda rate: rate.range is None)
+            for lmbda, mean in rate.mean_bytes().items()
+        }
 
     def read(self, name: str) -> bytes:
         """Read a file and check that it is the one that was exported.
@@ -84,7 +107,7 @@ class Bundle:
 
         Args:
             name: of the file.
-            takes: shape of one picture's input, or the shapes of several.
+            takes: shape of one picture's input, or the shapes of several; () of a number.
             threads: that ONNX Runtime uses; None for one a core.
             gives: the same of one picture's output, where it matters.
 
@@ -123,10 +146,11 @@ class Bundle:
         latents, features = shapes_of(rate.latent_shape), shapes_of(self.manifest.feature_shape)
         text = self.read(name)
         try:
-            framing = framing_from_json(text.decode(), features, latents, fingerprint)
+            framing = framing_from_json(text.decode(), features, latents, fingerprint, rate.range is not None)
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{self.folder / name}: no readable tables ({reason(error)}); export anew") from None
-        if framing.fingerprint != fingerprint or framing.latent_shapes != tuple(latents):
+        stated = (fingerprint, tuple(latents), rate.range is not None)
+        if (framing.fingerprint, framing.latent_shapes, framing.limits.ranged) != stated:
             raise BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
         return framing
 

@@ -124,7 +124,7 @@ class Server:
         """
         manifest = bundle.manifest
         health = self._ask("GET", "/health", b"", lambda content: content)
-        ours = {rate.fingerprint: rate.lmbda for rate in manifest.rates}
+        ours = {rate.fingerprint: rate.stated for rate in manifest.rates}
         for name, own in (
             ("backbone_fingerprint", manifest.backbone_fingerprint),
             ("split", manifest.split),
@@ -186,7 +186,7 @@ class Sender:
 
     def __init__(self, device: Device, options: argparse.Namespace, server: Server) -> None:
         self.device, self.lmbda, self.budget_bytes = device, options.lmbda, options.budget_bytes
-        self.control = RateControl({lmbda: rate.payload_bytes for lmbda, rate in device.rates.items()})
+        self.control = RateControl(device.bundle.mean_bytes())
         self.deadline = None
         if options.deadline_ms is not None:
             uplink = options.uplink_kbps or server.uplink_kbps()
@@ -284,7 +284,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("bundle", type=Path, help="folder that export.py wrote, such as dist/resnet50-layer3-digits")
     parser.add_argument("pictures", type=Path, nargs="+", help="files of pictures")
     parser.add_argument("--server", default="http://localhost:8080", help="default: %(default)s")
-    parser.add_argument("--lambda", dest="lmbda", metavar="LAMBDA", type=float, help="send at this rate")
+    parser.add_argument(
+        "--lambda",
+        dest="lmbda",
+        metavar="LAMBDA",
+        type=float,
+        help="send at this rate, or at any of a unit of any rate",
+    )
     parser.add_argument("--budget-bytes", type=float, help="send at the finest rate that fits, header included")
     parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
@@ -311,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     device = Device(Bundle(options.bundle), options.threads)
     if options.lmbda is not None:
-        device.check(options.lmbda)
+        device.bundle.rate_of(options.lmbda)
     server = Server(options.server)
     server.check(device.bundle)
     sender = Sender(device, options, server)

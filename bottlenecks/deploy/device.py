@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle, BundleError
+from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle
 from bottlenecks.errors import UsageError
 
 Features = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...]
@@ -27,15 +27,16 @@ class Device:
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self.bundle, self.rates = bundle, bundle.rates
-        manifest = bundle.manifest
+        self.bundle, manifest = bundle, bundle.manifest
         self._head = bundle.graph(HEAD, manifest.image_shape, threads, manifest.feature_shape)
         # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
         self._encoders = {
-            lmbda: bundle.graph(f"{rate.folder}/{ENCODER}", manifest.feature_shape, 1, rate.latent_shape)
-            for lmbda, rate in self.rates.items()
+            rate.folder: bundle.graph(
+                f"{rate.folder}/{ENCODER}", rate.inputs(manifest.feature_shape), 1, rate.latent_shape
+            )
+            for rate in bundle.rates
         }
-        self._framings = {lmbda: bundle.framing(rate) for lmbda, rate in self.rates.items()}
+        self._framings = {rate.folder: bundle.framing(rate) for rate in bundle.rates}
 
     def features(self, picture: Image.Image) -> Features:
         """Prepare a picture and run the head: features (1, C, H, W), or a tuple of such.
@@ -49,12 +50,18 @@ class Device:
         return features
 
     def symbols(self, features: Features, lmbda: float) -> Symbols:
-        """Run a rate's encoder on features (N, C, H, W): symbols (N, K, h, w)."""
-        self.check(lmbda)
-        return self._encoders[lmbda](features)
+        """Run the encoder of a lambda on features (N, C, H, W): symbols (N, K, h, w).
+
+        Raises:
+            BundleError: there is no such rate.
+        """
+        rate = self.bundle.rate_of(lmbda)
+        arrays = features if isinstance(features, tuple) else (features,)
+        multipliers = [np.full(len(arrays[0]), one) for one in rate.multipliers(lmbda)]
+        return self._encoders[rate.folder]((*arrays, *multipliers))
 
     def encode(self, features: Features, lmbda: float) -> bytes:
-        """Code the features of one picture at a rate, header included.
+        """Code the features of one picture at a lambda, header included.
 
         Raises:
             BundleError: there is no such rate.
@@ -65,11 +72,6 @@ class Device:
 
     def write(self, latent: Symbols, lmbda: float) -> bytes:
         """Code the symbols (K, h, w) of one picture, header included."""
-        framing = self._framings[lmbda]
-        return framing.write(latent, framing.size)
-
-    def check(self, lmbda: float) -> None:
-        """Refuse a lambda that the bundle does not have."""
-        if lmbda not in self.rates:
-            there = ", ".join(map(repr, self.rates))
-            raise BundleError(f"lambda={lmbda!r}: no such rate in {self.bundle.folder}; there are {there}")
+        rate = self.bundle.rate_of(lmbda)
+        framing = self._framings[rate.folder]
+        return framing.write(latent, framing.size, *rate.multipliers(lmbda))

@@ -26,7 +26,9 @@ from bottlenecks.deploy.bundle import (
     Bundle,
     BundleError,
 )
-from bottlenecks.deploy.manifest import BundledRate, Manifest, shapes_of
+from bottlenecks.deploy.bundled_rate import BundledRate, RatePoint
+from bottlenecks.deploy.fields import shapes_of
+from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.onnx_form import to_onnx
 from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.deploy.tables import framing_to_json
@@ -44,29 +46,39 @@ BATCH = 2  # of the examples that graphs are traced with; any other number works
 
 
 class Encoder(nn.Module):
-    """Features (N, C, H, W) to symbols (N, K, h, w) int32, of each tensor that crosses."""
+    """Features (N, C, H, W) to symbols (N, K, h, w) int32, of each tensor that crosses.
+
+    Of a unit of any rate, the last input is the images' multipliers (N,) int64.
+    """
 
     def __init__(self, unit: Bottleneck) -> None:
         super().__init__()
         self.units = nn.ModuleList(unit.parts)
 
-    def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Encode and round."""
+        features, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
         pairs = zip(self.units, features, strict=True)
-        return tuple(unit.steps(one).to(torch.int32) for unit, one in pairs)  # type: ignore[operator]
+        return tuple(unit.steps(one, *multipliers).to(torch.int32) for unit, one in pairs)  # type: ignore[operator]
 
 
 class Decoder(nn.Module):
-    """Symbols (N, K, h, w) int32 to features (N, C, H, W) of the unit's own size, of each tensor that crosses."""
+    """Symbols (N, K, h, w) int32 to features (N, C, H, W) of the unit's own size, of each tensor that crosses.
+
+    Of a unit of any rate, the last input is the images' multipliers (N,) int64.
+    """
 
     def __init__(self, unit: Bottleneck) -> None:
         super().__init__()
         self.units = nn.ModuleList(unit.parts)
 
-    def forward(self, *symbols: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Decode."""
-        pairs = zip(self.units, symbols, strict=True)
-        return tuple(unit.reconstruct(one, unit.feature_shape[1:]) for unit, one in pairs)  # type: ignore[operator,index]
+        symbols, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
+        return tuple(
+            unit.reconstruct(one, unit.feature_shape[1:], *multipliers)  # type: ignore[operator,index]
+            for unit, one in zip(self.units, symbols, strict=True)
+        )
 
 
 class Tail(nn.Module):
@@ -119,12 +131,13 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             (TAIL, tail, features),
         ]
         rates = []
-        for rate in ladder.values():
+        for rate in ladder.files:
             unit, bundled = rate.unit, describe(rate, curve)
             (temporary / bundled.folder).mkdir()
             symbols = [torch.zeros(BATCH, *shape, dtype=torch.int32) for shape in shapes_of(bundled.latent_shape)]
-            graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), features))
-            graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), symbols))
+            multipliers = [] if unit.range is None else [torch.zeros(BATCH, dtype=torch.int64)]
+            graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), [*features, *multipliers]))
+            graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), [*symbols, *multipliers]))
             (temporary / bundled.folder / TABLES).write_text(framing_to_json(unit.framing))
             save_rate(temporary / bundled.folder / UNIT, rate)
             rates.append(bundled)
@@ -153,23 +166,31 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
 
 
 def describe(rate: Rate, curve: Curve) -> BundledRate:
-    """Gather what a manifest says of a rate.
+    """Gather what a manifest says of a rate, or of a unit of any rate.
 
     Raises:
-        UsageError: the curve has no point for it.
+        UsageError: the curve has no point for it, or none for an end of its range.
     """
-    lmbda, framing = rate.info.lmbda, rate.unit.framing
-    latents = framing.latent_shapes
-    point = next((p for p in curve.points if p["codec"] == "unit" and p["lambda"] == lmbda), None)
-    if point is None:
-        raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")
+    own, framing = rate.unit.range, rate.unit.framing
+    points = {
+        point["lambda"]: RatePoint(point["lambda"], point["payload_bytes"], point[curve.metric], point["agreement"])
+        for point in curve.points
+        if point["codec"] == "unit"
+    }
+    for lmbda in (rate.lmbda,) if own is None else (own.low, own.high):
+        if lmbda not in points:
+            raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")
+    between = [] if own is None else [lmbda for lmbda in sorted(points) if own.low <= lmbda <= own.high]
+    finest, latents = points[rate.lmbda], framing.latent_shapes
     return BundledRate(
-        lmbda=lmbda,
+        lmbda=rate.lmbda,
         fingerprint=framing.fingerprint.hex(),
         latent_shape=latents if len(latents) > 1 else latents[0],
-        payload_bytes=point["payload_bytes"],
-        score=point[curve.metric],
-        agreement=point["agreement"],
+        payload_bytes=finest.payload_bytes,
+        score=finest.score,
+        agreement=finest.agreement,
+        range=own,
+        curve=tuple(points[lmbda] for lmbda in between),
     )
 
 

@@ -18,7 +18,8 @@ from bottlenecks.errors import UsageError
 
 OPSET = 18
 LAYING_OUT = ("Gather", "GatherND", "Expand", "Tile")  # what makes large constants of small ones
-FEW = 64  # elements of a constant that may be laid out, such as a shape
+FEW = 64  # elements of a constant, such as a shape, whose size does not matter
+NARROW = {TensorProto.FLOAT: np.float16, TensorProto.INT64: np.int16}
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def to_onnx(module: nn.Module, example: Sequence[Tensor], name: str) -> bytes:
     """Write a module of tensors as ONNX, any number of rows at once; the same module gives the same bytes.
 
     What follows from the weights alone is computed now, but where a runtime can lay it out itself as it loads.
-    Weights that half precision holds exactly are stored in it.
+    What 16 bits hold exactly is stored in them.
 
     Args:
         module: takes tensors, gives tensors.
@@ -60,24 +61,23 @@ def to_onnx(module: nn.Module, example: Sequence[Tensor], name: str) -> bytes:
         part.ClearField("metadata_props")  # where the exporter notes this machine's paths
         part.ClearField("doc_string")
     proto.ClearField("metadata_props")
-    store_in_halves(proto.graph)
+    store_narrowly(proto.graph)
     return proto.SerializeToString(deterministic=True)
 
 
-def store_in_halves(graph: onnx.GraphProto) -> None:
-    """Store the constants of a graph in half precision where that loses nothing; runtimes widen them as they load."""
+def store_narrowly(graph: onnx.GraphProto) -> None:
+    """Store the constants of a graph in 16 bits where that loses nothing; runtimes widen them as they load."""
     casts = []
     for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
         values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            halves = values.astype(np.float16)
-        if values.size < FEW or not np.array_equal(halves.astype(np.float32), values):
+        if tensor.data_type not in NARROW or values.size < FEW:
             continue
-        wide = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(halves, f"{wide}.half"))
-        casts.append(helper.make_node("Cast", [tensor.name], [wide], to=TensorProto.FLOAT))
+        with np.errstate(over="ignore"):
+            narrow = values.astype(NARROW[tensor.data_type])
+        if np.array_equal(narrow.astype(values.dtype), values):
+            wide, data_type = tensor.name, tensor.data_type
+            tensor.CopyFrom(numpy_helper.from_array(narrow, f"{wide}.narrow"))
+            casts.append(helper.make_node("Cast", [tensor.name], [wide], to=data_type))
     nodes = [*casts, *graph.node]
     graph.ClearField("node")
     graph.node.extend(nodes)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from bottlenecks.errors import UsageError
 
-MEMORY = 0.8  # what the past weighs against the last picture
+MEMORY = 0.8  # what the past weighs against the last image
+MOST_TRIED = 16  # rates, before an image is given up
 
 
 class Coded(NamedTuple):
@@ -22,10 +23,11 @@ class BudgetError(UsageError):
 
 
 class RateControl:
-    """Finds the finest rate that fits, beginning where the curve and the last pictures say.
+    """Finds the finest rate that fits, beginning where the curve and the last images say.
 
-    The curve gives the mean bytes of each rate; how much more or less the last pictures took is remembered, so that
-    mostly two encoders run a picture: the one that fits, and the next finer, which does not.
+    The curve gives the mean bytes of each rate; how much more or less the last images took is remembered, so that of a
+    few rates mostly two encoders run an image: the one that fits, and the next finer, which does not. From where it
+    begins, strides double until a rate fits and a finer one does not; then the interval between them is halved.
 
     Args:
         mean_bytes: of each lambda, as measured.
@@ -33,45 +35,60 @@ class RateControl:
 
     def __init__(self, mean_bytes: Mapping[float, float]) -> None:
         self.mean_bytes = {lmbda: mean_bytes[lmbda] for lmbda in sorted(mean_bytes)}
-        self.scale = 1.0  # bytes that the last pictures took, relative to the curve
+        self.scale = 1.0  # bytes that the last images took, relative to the curve
 
     def code(self, encode: Callable[[float], bytes], budget_bytes: float) -> Coded:
-        """Code a picture at the finest rate whose actual bytes fit.
+        """Code an image at the finest rate whose actual bytes fit.
 
         Where neighbouring rates are so close that a finer one takes fewer bytes, it may be passed over.
 
         Args:
-            encode: gives the picture's bytes at a lambda.
+            encode: gives the image's bytes at a lambda.
             budget_bytes: header included.
 
         Raises:
             BudgetError: no rate fits; the message says what the smallest takes.
         """
-        lmbdas = list(self.mean_bytes)
+        lmbdas, tried = list(self.mean_bytes), dict[int, Coded]()
+
+        def fits(place: int) -> bool:
+            if place not in tried:
+                tried[place] = Coded(lmbdas[place], encode(lmbdas[place]))
+            return len(tried[place].stream) <= budget_bytes
+
         means = self.mean_bytes.values()
-        first = max((at for at, mean in enumerate(means) if mean * self.scale <= budget_bytes), default=0)
-        coarser, finer = lmbdas[first::-1], lmbdas[first + 1 :]
-        tried, best = list[Coded](), None
-        for lmbda in coarser:
-            tried.append(Coded(lmbda, encode(lmbda)))
-            if len(tried[-1].stream) <= budget_bytes:
-                best = tried[-1]
-                break
-        if best is None or len(tried) == 1:
-            for lmbda in finer:
-                tried.append(Coded(lmbda, encode(lmbda)))
-                if len(tried[-1].stream) <= budget_bytes:
-                    best = tried[-1]
-                elif best is not None:
-                    break
-        if best is None:
-            smallest = min(tried, key=lambda coded: len(coded.stream))
+        first = max((place for place, mean in enumerate(means) if mean * self.scale <= budget_bytes), default=0)
+        place = _last_that(fits, first, len(lmbdas))
+        if place is None:  # a finer rate that takes less?
+            place = next(filter(fits, range(first, len(lmbdas), -(-len(lmbdas) // MOST_TRIED))), None)
+        if place is None:
+            smallest = min(tried.values(), key=lambda coded: len(coded.stream))
             raise BudgetError(
                 f"budget of {int(budget_bytes)} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes "
                 f"for this picture, {len(smallest.stream)}; give it more, or train a coarser rate"
             )
+        best = tried[place]
         self.scale = MEMORY * self.scale + (1 - MEMORY) * len(best.stream) / self.mean_bytes[best.lmbda]
         return best
+
+
+def _last_that(fits: Callable[[int], bool], first: int, count: int) -> int | None:
+    """Find the last place that fits, where all places before it do; None where none does."""
+    inside, outside = -1, count
+    place, stride = first, 1
+    while outside - inside > 1:
+        if fits(place):
+            inside = place
+        else:
+            outside = place
+        if inside < 0:
+            place = max(outside - stride, 0)
+        elif outside == count:
+            place = min(inside + stride, count - 1)
+        else:
+            place = (inside + outside) // 2
+        stride *= 2
+    return inside if inside >= 0 else None
 
 
 class Deadline:

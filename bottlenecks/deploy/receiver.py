@@ -10,7 +10,8 @@ import numpy as np
 
 from bottlenecks.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
-from bottlenecks.deploy.manifest import BundledRate, shapes_of
+from bottlenecks.deploy.bundled_rate import BundledRate
+from bottlenecks.deploy.fields import shapes_of
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,18 @@ class Received:
         rate: that coded it.
         symbols: (K, h, w), or a tuple of such.
         num_bytes: of the frame.
+        multiplier: of the steps of a unit of any rate.
     """
 
     rate: BundledRate
     symbols: Any
     num_bytes: int
+    multiplier: int = 0
+
+    @property
+    def lmbda(self) -> float:
+        """The lambda that it was sent at."""
+        return self.rate.lmbda_of(self.multiplier)
 
 
 class Receiver:
@@ -41,12 +49,12 @@ class Receiver:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
-        rates = list(bundle.rates.values())
-        self._rates = {bytes.fromhex(rate.fingerprint): rate for rate in rates}
-        self._framings = {rate.lmbda: bundle.framing(rate) for rate in rates}
+        self._rates = {bytes.fromhex(rate.fingerprint): rate for rate in bundle.rates}
+        self._framings = {rate.folder: bundle.framing(rate) for rate in bundle.rates}
         features = bundle.manifest.feature_shape
         self._decoders = {
-            rate.lmbda: bundle.graph(f"{rate.folder}/{DECODER}", rate.latent_shape, 1, features) for rate in rates
+            rate.folder: bundle.graph(f"{rate.folder}/{DECODER}", rate.inputs(rate.latent_shape), 1, features)
+            for rate in bundle.rates
         }
         self._tail = bundle.graph(TAIL, features, threads)
         self.max_bytes = max(framing.limits.max_payload_bytes for framing in self._framings.values()) + 64
@@ -61,25 +69,29 @@ class Receiver:
         rate = self._rates.get(fingerprint)
         if rate is None:
             raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this bundle's")
-        return Received(rate, self._framings[rate.lmbda].read(stream).symbols, len(stream))
+        decoded = self._framings[rate.folder].read(stream)
+        return Received(rate, decoded.symbols, len(stream), decoded.multiplier)
 
     def warm_up(self) -> None:
         """Run every graph once: the first time takes longer."""
-        zeros = {
-            lmbda: [np.zeros(shape, np.int32) for shape in shapes_of(rate.latent_shape)]
-            for lmbda, rate in self.bundle.rates.items()
-        }
-        self.infer([Received(rate, _together(zeros[lmbda]), 0) for lmbda, rate in self.bundle.rates.items()])
+        zeros = [[np.zeros(shape, np.int32) for shape in shapes_of(rate.latent_shape)] for rate in self.bundle.rates]
+        self.infer([Received(rate, _together(own), 0) for rate, own in zip(self.bundle.rates, zeros, strict=True)])
 
     def infer(self, received: Sequence[Received]) -> Any:
         """Decode what was received at any mix of rates, and run the tail once: its arrays, a row each."""
         features: list[Any] = [None] * len(received)
-        for lmbda in {one.rate.lmbda for one in received}:
-            places = [place for place, one in enumerate(received) if one.rate.lmbda == lmbda]
-            decoded = rows(self._decoders[lmbda](_stack([received[place].symbols for place in places])))
-            for place, one in zip(places, decoded, strict=True):
-                features[place] = one
+        for rate in self.bundle.rates:
+            places = [place for place, one in enumerate(received) if one.rate is rate]
+            if places:
+                for place, one in zip(places, self._decode(rate, [received[at] for at in places]), strict=True):
+                    features[place] = one
         return self._tail(_stack(features))
+
+    def _decode(self, rate: BundledRate, received: Sequence[Received]) -> list[Any]:
+        symbols = _stack([one.symbols for one in received])
+        arrays = symbols if isinstance(symbols, tuple) else (symbols,)
+        multipliers = [] if rate.range is None else [np.array([one.multiplier for one in received])]
+        return rows(self._decoders[rate.folder]((*arrays, *multipliers)))
 
 
 def rows(batch: Any) -> list[Any]:

@@ -132,7 +132,7 @@ class Service:
         manifest = self.receiver.bundle.manifest
         return JSONResponse(
             {
-                "lambda": received.rate.lmbda,
+                "lambda": received.lmbda,
                 "bytes": received.num_bytes,
                 **ANSWERS[manifest.task](output, manifest.class_names),
                 "server_ms": 1e3 * (time.perf_counter() - start),
@@ -147,7 +147,7 @@ class Service:
     async def health(self, request: Request) -> JSONResponse:
         """Say what is served."""
         manifest = self.receiver.bundle.manifest
-        rates = {rate.fingerprint: rate.lmbda for rate in manifest.rates}
+        rates = {rate.fingerprint: rate.stated for rate in manifest.rates}
         content = {name: getattr(manifest, name) for name in ("model", "split", "data", "backbone_fingerprint")}
         return JSONResponse({"status": "ok", **content, "rates": rates, "under_way": self.under_way})
 

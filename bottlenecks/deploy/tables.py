@@ -28,7 +28,7 @@ def framing_to_json(framing: FramingBase[Any]) -> str:
 
 
 def framing_from_json(
-    text: str, features: Sequence[Shape], latents: Sequence[Shape], fingerprint: bytes
+    text: str, features: Sequence[Shape], latents: Sequence[Shape], fingerprint: bytes, ranged: bool = False
 ) -> FramingBase[Any]:
     """Read a framing for features of one size.
 
@@ -37,13 +37,14 @@ def framing_from_json(
         features: shape (C, H, W) of each tensor that crosses.
         latents: shape (K, h, w) of each latent.
         fingerprint: of a unit with scale tables; other tables have their own.
+        ranged: such a unit takes any rate.
 
     Raises:
         ValueError, TypeError, KeyError: it is something else, or of other tensors.
     """
     content = json.loads(text)
     if isinstance(content, dict) and "kind" in content:
-        return _with_scales(text, features, fingerprint)
+        return _with_scales(text, features, fingerprint, ranged)
     contents = content if isinstance(content, list) else [content]
     triples = zip(contents, features, latents, strict=True)
     framings = [_with_channels(tables_of(own), feature, latent) for own, feature, latent in triples]
@@ -76,9 +77,10 @@ def _with_channels(tables: SymbolTables, feature_shape: Shape, latent_shape: Sha
     return Framing(Coder(tables), (feature_shape[1], feature_shape[2]), latent_size)
 
 
-def _with_scales(text: str, features: Sequence[Shape], fingerprint: bytes) -> ScaleFraming:
+def _with_scales(text: str, features: Sequence[Shape], fingerprint: bytes, ranged: bool) -> ScaleFraming:
     tables, scales = scale_tables.from_json(text)
     sizes = tuple((shape[1], shape[2]) for shape in features)
     if len(scales) != len(sizes):
         raise ValueError(f"scales of {len(scales)} latents, {len(sizes)} tensors cross")
-    return ScaleFraming(ScaleCoder(tables), sizes if len(sizes) > 1 else sizes[0], lambda _: scales, fingerprint)
+    size = sizes if len(sizes) > 1 else sizes[0]
+    return ScaleFraming(ScaleCoder(tables), size, lambda _: scales, fingerprint, ranged=ranged)

@@ -204,7 +204,7 @@ class _Maker:
                 raise UsageError(
                     "training.cache_precision=16: the features are too large for it; use 32"
                     if self.precision == 16
-                    else f"{self.pictures.location}: the features are not finite; are the weights sound?"
+                    else f"split={self.network.split}: the features there are not finite; are the weights sound?"
                 )
             for own, values in zip(rows.values(), tree_leaves(kept), strict=True):
                 own[start:end] = values.cpu()

@@ -72,10 +72,17 @@ class CachedDataModule(pl.LightningDataModule):
         super().__init__()
         self.pictures, self.splits = pictures, splits
 
-    def first_view(self, most: int) -> FrozenBatch:
-        """Return the first view of the first training images, at the most so many."""
+    def sample(self, most: int) -> FrozenBatch:
+        """Return all views of the first training images, one image's after the other, at the most so many."""
+        split, views = self.splits["train"], self.num_views
+        images = range(min(len(split), max(1, most // views)))
+        return split.__getitems__([(view, image) for image in images for view in range(views)])
+
+    @property
+    def num_views(self) -> int:
+        """How many views there are of each training image."""
         split = self.splits["train"]
-        return split.__getitems__(range(min(most, len(split))))
+        return len(split.rows.targets) // split.num_pictures
 
     def train_dataloader(self) -> DataLoader:
         """Training rows in the order that the pictures would have."""

@@ -7,8 +7,9 @@ all coefficients is best at high rates; here it is 1, and `rescale` makes it fin
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from bottlenecks.units.transform import TransformPart
 
 FLOOR = 1e-2  # of the metric's mean diagonal, added where `loss.mse` adds nothing
 RIDGE = 1e-2  # of the number of images
+OVERSAMPLING = 16  # directions beside those that are wanted, in the search for them
 POWER = 0.7  # of the root of a coefficient's sensitivity, that its step goes with
 GAIN_PRIOR = 2.0  # symbols of 1 that were exact, which a gain begins from
 SENSED = 512  # images whose draws are looked at for the sensitivity of each coefficient
@@ -54,19 +56,25 @@ class ChannelTransform:
 
 
 def channel_transform(sample: Sample) -> ChannelTransform:
-    """Find the channel matrices from position-averaged metric and covariance; constant channels get no weight."""
+    """Find the channel matrices from position-averaged metric and covariance.
+
+    Constant channels have no part in them, and nothing has where the tail listens to nothing.
+    """
     features, draws = sample.features, sample.draws
     channels, positions = features.shape[1], features[:, 0].numel()
     mean = features.double().mean((0, 2, 3))
-    covariance = _gram(features) / positions - torch.outer(mean, mean)
+    varying = (features.amax((0, 2, 3)) > features.amin((0, 2, 3))).double()
+    covariance = _gram(features, mean) / positions
     metric = torch.stack([_gram(own) for own in draws]).sum(0) / draws[:, :, 0].numel()
     floor = sample.identity or FLOOR * float(metric.diagonal().mean())
-    metric = metric + (floor or 1.0) * torch.eye(channels, dtype=torch.float64)
+    if not floor:
+        return ChannelTransform(torch.zeros_like(metric), torch.zeros_like(metric), mean)
+    metric = torch.outer(varying, varying) * metric + floor * torch.eye(channels, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(metric)
     root, inverse = (vectors * values.pow(power) @ vectors.T for power in (0.5, -0.5))
     _, basis = torch.linalg.eigh(root @ covariance @ root)
     basis = basis.flip(1)
-    return ChannelTransform(basis.T @ root, inverse @ basis, mean)
+    return ChannelTransform(basis.T @ root * varying, varying[:, None] * (inverse @ basis), mean)
 
 
 def fit_separable(sample: Sample, channels: ChannelTransform, rank: int, block: int) -> SeparableTransform:
@@ -131,8 +139,11 @@ def joint_projections(sample: Sample, most: int, rank: int) -> Projections:
         ].float()
     else:
         seen = (features - mean) @ draws.T
-        _, vectors = torch.linalg.eigh(_gram(seen[:, :, None, None]) / len(seen))
-        encoder = vectors.flip(1)[:, :rank].T.float() @ draws
+        width = min(rank + OVERSAMPLING, *seen.shape)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            vectors = torch.svd_lowrank(seen, q=width, niter=4)[2]
+        encoder = vectors[:, :rank].T @ draws
     return Projections(encoder.view(-1, *sample.features.shape[1:]), mean.view(sample.features.shape[1:]))
 
 
@@ -159,14 +170,17 @@ def fit_scales(part: TransformPart, y: Tensor) -> None:
     magnitude = part.round(y).abs_()
     zeros = part.transform.pool((magnitude == 0).float().mean(0), part.own_size)
     excess = part.transform.pool((magnitude - 0.5).clamp_min_(0).mean(0), part.own_size)
-    fewest, scales = torch.full_like(zeros, torch.inf), torch.zeros_like(zeros)
-    for index in range(1, NUM_TABLES + 1):
-        scale = PARTS * (index + 0.5)
-        width = float(width_of(torch.tensor(scale)))
-        none, one = -math.log(-math.expm1(-0.5 / width)), -math.log(-0.5 * math.expm1(-1 / width))
-        nats = zeros * none + (1 - zeros) * one + excess / width
-        scales, fewest = torch.where(nats < fewest, scale, scales), torch.minimum(nats, fewest)
+    none, one, width = table_costs()
+    nats = zeros[..., None] * none + (1 - zeros[..., None]) * one + excess[..., None] / width
+    scales = PARTS * (nats.argmin(-1) + 1.5)
     part.scales.copy_(torch.where(zeros > 1 - 1e-7, PARTS / 2, scales))
+
+
+@lru_cache(maxsize=1)
+def table_costs() -> tuple[Tensor, Tensor, Tensor]:
+    """Return the nats of 0 and of half a step under each table's Laplacian, and its width, which further ones go by."""
+    width = width_of(PARTS * (torch.arange(NUM_TABLES) + 1.5))
+    return -(-torch.expm1(-0.5 / width)).log(), -(-0.5 * torch.expm1(-1 / width)).log(), width
 
 
 @torch.no_grad()
@@ -178,7 +192,7 @@ def fit_decoder(part: TransformPart, features: Tensor, y: Tensor) -> None:
     """
     transform, symbols = part.transform, part.round(y) * part.indices(part.own_size).gt(0)
     if isinstance(transform, JointTransform):
-        _fit_ridge(transform, features, symbols)
+        fit_ridge(transform, features, [symbols])
         return
     assert isinstance(transform, SeparableTransform)
     size = part.own_size
@@ -188,22 +202,24 @@ def fit_decoder(part: TransformPart, features: Tensor, y: Tensor) -> None:
     transform.log_size.copy_(transform.log_step + gain.log())
 
 
-def _fit_ridge(transform: JointTransform, features: Tensor, symbols: Tensor) -> None:
+def fit_ridge(transform: JointTransform, features: Tensor, latents: Sequence[Tensor]) -> None:
+    """Make the way back the ridge regression of features (N, C, H, W) on several latents (N, K, h, w) alike."""
     places = features.unflatten(2, (-1, transform.block[0])).unflatten(4, (-1, transform.block[1]))
     wanted = places.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (N h w, C b d)
-    rows = symbols.permute(0, 2, 3, 1).flatten(0, 2)
-    means = rows.mean(0), wanted.mean(0)
-    rows = rows - means[0]
-    gram = (rows.T.double() @ rows.double()) + RIDGE * len(rows) * torch.eye(rows.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(gram, (rows.T @ wanted).double()).float()
+    stacked = torch.stack([latent.permute(0, 2, 3, 1).flatten(0, 2) for latent in latents])
+    means = stacked.mean((0, 1)), wanted.mean(0)
+    rows = stacked - means[0]
+    every = rows.flatten(0, 1).double()
+    gram = every.T @ every + RIDGE * len(every) * torch.eye(every.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(gram, (rows.sum(0).T @ wanted).double()).float()
     transform.expand.weight.copy_(weights.view(transform.expand.weight.shape))
     transform.mean.copy_((means[1] - means[0] @ weights).view(transform.mean.shape))
 
 
-def _gram(features: Tensor) -> Tensor:
-    """Sum the outer products of the channels over images and positions, (C, C) float64."""
+def _gram(features: Tensor, mean: Tensor | None = None) -> Tensor:
+    """Sum the outer products of the channels, about a mean (C,), over images and positions, (C, C) float64."""
     total = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
     for part in features.split(64):
-        rows = part.transpose(0, 1).flatten(1)
+        rows = part.transpose(0, 1).flatten(1) - (0 if mean is None else mean[:, None].float())
         total += (rows @ rows.T).double()
     return total

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
 from torch.utils._pytree import tree_leaves
 
+from bottlenecks.rate_files import rate_name, text_of
 from bottlenecks.tracking import log_figure, log_histogram, log_table
 from bottlenecks.training.module import LadderModule
 from bottlenecks.units import Bottleneck
@@ -30,7 +31,7 @@ class Dashboard(pl.Callback):
 
     def __init__(self, logger: Logger | None, title: str) -> None:
         self.logger, self.title = logger, title
-        self.ways: list[list[dict[str, float]]] = []
+        self.ways: list[list[dict[str, Any]]] = []
 
     def on_validation_batch_end(
         self,
@@ -50,9 +51,9 @@ class Dashboard(pl.Callback):
             assert isinstance(unit, Bottleneck)
             with torch.no_grad():
                 symbols = [torch.from_numpy(one).flatten() for one in tree_leaves([*unit.symbols(features)])]
-                log_histogram(self.logger, f"symbols/lambda={lmbda!r}", torch.cat(symbols), step)
+                log_histogram(self.logger, f"symbols/{rate_name(lmbda)}", torch.cat(symbols), step)
                 bits = unit.bits_per_channel(features).sort(descending=True).values
-            log_figure(self.logger, f"bits_per_channel/lambda={lmbda!r}", _bars(bits.tolist()), step)
+            log_figure(self.logger, f"bits_per_channel/{rate_name(lmbda)}", _bars(bits.tolist()), step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add an epoch to every rate's way."""
@@ -61,7 +62,7 @@ class Dashboard(pl.Callback):
         self.ways.append(rows)
         if self.logger is None:
             return
-        series = {f"lambda={row['lambda']!r}/{key}": value for row in rows for key, value in row.items()}
+        series = {f"{rate_name(row['lambda'])}/{key}": value for row in rows for key, value in row.items()}
         loss = sum(row["val/loss"] for row in rows) / len(rows)
         self.logger.log_metrics({**series, "val_loss": loss}, trainer.global_step)
         log_figure(self.logger, "rate_accuracy", self.draw(), trainer.global_step)
@@ -69,7 +70,8 @@ class Dashboard(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """List the rates at the end of their ways."""
         if self.ways:
-            log_table(self.logger, "rates", COLUMNS, [[row[key] for key in COLUMNS] for row in self.ways[-1]])
+            rows = [{**row, "lambda": text_of(row["lambda"])} for row in self.ways[-1]]
+            log_table(self.logger, "rates", COLUMNS, [[row[key] for key in COLUMNS] for row in rows])
 
     def state_dict(self) -> dict[str, Any]:
         """Give the ways so far to the resume state."""
@@ -86,7 +88,7 @@ class Dashboard(pl.Callback):
         for way in zip(*self.ways, strict=True):
             rates, values = [row["val/bpp"] for row in way], [row["val/metric"] for row in way]
             (line,) = axes.plot(rates, values, linewidth=1, alpha=0.5)
-            axes.plot(rates[-1:], values[-1:], "o", color=line.get_color(), label=f"lambda={way[-1]['lambda']!r}")
+            axes.plot(rates[-1:], values[-1:], "o", color=line.get_color(), label=rate_name(way[-1]["lambda"]))
         axes.set_xlabel("estimated bits per pixel")
         axes.set_ylabel("held-back pictures decided rightly, or as the unsplit network does")
         axes.set_title(self.title, fontsize=10)
@@ -95,7 +97,7 @@ class Dashboard(pl.Callback):
         return figure
 
     @staticmethod
-    def _row(trainer: pl.Trainer, module: LadderModule, rate: int) -> dict[str, float]:
+    def _row(trainer: pl.Trainer, module: LadderModule, rate: int) -> dict[str, Any]:
         figures = module.figures("val", rate)
         metric = figures.get(f"val/{module.task.metric_name}", figures["val/agreement"])
         own = {key: figures[key] for key in ("val/bpp", "val/agreement", "val/loss")}

@@ -13,7 +13,8 @@ import torch
 from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, read_info, save_rate
 from bottlenecks.errors import Interrupted, UsageError
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import place_of, say_where
+from bottlenecks.rate_files import Lmbda, place_of, rate_name, rates_of, say_where, text_of
+from bottlenecks.rate_range import RateRange
 from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
@@ -24,7 +25,7 @@ from bottlenecks.training.seeds import seed_for
 from bottlenecks.units import Bottleneck, make_unit
 
 
-def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any], overwrite: bool) -> list[float]:
+def unfinished(folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any], overwrite: bool) -> list[Lmbda]:
     """Tell which rates are still to be trained.
 
     A rate of another unit that lies where one of these would is left alone, and where the new one goes is said.
@@ -46,8 +47,8 @@ def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any
             todo.append(lmbda)
             continue
         info = _read_kept(path)
-        if info.lmbda != lmbda:
-            raise UsageError(f"{path}: holds lambda={info.lmbda!r}; name it so, move it away, or overwrite=true")
+        if text_of(info.lmbda) != text_of(lmbda):
+            raise UsageError(f"{path}: holds {rate_name(info.lmbda)}; name it so, move it away, or overwrite=true")
         changes = differences(info.training, settings)
         if changes:
             raise UsageError(
@@ -58,14 +59,23 @@ def unfinished(folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any
     return todo
 
 
+def is_met(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Tell whether a target was met before: a finished rate has these very settings, the target among them."""
+    for path in rates_of(folder, str(settings["unit"]["name"])):
+        if not differences(_read_kept(path).training, settings):
+            say(f"Kept {path}: finished with these very settings")
+            return True
+    return False
+
+
 def build_units(
-    lmbdas: Sequence[float],
+    lmbdas: Sequence[Lmbda],
     unit: Mapping[str, Any],
     network: SplitNetwork,
     features: Sequence[FeatureStatistics],
     seed: int,
     warm_start: bool = True,
-) -> dict[float, Bottleneck]:
+) -> dict[Lmbda, Bottleneck]:
     """Build one unit a rate, and of several tensors that cross one for each; its start depends on (seed, lambda) alone.
 
     Args:
@@ -145,7 +155,8 @@ def keep(
     module: LadderModule,
     best: BestStates,
     folder: Path,
-    describe: Callable[[float, Bottleneck], RateInfo],
+    describe: Callable[[Lmbda, Bottleneck], RateInfo],
+    settle: Callable[[int], RateRange],
 ) -> dict[Path, RateInfo]:
     """Write each rate's best state with its tables.
 
@@ -154,6 +165,7 @@ def keep(
         best: their best states.
         folder: of the rates.
         describe: gives what is written beside the weights, metrics excepted.
+        settle: finds the range of a trained unit of any rate, by its number.
 
     Returns:
         What was written, by path.
@@ -169,6 +181,8 @@ def keep(
         if not best.states[rate]:
             continue
         unit.load_state_dict(best.states[rate])
+        if unit.range is not None:
+            unit.range = settle(rate)
         unit.cpu().finalise()
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
         info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
@@ -178,7 +192,7 @@ def keep(
         written[path] = info
     lost = [lmbda for lmbda, state in zip(module.lmbdas, best.states, strict=True) if not state]
     if lost:
-        raise UsageError(f"lambda={lost}: the loss never was a finite number; lower training.lr")
+        raise UsageError(f"{', '.join(map(rate_name, lost))}: the loss never was a finite number; lower training.lr")
     return written
 
 

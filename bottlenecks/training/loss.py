@@ -86,7 +86,7 @@ class RateDistortionLoss:
 
     def __call__(
         self,
-        lmbda: float,
+        lmbda: float | Tensor,
         rate_bits: Tensor,
         output: Any,
         features_hat: Features,
@@ -95,7 +95,7 @@ class RateDistortionLoss:
         """Compute the loss of each picture.
 
         Args:
-            lmbda: price of one percent of distortion in bits per pixel.
+            lmbda: price of one percent of distortion in bits per pixel, for all pictures or one (N,) for each.
             rate_bits: estimated bits, (N,).
             output: of the split network.
             features_hat: reconstruction, (N, C, H, W).

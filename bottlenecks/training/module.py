@@ -15,16 +15,19 @@ from torch.optim import Optimizer
 from bottlenecks.errors import UsageError
 from bottlenecks.features import Features, cat, elements_of, num_pictures, split
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
+from bottlenecks.rate_files import Lmbda
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
+from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.passes import in_groups, with_gradient_now
+from bottlenecks.training.prices import Price, prices_of
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import Bottleneck
-from bottlenecks.units.base import LearningRates
+from bottlenecks.units.base import LearningRates, UnitOutput
 
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
@@ -66,30 +69,33 @@ class LadderModule(pl.LightningModule):
 
     Args:
         network: the cut network, frozen.
-        units: one unit a lambda.
+        units: one unit a lambda, or for both ends of a range.
         task: what the network does.
         loss: the rate-distortion loss.
         optimiser: learning rates and schedule.
         seed: of the noise.
         rates_per_pass: how many rates go through the tail at once, which bounds its activations; None for all.
         precision: that the features are rounded to, as a cache would keep them.
+        measured: of units of any rate, what their starts took and lost.
     """
 
     def __init__(
         self,
         network: SplitNetwork,
-        units: Mapping[float, Bottleneck],
+        units: Mapping[Lmbda, Bottleneck],
         task: Task,
         loss: RateDistortionLoss,
         optimiser: OptimiserConfig,
         seed: int,
         rates_per_pass: int | None = None,
         precision: torch.dtype = torch.float32,
+        measured: Mapping[Lmbda, Sequence[Measured]] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.task, self.precision = network, task, precision
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
+        self.prices = [prices_of(unit, lmbda, (measured or {}).get(lmbda, ())) for lmbda, unit in units.items()]
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
         self.passes = in_groups(range(len(self.lmbdas)), rates_per_pass)
         num_elements = elements_of(network.feature_shape)
@@ -129,23 +135,27 @@ class LadderModule(pl.LightningModule):
         """Take some rates through units, tail and loss; give the sum of their losses."""
         share = own_share()
         step = self.global_step * share.world_size + share.rank  # each process has noise of its own
-        outputs = [
-            self.units[rate](frozen.features, generator_for(self.seed, self.lmbdas[rate], step)) for rate in rates
-        ]
-
-        counts = [num_pictures(frozen.features)] * len(rates)
+        trips, count = list[tuple[int, Price, UnitOutput]](), num_pictures(frozen.features)
+        for rate in rates:
+            generator = generator_for(self.seed, self.lmbdas[rate], step)
+            prices = self.prices[rate]
+            drawn = [prices.draw(count, generator, self.device)] if stage == "train" else prices.judged()
+            for price in drawn:
+                trips.append((rate, price, self.units[rate](frozen.features, generator, price.multiplier)))
+        counts = [count] * len(trips)
 
         def distort(features_hat: Features) -> Tensor:
             students, hats = split(self.network.finish(features_hat), counts), split(features_hat, counts)
-            total = torch.zeros_like(outputs[0].rate_bits[0])
-            for rate, output, student, hat in zip(rates, outputs, students, hats, strict=True):
-                losses = self.rate_loss(self.lmbdas[rate], output.rate_bits.detach(), student, hat, frozen)
-                self._metrics(stage, rate).update(losses, output.rate_bits, student, frozen)
-                total = total + self.lmbdas[rate] * losses.distortion.mean()
+            total = torch.zeros_like(trips[0][2].rate_bits[0])
+            for (rate, price, output), student, hat in zip(trips, students, hats, strict=True):
+                losses = self.rate_loss(price.lmbda, output.rate_bits.detach(), student, hat, frozen)
+                weighed = losses._replace(loss=price.weight * losses.loss)
+                self._metrics(stage, rate).update(weighed, output.rate_bits, student, frozen)
+                total = total + (price.weight * price.lmbda * losses.distortion).mean()
             return total
 
-        distortion = with_gradient_now(distort, cat([output.features_hat for output in outputs]))
-        rate_bits = torch.stack([output.rate_bits.mean() for output in outputs]).sum()
+        distortion = with_gradient_now(distort, cat([output.features_hat for _, _, output in trips]))
+        rate_bits = torch.stack([(price.weight * output.rate_bits).mean() for _, price, output in trips]).sum()
         return distortion + rate_bits / frozen.num_pixels
 
     def setup(self, stage: str) -> None:

@@ -8,4 +8,5 @@ OLD_VALUES: Mapping[str, Any] = {
     "training.linear_lr": 5e-3,  # of no effect on the units of then
     "training.weight_decay": 0.01,
     "training.fit_images": 8192,
+    "unit.range": False,
 }

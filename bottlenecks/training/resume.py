@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.processes import is_main
+from bottlenecks.rate_files import Lmbda, middle_of, text_of
 from bottlenecks.terminal import say
 from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.weights import write_atomically
@@ -24,12 +25,12 @@ class ResumeState(pl.Callback):
 
     Args:
         folder: of the rates; the state lies in `.resume/` inside it.
-        lmbdas: of the units that train together.
+        lmbdas: of the units that train together; none where a target is given, whose lambda is found.
         settings: what bears on the outcome, JSON-able; a state of other settings is refused.
     """
 
-    def __init__(self, folder: Path, lmbdas: Sequence[float], settings: Mapping[str, Any]) -> None:
-        self.path = folder / ".resume" / f"{_stem(lmbdas)}.ckpt"
+    def __init__(self, folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any]) -> None:
+        self.path = folder / ".resume" / f"{_stem(lmbdas) if lmbdas else _target(settings)}.ckpt"
         self.settings = dict(settings)
         self.world_size = 1
 
@@ -103,10 +104,14 @@ class ResumeState(pl.Callback):
             self.path.parent.rmdir()
 
 
-def _stem(lmbdas: Sequence[float]) -> str:
+def _stem(lmbdas: Sequence[Lmbda]) -> str:
     """Name a set of rates, in a length that file systems take."""
-    stem = "lambda=" + ",".join(repr(lmbda) for lmbda in sorted(lmbdas))
+    stem = "lambda=" + ",".join(text_of(lmbda) for lmbda in sorted(lmbdas, key=middle_of))
     return stem if len(stem) <= 100 else f"{len(lmbdas)}-rates-{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
+
+
+def _target(settings: Mapping[str, Any]) -> str:
+    return ",".join(f"target.{kind}={value}" for kind, value in settings["target"].items() if value is not None)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

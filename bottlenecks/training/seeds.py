@@ -6,8 +6,10 @@ import hashlib
 
 from torch import Generator
 
+Purpose = int | float | str | tuple[float, ...]
 
-def generator_for(*purpose: int | float | str) -> Generator:
+
+def generator_for(*purpose: Purpose) -> Generator:
     """Make a CPU generator seeded by its purpose, such as (seed, lambda, step).
 
     A unit that draws from its own generator trains the same alone, beside others and after a resume.
@@ -15,7 +17,7 @@ def generator_for(*purpose: int | float | str) -> Generator:
     return Generator().manual_seed(seed_for(*purpose))
 
 
-def seed_for(*purpose: int | float | str) -> int:
+def seed_for(*purpose: Purpose) -> int:
     """Derive a seed of 63 bits."""
     digest = hashlib.sha256("/".join(map(repr, purpose)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -13,9 +13,11 @@ from torch import Tensor
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.features import like, tensors_of
 from bottlenecks.macs import count_macs
+from bottlenecks.rate_files import Lmbda, middle_of, rate_name
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress, say
+from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.closed_form import Sample
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -33,6 +35,7 @@ from bottlenecks.training.structure import (
     set_step,
     try_candidates,
 )
+from bottlenecks.training.target import PointsLost, Target, find_lambda
 from bottlenecks.units.restorer import FEW_CHANNELS
 from bottlenecks.units.transform import STRUCTURES, TransformUnit
 
@@ -102,6 +105,7 @@ class Start:
         expected_bytes: of an image's payload before training, by the tables, on images it was not fitted to.
         expected_distortion: in percent, likewise.
         step: of the quantiser, in the metric of percent.
+        measured: what a unit of any rate takes and loses, as `Measured`; of a unit of one rate, nothing.
     """
 
     config: Mapping[str, Any]
@@ -110,6 +114,7 @@ class Start:
     expected_bytes: float
     expected_distortion: float
     step: float
+    measured: Sequence[Measured] = ()
 
 
 def find_starts(
@@ -118,11 +123,14 @@ def find_starts(
     loss: RateDistortionLoss,
     frozen: FrozenBatch,
     statistics: Sequence[FeatureStatistics],
-    lmbdas: Sequence[float],
+    lmbdas: Sequence[Lmbda],
     settings: TransformSettings,
     image_shape: Sequence[int],
     seed: int,
-) -> dict[float, Start]:
+    target: Target | None = None,
+    views: int = 1,
+    ease: float = 1.0,
+) -> dict[Lmbda, Start]:
     """Choose structure and step of each rate by `lambda * distortion + bpp`, and fit it to all images.
 
     Args:
@@ -131,32 +139,43 @@ def find_starts(
         loss: the distortion.
         frozen: what the frozen network made of the training images, on the CPU.
         statistics: of each tensor that crosses.
-        lmbdas: of the rates.
+        lmbdas: of the rates, both ends of a unit of any rate.
         settings: what is given, and caps.
         image_shape: (3, H, W) of the network's input.
         seed: of the run.
+        target: what the one rate is to come to, whose lambda is found.
+        views: of each image, one image's after the other.
+        ease: how many times smaller a lambda's step is chosen for: what a restoring network will make of coarser
+            steps cannot be measured before it is trained.
     """
     samples = draw_samples(network, task, loss, frozen, seed)
     nonnegative = [own.nonnegative for own in statistics]
     candidates = list_candidates(network, settings, image_shape)
     distort = distortion_through(network, loss, frozen)
     most_rank = max(rank for one in candidates for rank in one.ranks)
-    make = (samples, nonnegative, distort, frozen.num_pixels, most_rank)
+    make = (samples, nonnegative, distort, frozen.num_pixels, most_rank, views)
     trials = try_candidates(candidates, *make)
-    middle = sorted(lmbdas)[len(lmbdas) // 2]
+    if target is not None:
+        lmbdas = [lambda_for(target, trials, network, loss, frozen, ease)]
+    middle = sorted(map(middle_of, lmbdas))[len(lmbdas) // 2] / ease
     losses = {trial: trial.best(middle)[1] for trial in progress(trials, "Choosing a transform", len(trials))}
     best = min(trials, key=lambda trial: losses[trial])
     kept = [trial for trial in trials if losses[trial] <= WORTH_TRYING * losses[best]]
     if settings.rounding is None:
         kept += try_candidates([replace(best.candidate, rounding=DEAD_ZONE)], *make)
-    fit, starts = Fit(samples, most_rank), {}
+    fit, starts = Fit(samples, most_rank), dict[Lmbda, Start]()
     bases: dict[Candidate, tuple[TransformUnit, list[Tensor]]] = {}
     for lmbda in progress(lmbdas, "Choosing steps", len(lmbdas)):
-        trial = min(kept, key=lambda one: one.best(lmbda)[1])
+        trial = min(kept, key=lambda one: one.best(middle_of(lmbda) / ease)[1])
         if trial.candidate not in bases:
             unit = fit.unit(trial.candidate, nonnegative, restorer_widths(network, settings))
             bases[trial.candidate] = unit, encode(unit, [sample.features for sample in samples])
-        starts[lmbda] = begin(bases[trial.candidate], samples, trial, lmbda)
+        base = bases[trial.candidate]
+        starts[lmbda] = (
+            begin_range(base, samples, trial, lmbda, ease)
+            if isinstance(lmbda, tuple)
+            else begin(base, samples, trial, lmbda / ease)
+        )
     tell(starts)
     return starts
 
@@ -172,19 +191,58 @@ def begin(base: tuple[TransformUnit, list[Tensor]], samples: Sequence[Sample], t
     return Start(unit.config(), unit.state_dict(), str(trial.candidate), num_bytes, distortion, 2 ** (place / 2))
 
 
-def tell(starts: Mapping[float, Start]) -> None:
+def begin_range(
+    base: tuple[TransformUnit, list[Tensor]],
+    samples: Sequence[Sample],
+    trial: Trial,
+    ends: tuple[float, float],
+    ease: float,
+) -> Start:
+    """Give a unit of any rate the step that is best for the middle of its range, and fit it to all of the range."""
+    place, _ = trial.best(middle_of(ends) / ease)
+    for end in ends:
+        trial.best(end / ease)  # measures around it
+    measured = trial.measured.items()
+    points = [Measured(PER_OCTAVE * (place - at) / 2, percent / ease, bpp) for at, (percent, bpp) in measured]
+    finite = [point for point in points if all(map(math.isfinite, point))]
+    unit = TransformUnit(base[0].config()["parts"], find_range(finite, *ends).to_dict())
+    unit.load_state_dict(base[0].state_dict(), strict=False)
+    fit_steps(unit, [sample.features for sample in samples], base[1], 2 ** (place / 2))
+    distortion, bpp = trial.measure(round(place))
+    num_bytes, step = bpp * trial.num_pixels / 8, 2 ** (place / 2)
+    return Start(unit.config(), unit.state_dict(), str(trial.candidate), num_bytes, distortion, step, sorted(finite))
+
+
+def lambda_for(
+    target: Target,
+    trials: Sequence[Trial],
+    network: SplitNetwork,
+    loss: RateDistortionLoss,
+    frozen: FrozenBatch,
+    ease: float,
+) -> float:
+    """Return the lambda that a target takes; what is measured on the way stays with the trials."""
+    lost = PointsLost(loss.task, frozen.targets)
+    watched = distortion_through(network, loss, frozen, lost if target.kind == "loss" else None)
+    best = find_lambda(target, [replace(trial, distort=watched) for trial in trials], lost)
+    found = float(f"{ease * best:.3g}")
+    say(f"{target}: lambda={found!r}, by training images; steps meet the target after training")
+    return found
+
+
+def tell(starts: Mapping[Lmbda, Start]) -> None:
     """Say what was chosen, a line a rate, and name rates that are of no use."""
-    coarser: tuple[float, Start] | None = None
+    coarser: tuple[Lmbda, Start] | None = None
     for lmbda, start in sorted(starts.items()):
         say(
-            f"lambda={lmbda!r}: {start.structure}; before training some {start.expected_bytes:.3g} bytes at "
+            f"{rate_name(lmbda)}: {start.structure}; before training some {start.expected_bytes:.3g} bytes at "
             f"{start.expected_distortion:.3g} % distortion"
         )
         if start.expected_bytes < 1 / 8:
-            say(f"lambda={lmbda!r}: sends next to nothing; a larger lambda buys fidelity, or give target.bytes")
+            say(f"{rate_name(lmbda)}: sends next to nothing; a larger lambda buys fidelity, or give target.bytes")
         elif coarser and start.step > 0.99 * coarser[1].step and start.structure == coarser[1].structure:
             say(
-                f"lambda={lmbda!r}: no finer than lambda={coarser[0]!r}, since finer steps do not lower the "
+                f"{rate_name(lmbda)}: no finer than {rate_name(coarser[0])}, since finer steps do not lower the "
                 "distortion; leave it out"
             )
         coarser = lmbda, start
@@ -197,7 +255,7 @@ def draw_samples(
     tensors = tensors_of(frozen.features)
     shapes = [tuple(one.shape[1:]) for one in tensors]
     count = min(len(tensors[0]), MOST_DRAWS)
-    num_draws = max(1, min(4, MOST_DRAWS // count))
+    num_draws = max(1, min(4, MOST_DRAWS // 2 // count))
     weights = dict(loss.weights)
     parts: list[tuple[Tensor, ...]] = []
     if weights.get("kd", 0) + weights.get("ce", 0) > 0:
@@ -213,8 +271,10 @@ def draw_samples(
     return [Sample(*own) for own in zip(tensors, draws, identity, strict=True)]
 
 
-def distortion_through(network: SplitNetwork, loss: RateDistortionLoss, frozen: FrozenBatch) -> Distort:
-    """Return what passes features of some images through the tail, to their distortion in percent."""
+def distortion_through(
+    network: SplitNetwork, loss: RateDistortionLoss, frozen: FrozenBatch, watch: PointsLost | None = None
+) -> Distort:
+    """Return what passes features of some images through the tail, to their distortion in percent; `watch` looks on."""
     device = next(network.parameters()).device
 
     @torch.no_grad()
@@ -224,7 +284,10 @@ def distortion_through(network: SplitNetwork, loss: RateDistortionLoss, frozen: 
             rows = rows_of(frozen, images[start : start + CHUNK], device)
             hats = like(frozen.features, [one[start : start + CHUNK].to(device) for one in features_hat])
             nothing = torch.zeros(len(images[start : start + CHUNK]), device=device)
-            found.append(loss(1.0, nothing, network.finish(hats), hats, rows).distortion.cpu())
+            output = network.finish(hats)
+            found.append(loss(1.0, nothing, output, hats, rows).distortion.cpu())
+            if watch is not None:
+                watch(output, rows)
         return torch.cat(found)
 
     return distort

@@ -12,6 +12,8 @@ import torch
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.processes import is_main
+from bottlenecks.rate_files import Lmbda
+from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.start import Start
 from bottlenecks.weights import one_at_a_time, write_atomically
 
@@ -32,7 +34,7 @@ class StartFile:
         self.path, self.resuming = state.with_suffix(".start"), resuming
         self.key = {"settings": dict(settings), "identity": dict(identity)}
 
-    def obtain(self, make: Callable[[], dict[float, Start]]) -> dict[float, Start]:
+    def obtain(self, make: Callable[[], dict[Lmbda, Start]]) -> dict[Lmbda, Start]:
         """Read the starts where they are of this run, else make and keep them.
 
         Raises:
@@ -44,18 +46,27 @@ class StartFile:
                 return starts
             starts = make()
             buffer = io.BytesIO()
-            torch.save({"key": self.key, "starts": {lmbda: vars(own) for lmbda, own in starts.items()}}, buffer)
+            torch.save({"key": self.key, "starts": {lmbda: _plain(own) for lmbda, own in starts.items()}}, buffer)
             write_atomically(self.path, buffer.getvalue())
             return starts
 
-    def _read(self) -> dict[float, Start] | None:
+    def _read(self) -> dict[Lmbda, Start] | None:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             if content["key"] == self.key:
-                return {lmbda: Start(**own) for lmbda, own in content["starts"].items()}
+                return {lmbda: _start_of(own) for lmbda, own in content["starts"].items()}
         except Exception as error:  # damaged files end in errors of many kinds
             if self.resuming:
                 raise UsageError(
                     f"resume=true: {self.path} is damaged ({reason(error)}); start anew with overwrite=true"
                 ) from None
         return None
+
+
+def _plain(start: Start) -> dict[str, Any]:
+    """Turn a start into what a file without pickled classes holds."""
+    return {**vars(start), "measured": [tuple(point) for point in start.measured]}
+
+
+def _start_of(content: Mapping[str, Any]) -> Start:
+    return Start(**{**content, "measured": [Measured(*point) for point in content["measured"]]})

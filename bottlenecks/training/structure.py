@@ -25,7 +25,7 @@ from bottlenecks.training.closed_form import (
 from bottlenecks.units.laplacian import code_bits
 from bottlenecks.units.transform import TransformUnit
 
-JUDGED = 256  # images that a candidate is measured on
+JUDGED = 160  # views of images that a candidate is measured on
 FOLDS = 4  # where there are so few images that all of them are needed to fit
 MOST_DRAWS = 2048  # columns of a joint transform's metric
 LARGEST_BLOCK = 16
@@ -99,7 +99,7 @@ class Fit:
         for part, transform, sample in zip(unit.parts, transforms, self.samples, strict=True):
             part.transform = transform
             if part.restorer is not None:
-                part.restorer.normalise(sample.features.mean((0, 2, 3)), sample.features.std((0, 2, 3)))
+                part.restorer.normalise(sample.features.mean((0, 2, 3)), sample.features.std((0, 2, 3), correction=0))
         return unit.eval()
 
 
@@ -187,14 +187,21 @@ def high_rate_step(lmbda: float, num_pixels: int) -> float:
     return math.sqrt(12 / (math.log(2) * lmbda * num_pixels))
 
 
-def fold_images(count: int) -> list[tuple[Tensor, Tensor]]:
-    """Divide images into pairs of those to fit to and those to measure on: all in turn where there are few."""
+def fold_images(count: int, views: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """Divide images into pairs of those to fit to and those to measure on: all in turn where there are few.
+
+    Args:
+        count: of the images' views, one image's after the other.
+        views: of each image, which stay together.
+    """
     order = torch.arange(count)
-    if count == 1:
-        return [(order, order)]
+    held = JUDGED // views * views
     if count >= 2 * JUDGED:
-        return [(order[: count - JUDGED], order[count - JUDGED :])]
-    parts = [order[start::FOLDS] for start in range(min(FOLDS, count))]
+        return [(order[: count - held], order[count - held :])]
+    folds = min(FOLDS, count // views)
+    if folds < 2:
+        return [(order, order)]
+    parts = [order[order // views % folds == own] for own in range(folds)]
     return [(torch.cat([one for one in parts if one is not part]), part) for part in parts]
 
 
@@ -205,11 +212,12 @@ def try_candidates(
     distort: Distort,
     num_pixels: int,
     most_rank: int,
+    views: int = 1,
 ) -> list[Trial]:
     """Fit every candidate to each fold, ready to be measured at any step."""
     folds = [
         (Fit([sample.select(fitted) for sample in samples], most_rank), measured)
-        for fitted, measured in fold_images(len(samples[0].features))
+        for fitted, measured in fold_images(len(samples[0].features), views)
     ]
     trials = []
     for candidate in candidates:

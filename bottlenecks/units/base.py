@@ -14,7 +14,8 @@ from bottlenecks.bitstream import BitstreamError
 from bottlenecks.coder import Coder, Int32Array, SymbolTables
 from bottlenecks.errors import UsageError
 from bottlenecks.features import Features
-from bottlenecks.framing import Framing, FramingBase, Size
+from bottlenecks.framing import Decoded, Framing, FramingBase, Size
+from bottlenecks.rate_range import RateRange
 
 MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
 
@@ -68,13 +69,15 @@ class Bottleneck(nn.Module, ABC):
 
     Attributes:
         feature_shape: (C, H, W) of the features at the cut, or one such a tensor.
+        range: of a unit of any rate; None for a unit of one rate.
     """
 
     feature_shape: tuple[Any, ...]
+    range: RateRange | None = None
 
     @property
     @abstractmethod
-    def parts(self) -> Sequence[BottleneckUnit]:
+    def parts(self) -> Sequence[Any]:
         """The units, one for each tensor that crosses."""
 
     @abstractmethod
@@ -163,27 +166,34 @@ class Bottleneck(nn.Module, ABC):
     def restore(self, symbols: Sequence[Any], size: Any) -> Features:
         """Turn the symbols of some pictures back into features of this size."""
 
-    def forward(self, features: Features, generator: Generator | None = None) -> UnitOutput:
+    def forward(self, features: Features, generator: Generator | None = None, multiplier: Any = 0) -> UnitOutput:
         """Pass features through the bottleneck.
 
         Args:
             features: what the head gives.
             generator: source of the quantisation noise in training mode, on the CPU.
+            multiplier: of the steps of a unit of any rate, for all images or one (N,) for each.
 
         Returns:
             Reconstruction and estimated bits.
         """
+        self._refuse(multiplier)
         y_hat, rate_bits = self.quantise(self.encode(features), generator)
         return UnitOutput(self.decode(y_hat, self.size_of(features)), rate_bits)
 
-    def compress(self, features: Features) -> list[bytes]:
+    def compress(self, features: Features, multiplier: int = 0) -> list[bytes]:
         """Code features into one byte string an image, header included.
 
         Maps of another height and width than the unit was made for are coded too; their size then travels along.
 
+        Args:
+            features: what the head gives.
+            multiplier: of the steps of a unit of any rate.
+
         Raises:
             ValueError: the maps have more positions than a receiver takes, or cannot be coded.
         """
+        self._refuse(multiplier)
         size = self.size_of(features)
         self.framing.check_size(size)
         return [self.framing.write(one, size) for one in self.symbols(features)]
@@ -198,7 +208,21 @@ class Bottleneck(nn.Module, ABC):
         sizes = {one.size for one in decoded}
         if len(sizes) != 1:
             raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        return self.restore([one.symbols for one in decoded], sizes.pop())
+        return self.restore_frames(decoded)
+
+    def restore_frames(self, frames: Sequence[Decoded]) -> Features:
+        """Turn what some frames of one size held back into features."""
+        return self.restore([one.symbols for one in frames], frames[0].size)
+
+    def estimated_bits(self, features: Features, multiplier: int = 0) -> Tensor:
+        """Estimate the bits of each image (N,), without header."""
+        self._refuse(multiplier)
+        return self.quantise(self.encode(features))[1]
+
+    @staticmethod
+    def _refuse(multiplier: Any) -> None:
+        if not isinstance(multiplier, int) or multiplier:
+            raise ValueError(f"multiplier must be 0 for a unit of one rate, got {multiplier}")
 
 
 class BottleneckUnit(Bottleneck):

@@ -47,7 +47,7 @@ class LinearTransform(nn.Module, ABC):
 
     @abstractmethod
     def spread(self, values: Tensor, size: Size) -> Tensor:
-        """Lay values, one for each coefficient, where the coefficients of features of (H, W) lie: (K, h, w)."""
+        """Lay values, one for each coefficient, where the coefficients of features of (H, W) lie: (…, K, h, w)."""
 
     @abstractmethod
     def pool(self, latent: Tensor, size: Size) -> Tensor:
@@ -112,9 +112,9 @@ class SeparableTransform(LinearTransform):
         return latent
 
     def spread(self, values: Tensor, size: Size) -> Tensor:
-        """Lay values (K, B, B) where the coefficients lie, (K, H, W)."""
+        """Lay values (…, K, B, B) where the coefficients lie, (…, K, H, W)."""
         rows, columns = (axis_transform(length, self.block)[1].to(values.device) for length in size)
-        return values[:, rows[:, None], columns]
+        return values[..., rows, :][..., columns]
 
     def pool(self, latent: Tensor, size: Size) -> Tensor:
         """Average a latent (K, H, W) over the places of each coefficient, (K, B, B); 0 where there is none."""
@@ -169,8 +169,7 @@ class JointTransform(LinearTransform):
 
     def decode(self, y_hat: Tensor, size: Size) -> Tensor:
         """Return features (N, C, H, W), where `size` is (H, W)."""
-        height, width = y_hat.shape[-2:]
-        return self.expand(y_hat) + self.mean.repeat(1, height, width)
+        return self.expand(y_hat) + self.mean.repeat(1, *self.latent_size(size))
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Return (H / b, W / d).
@@ -191,8 +190,8 @@ class JointTransform(LinearTransform):
         return latent[0] * self.block[0], latent[1] * self.block[1]
 
     def spread(self, values: Tensor, size: Size) -> Tensor:
-        """Lay values (K, 1, 1) where the coefficients lie, (K, H / b, W / d)."""
-        return values.expand(-1, *self.latent_size(size))
+        """Lay values (…, K, 1, 1) where the coefficients lie, (…, K, H / b, W / d)."""
+        return values.expand(*values.shape[:-2], *self.latent_size(size))
 
     def pool(self, latent: Tensor, size: Size) -> Tensor:
         """Average a latent (K, h, w) over its places, (K, 1, 1)."""

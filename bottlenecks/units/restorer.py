@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ROUNDING = 1e-6  # of a mean: what single precision makes of a constant
 FEW_CHANNELS = 64  # up to here the outer convolutions are 3x3: they are small
 
 
@@ -44,7 +45,7 @@ class Restorer(nn.Module):
 
     @torch.no_grad()
     def normalise(self, mean: Sequence[float] | Tensor, deviation: Sequence[float] | Tensor) -> None:
-        """Take mean and deviation (C,) of the features; a channel that is constant counts as one of deviation 1."""
+        """Take mean and deviation (C,) of the features; where they are constant up to rounding, it counts as 1."""
         self.mean.copy_(torch.as_tensor(mean))
         own = torch.as_tensor(deviation).to(self.deviation)
-        self.deviation.copy_(torch.where(own > 0, own, 1.0))
+        self.deviation.copy_(torch.where(own > ROUNDING * self.mean.abs(), own, 1.0))

@@ -16,11 +16,12 @@ from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.escapes import Int32Array, IntArray
 from bottlenecks.features import Features, like, tensors_of
-from bottlenecks.framing import Size
+from bottlenecks.framing import Decoded, Size
+from bottlenecks.rate_range import LEAST, MOST, RateRange
 from bottlenecks.scale_coder import ScaleCoder
 from bottlenecks.scale_framing import ScaleFraming
 from bottlenecks.scale_tables import ScaleTables
-from bottlenecks.units.base import MAX_SCALE, Bottleneck, LearningRates, ParameterGroup
+from bottlenecks.units.base import MAX_SCALE, Bottleneck, LearningRates, ParameterGroup, UnitOutput
 from bottlenecks.units.laplacian import (
     LARGEST,
     NUM_TABLES,
@@ -34,7 +35,27 @@ from bottlenecks.units.linear import make_transform
 from bottlenecks.units.restorer import Restorer
 
 STRUCTURES = ("separable", "joint")
-HALF = 65504.0  # the largest number of half precision
+HALF = 2.0**-10, 65504.0  # magnitudes of weights that half precision holds well, together with all smaller ones
+OFFSETS = ("bias", "mean")  # ends of the names of what is added, and may be large beside what varies
+
+Multiplier = int | Tensor  # of a unit of any rate: one for all images, or int64 (N,); 0 for a unit of one rate
+
+
+def by_image(multiplier: Multiplier) -> Multiplier:
+    """Lay the multipliers of images (N,) beside latents (N, K, h, w)."""
+    return multiplier if isinstance(multiplier, int) else multiplier[:, None, None, None]
+
+
+def factor_of(multiplier: Multiplier, like: Tensor) -> Tensor:
+    """Return how many times finer the steps are, beside latents (N, K, h, w) of a type and place."""
+    exponent = torch.as_tensor(by_image(multiplier), dtype=like.dtype, device=like.device)
+    return torch.exp(math.log(RATIO) / PARTS * exponent)
+
+
+def fits_half(name: str, tensor: Tensor) -> bool:
+    """Decide whether a tensor of a unit's state loses nothing of weight when half precision holds it."""
+    most = float(tensor.abs().amax())
+    return not name.endswith(OFFSETS) and (most == 0 or HALF[0] <= most <= HALF[1])
 
 
 class TransformPart(nn.Module):
@@ -48,6 +69,8 @@ class TransformPart(nn.Module):
         restorer: width of the restoring network, 0 for none.
         nonnegative: whether these features are never negative.
         rounding: offset of the quantiser: symbol = sign(y) * floor(|y| + rounding).
+        ranged: whether the steps may be other ones by a *multiplier*, a whole number in eighths of a table step: they
+            are finer by RATIO ** (multiplier / PARTS), and every scale is larger by the multiplier.
     """
 
     def __init__(
@@ -59,6 +82,7 @@ class TransformPart(nn.Module):
         restorer: int,
         nonnegative: bool,
         rounding: float,
+        ranged: bool = False,
     ) -> None:
         super().__init__()
         _check(feature_shape, structure, rank, block, restorer, rounding)
@@ -68,6 +92,7 @@ class TransformPart(nn.Module):
         channels = self.feature_shape[0]
         self.transform = make_transform(channels, structure, rank, block)
         self.scales = nn.Parameter(torch.full(self.transform.coefficient_shape, 2.5 * PARTS))
+        self.gains = nn.Parameter(torch.ones(NUM_TABLES + 1)) if ranged else None  # of each table's symbols
         self.restorer = Restorer(channels, restorer) if restorer else None
 
     def config(self) -> dict[str, Any]:
@@ -90,20 +115,32 @@ class TransformPart(nn.Module):
         """Quantise coefficients to whole numbers, still floating-point."""
         return y.sign() * (y.abs() + self.rounding).floor()
 
-    def steps(self, features: Tensor) -> Tensor:
-        """Return the symbols (N, K, h, w) of features of the unit's own size, still floating-point."""
-        return self.round(self.encode(features)) * self.indices(self.own_size).gt(0)
+    def finer(self, y: Tensor, multiplier: Multiplier) -> Tensor:
+        """Return coefficients in the steps of a multiplier."""
+        return y if self.gains is None else y * factor_of(multiplier, y)
 
-    def decode(self, y_hat: Tensor, size: Size) -> Tensor:
-        """Return features (N, C, H, W), where `size` is (H, W)."""
+    def dequantise(self, symbols: Tensor, size: Size, multiplier: Multiplier) -> Tensor:
+        """Return the coefficients (N, K, h, w) that symbols in the steps of a multiplier stand for."""
+        if self.gains is None:
+            return symbols
+        gains = self.transform.spread(self.gains[self.numbers(multiplier)], size)
+        return symbols * gains / factor_of(multiplier, symbols)
+
+    def steps(self, features: Tensor, multiplier: Multiplier = 0) -> Tensor:
+        """Return the symbols (N, K, h, w) of features of the unit's own size, still floating-point."""
+        symbols = self.round(self.finer(self.encode(features), multiplier))
+        return symbols * self.transform.spread(self.numbers(multiplier) > 0, self.own_size)
+
+    def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
+        """Return features (N, C, H, W), where `size` is (H, W), of coefficients that were quantised at a multiplier."""
         features_hat = self.transform.decode(y_hat, size)
         if self.restorer is not None:
             features_hat = self.restorer(features_hat)
         return features_hat.relu() if self.nonnegative else features_hat
 
-    def reconstruct(self, symbols: Tensor, size: Size) -> Tensor:
+    def reconstruct(self, symbols: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
         """Turn symbols (N, K, h, w) back into features (N, C, H, W)."""
-        return self.decode(symbols.to(self.scales), size)
+        return self.decode(self.dequantise(symbols.to(self.scales), size, multiplier), size, multiplier)
 
     def latent_shape(self, size: Sequence[int]) -> tuple[int, int, int]:
         """Return (K, h, w) for features of (H, W)."""
@@ -122,9 +159,16 @@ class TransformPart(nn.Module):
         """Return each latent element's scale for features of (H, W), (K, h, w), not rounded."""
         return self.transform.spread(self.scales, size)
 
-    def indices(self, size: Size, multiplier: int = 0) -> Tensor:
-        """Return the number of each latent element's table, (K, h, w) int64, 0 where nothing is coded."""
-        whole = self.scale_map(size).detach().round().long() + multiplier
+    def indices(self, size: Size, multiplier: Multiplier = 0) -> Tensor:
+        """Return the number of each latent element's table, int64, 0 where nothing is coded.
+
+        Its shape is (K, h, w), or (N, K, h, w) where each image has a multiplier.
+        """
+        return self.transform.spread(self.numbers(multiplier), size)
+
+    def numbers(self, multiplier: Multiplier = 0) -> Tensor:
+        """Return the number of each coefficient's table, 0 where nothing is coded."""
+        whole = self.scales.detach().round().long() + by_image(multiplier)
         return torch.div(whole, PARTS, rounding_mode="floor").clamp(0, NUM_TABLES)
 
 
@@ -140,17 +184,23 @@ class TransformUnit(Bottleneck):
     `GaussianConditional`, after Ballé et al., "Variational image compression with a scale hyperprior", ICLR 2018, with
     Laplacians and without a hyperprior). The restoring network runs on the server and begins as nothing.
 
-    In training the rate is taken with uniform noise, and what is decoded from symbols that are really rounded, with
-    the gradient passed straight through (Minnen and Singh, "Channel-wise autoregressive entropy models for learned
-    image compression", ICIP 2020). In eval mode bits are those of the integer tables.
+    In training both rate and reconstruction are taken of symbols that are really rounded, with the gradient passed
+    straight through: at the low rates of features uniform noise would outweigh most coefficients. In eval mode bits are
+    those of the integer tables.
+
+    A unit of any rate has a `range`: a multiplier of its steps chooses the rate, for all images or for each. Since it
+    moves all scales alike, tables come from the same family; since it moves how much of a coefficient its symbols
+    hold, those of each table have a gain.
 
     Args:
         parts: arguments of `TransformPart`, for each tensor that crosses.
+        range: of a unit of any rate, as `RateRange.to_dict` gives it; None for a unit of one rate.
     """
 
-    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, parts: Sequence[Mapping[str, Any]], range: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.tensors = nn.ModuleList(TransformPart(**part) for part in parts)
+        self.range = None if range is None else RateRange.from_dict(range)
+        self.tensors = nn.ModuleList(TransformPart(**part, ranged=range is not None) for part in parts)
         shapes = tuple(part.feature_shape for part in self.parts)
         self.feature_shape = shapes if len(shapes) > 1 else shapes[0]
         self._framing: ScaleFraming | None = None
@@ -158,40 +208,50 @@ class TransformUnit(Bottleneck):
     @property
     def parts(self) -> list[TransformPart]:
         """The transforms, one for each tensor that crosses."""
-        return [*self.tensors]  # type: ignore[list-item]
+        return [*self.tensors]
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, JSON-able."""
-        return {"parts": [part.config() for part in self.parts]}
+        return {"parts": [part.config() for part in self.parts], "range": self.range and self.range.to_dict()}
 
     def encode(self, features: Features) -> Features:
         """Turn each tensor (N, C, H, W) into coefficients (N, K, h, w), in quantiser steps."""
         pairs = zip(self.parts, tensors_of(features), strict=True)
         return like(features, [part.encode(one) for part, one in pairs])
 
-    def quantise(self, y: Features, generator: Generator | None = None) -> tuple[Features, Tensor]:
-        """Turn coefficients into whole numbers and bits (N,); in training mode with a gradient for both."""
-        found = [self._quantise(part, one, generator) for part, one in zip(self.parts, tensors_of(y), strict=True)]
+    def forward(self, features: Features, generator: Generator | None = None, multiplier: Multiplier = 0) -> UnitOutput:
+        """Pass features through the bottleneck, at a multiplier, or each image at its own."""
+        y_hat, rate_bits = self.quantise(self.encode(features), generator, multiplier)
+        return UnitOutput(self.decode(y_hat, self.size_of(features), multiplier), rate_bits)
+
+    def quantise(
+        self, y: Features, generator: Generator | None = None, multiplier: Multiplier = 0
+    ) -> tuple[Features, Tensor]:
+        """Turn coefficients into quantised ones and bits (N,); in training mode with a gradient for both."""
+        pairs = zip(self.parts, tensors_of(y), strict=True)
+        found = [self._quantise(part, one, generator, multiplier) for part, one in pairs]
         bits = torch.stack([own.flatten(1).sum(1) for _, own in found]).sum(0)
         return like(y, [y_hat for y_hat, _ in found]), bits
 
-    def _quantise(self, part: TransformPart, y: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    def _quantise(
+        self, part: TransformPart, y: Tensor, generator: Generator | None, multiplier: Multiplier = 0
+    ) -> tuple[Tensor, Tensor]:
         with torch.autocast(y.device.type, enabled=False):
-            y = y.to(torch.promote_types(y.dtype, part.scales.dtype))
-            indices = part.indices(part.size_of(y))
+            y = part.finer(y.to(torch.promote_types(y.dtype, part.scales.dtype)), multiplier)
+            size = part.size_of(y)
+            indices = part.indices(size, multiplier)
             alive = indices > 0
             symbols = part.round(y) * alive
             if not self.training:
-                return symbols, code_bits(symbols, indices)
-            noise = torch.rand(y.shape, generator=generator, dtype=torch.float64) - 0.5
-            scales = part.scale_map(part.size_of(y)).clamp(PARTS, LARGEST)
-            bits = laplacian_bits(y + noise.to(y), scales) * alive
-            return (y + (symbols - y).detach()) * alive, bits
+                return part.dequantise(symbols, size, multiplier), code_bits(symbols, indices)
+            scales = (part.scale_map(size) + by_image(multiplier)).clamp(PARTS, LARGEST)
+            passed = (y + (symbols - y).detach()) * alive
+            return part.dequantise(passed, size, multiplier), laplacian_bits(passed, scales) * alive
 
-    def decode(self, y_hat: Features, size: Any) -> Features:
+    def decode(self, y_hat: Features, size: Any, multiplier: Multiplier = 0) -> Features:
         """Turn each latent into features (N, C, H, W)."""
         triples = zip(self.parts, tensors_of(y_hat), self._sizes(size), strict=True)
-        return like(y_hat, [part.decode(one, own) for part, one, own in triples])
+        return like(y_hat, [part.decode(one, own, multiplier) for part, one, own in triples])
 
     def size_of(self, features: Features) -> Any:
         """Return (H, W) of the features, of each tensor where there are several."""
@@ -215,6 +275,8 @@ class TransformUnit(Bottleneck):
                 groups.append(ParameterGroup([weight], plan.linear * (size or 1 / weight[0].numel() ** 0.5)))
             groups.append(ParameterGroup(part.transform.logarithms(), plan.linear))
             groups.append(ParameterGroup([part.scales], plan.linear * PARTS / math.log(RATIO)))
+            if part.gains is not None:
+                groups.append(ParameterGroup([part.gains], plan.linear))
             if part.restorer is not None:
                 groups.append(ParameterGroup([*part.restorer.parameters()], plan.network, plan.weight_decay))
         return [group for group in groups if group.params]
@@ -237,15 +299,17 @@ class TransformUnit(Bottleneck):
 
     @torch.no_grad()
     def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
-        """Make the unit ready for bytes, in eval mode: whole scales, weights as half precision holds them.
+        """Make the unit ready for bytes, in eval mode: whole scales, weights in single precision as half holds them.
 
         Raises:
             ValueError: the tables are not those of the scales.
         """
+        least, most = (0, LARGEST) if self.range is None else (-MOST, LARGEST - LEAST)
         for part in self.parts:
-            part.scales.copy_(part.scales.round().clamp(0, LARGEST))
-        for tensor in self.state_dict().values():
-            if float(tensor.abs().amax()) <= HALF:
+            part.scales.copy_(part.scales.round().clamp(least, most))
+        self.float()
+        for name, tensor in self.state_dict().items():
+            if fits_half(name, tensor):
                 tensor.copy_(tensor.half())
         own = self._tables()
         if tables is not None:
@@ -255,13 +319,17 @@ class TransformUnit(Bottleneck):
                 raise ValueError(f"tables {own.first} to {own.last}, the scales name those to {self._tables().last}")
         shapes = [part.own_size for part in self.parts]
         size = tuple(shapes) if len(shapes) > 1 else shapes[0]
-        self._framing = ScaleFraming(ScaleCoder(own), size, self.scale_arrays, self._fingerprint(own), MAX_SCALE)
+        ranged, fingerprint = self.range is not None, self._fingerprint(own)
+        self._framing = ScaleFraming(ScaleCoder(own), size, self.scale_arrays, fingerprint, MAX_SCALE, ranged)
         self.eval()
 
     def _tables(self) -> ScaleTables:
-        numbers = torch.cat([part.indices(part.own_size).flatten() for part in self.parts])
-        used = numbers[numbers > 0]
-        return tables_between(int(used.min()), int(used.max())) if len(used) else tables_between(1, 1)
+        ends = (0, 0) if self.range is None else (self.range.lowest, self.range.highest)
+        lowest, highest = (torch.cat([part.numbers(end).flatten() for part in self.parts]) for end in ends)
+        used = highest > 0
+        if not used.any():
+            return tables_between(1, 1)
+        return tables_between(max(1, int(lowest[used].min())), int(highest.max()))
 
     def _fingerprint(self, tables: ScaleTables) -> bytes:
         digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode() + tables.digest)
@@ -294,7 +362,17 @@ class TransformUnit(Bottleneck):
         """The part of the family that the scales name, alone in a tuple."""
         return (self.framing.coder.tables.tables,)
 
-    def symbols(self, features: Features) -> Any:
+    def compress(self, features: Features, multiplier: int = 0) -> list[bytes]:
+        """Code features into one byte string an image, header included, at a multiplier of the steps."""
+        size = self.size_of(features)
+        self.framing.check_size(size)
+        return [self.framing.write(one, size, multiplier) for one in self.symbols(features, multiplier)]
+
+    def estimated_bits(self, features: Features, multiplier: int = 0) -> Tensor:
+        """Return the bits of each image (N,) by the tables."""
+        return self.quantise(self.encode(features), None, multiplier)[1]
+
+    def symbols(self, features: Features, multiplier: int = 0) -> Any:
         """Quantise features to the symbols that are coded, image by image: (K, h, w) int32, of several tensors a tuple.
 
         Raises:
@@ -302,22 +380,34 @@ class TransformUnit(Bottleneck):
         """
         with torch.no_grad():
             coefficients = tensors_of(self.encode(features))
-        arrays = [self._whole(part, y) for part, y in zip(self.parts, coefficients, strict=True)]
+        arrays = [self._whole(part, y, multiplier) for part, y in zip(self.parts, coefficients, strict=True)]
         return zip(*arrays, strict=True) if len(arrays) > 1 else arrays[0]
 
     @staticmethod
-    def _whole(part: TransformPart, y: Tensor) -> Int32Array:
-        values = part.round(y.to(torch.promote_types(y.dtype, torch.float32))).cpu().numpy()
+    def _whole(part: TransformPart, y: Tensor, multiplier: int) -> Int32Array:
+        y = part.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier)
+        values = part.round(y).detach().cpu().numpy()
         if not (values.min() >= -(2.0**31) and values.max() < 2.0**31):  # false for what is no number, too
             raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
-        return values.astype(np.int32) * part.indices(part.size_of(y)).gt(0).cpu().numpy()
+        return values.astype(np.int32) * part.indices(part.size_of(y), multiplier).gt(0).cpu().numpy()
 
-    def restore(self, symbols: Sequence[Any], size: Any) -> Features:
-        """Turn the symbols of some images back into features of this size."""
+    def restore_frames(self, frames: Sequence[Decoded]) -> Features:
+        """Turn what some frames of one size held back into features; each has a multiplier of its own."""
+        return self.restore([one.symbols for one in frames], frames[0].size, [one.multiplier for one in frames])
+
+    def restore(self, symbols: Sequence[Any], size: Any, multipliers: Sequence[int] = (0,)) -> Features:
+        """Turn the symbols of some images back into features of this size.
+
+        Args:
+            symbols: of each image.
+            size: of the features.
+            multipliers: of each image, or one for all.
+        """
         latents = [symbols] if len(self.parts) == 1 else zip(*symbols, strict=True)
+        multiplier = torch.tensor(multipliers, device=self.parts[0].scales.device)
         with torch.no_grad():
             found = [
-                part.reconstruct(torch.from_numpy(np.stack(own)).to(part.scales.device), one)
+                part.reconstruct(torch.from_numpy(np.stack(own)).to(part.scales.device), one, multiplier)
                 for part, own, one in zip(self.parts, latents, self._sizes(size), strict=True)
             ]
         return tuple(found) if len(found) > 1 else found[0]

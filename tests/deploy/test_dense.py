@@ -26,38 +26,54 @@ from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
 from bottlenecks.units import Bottleneck
+from tests.deploy.units import transform_unit
 
 PREPROCESSING = {"resize": [64, 96], "crop": None, "mean": [0.5] * 3, "std": [0.25] * 3}
 IMAGE = (3, 64, 96)
 SEGMENTER, DETECTOR = "tests.networks.TinySegmenter", "bottlenecks.detectors.small.small_fcos"
 
 
-def describe(network: SplitNetwork, unit: Bottleneck) -> RateInfo:
+def describe(network: SplitNetwork, unit: Bottleneck, architecture: str) -> RateInfo:
     shape = network.feature_shape
     return RateInfo(
         model="m", backbone={}, backbone_fingerprint="f", preprocessing=PREPROCESSING, class_names=["a", "b", "c"],
-        split=network.split, image_shape=list(IMAGE), unit_name="factorized", lmbda=0.01, data="d", training={},
+        split=network.split, image_shape=list(IMAGE), unit_name=architecture, data="d", training={},
         feature_shape=[list(one) if isinstance(one, tuple) else one for one in shape], training_hash="h",
-        unit={"architecture": "factorized", "config": unit.config()},
+        unit={"architecture": architecture, "config": unit.config()},
+        lmbda=0.01 if unit.range is None else [unit.range.low, unit.range.high],
     )  # fmt: skip
 
 
-def make(factory: str, task: str, split: str, folder: Path) -> tuple[Bundle, SplitNetwork, Bottleneck, Task]:
-    """Export a network with random weights and one untrained rate."""
+def build_unit(kind: str, network: SplitNetwork) -> Bottleneck:
+    """Build a unit that is ready for bytes."""
+    shapes = [tensor.shape for tensor in network.crossing]
+    if kind != "factorized":
+        return transform_unit(shapes, ["separable", "joint"][: len(shapes)], kind == "any rate")
+    batches = [(torch.randn(8, *IMAGE, generator=torch.Generator().manual_seed(0)), torch.zeros(8))]
+    features = calibrate(network.head, batches, torch.device("cpu"))
+    (unit,) = build_units([0.01], {"architecture": kind, "latent_channels": 6}, network, features, 0).values()
+    unit.eval().refresh()
+    unit.finalise()
+    return unit
+
+
+def make(factory: str, task: str, split: str, kind: str, folder: Path) -> tuple[Bundle, SplitNetwork, Bottleneck, Task]:
+    """Export a network with random weights and one untrained unit."""
     torch.manual_seed(1)
     backbone = freeze(build_network(BackboneSpec("m", library="custom", factory={"_target_": factory}), 3))
     if task == "detection":
         backbone.heads.model.score_thresh = 0.0
     network = cut(backbone, split, torch.zeros(1, *IMAGE), several=True)
-    batches = [(torch.randn(8, *IMAGE, generator=torch.Generator().manual_seed(0)), torch.zeros(8))]
-    features = calibrate(network.head, batches, torch.device("cpu"))
-    (unit,) = build_units([0.01], {"architecture": "factorized", "latent_channels": 6}, network, features, 0).values()
-    unit.eval().refresh()
-    unit.finalise()
-    point = {"codec": "unit", "lambda": 0.01, "payload_bytes": 9.0, "score": 0.5, "agreement": 0.5}
-    curve = Curve("m", split, "d", 1, [3, 64, 96], {}, "score", 0.5, [point])
+    unit = build_unit(kind, network)
+    points = [
+        {"codec": "unit", "lambda": lmbda, "payload_bytes": 1e3 * lmbda, "score": 0.5, "agreement": 0.5}
+        for lmbda in (0.003, 0.01, 0.03)
+    ]
+    curve = Curve("m", split, "d", 1, [3, 64, 96], {}, "score", 0.5, points)
     made = make_task(task, backbone)
-    export_bundle(folder, network, Ladder({0.01: Rate(unit, describe(network, unit))}), curve, made)
+    rate = Rate(unit, describe(network, unit, "factorized" if kind == "factorized" else "transform"))
+    ladder = Ladder({0.01: rate}) if unit.range is None else Ladder({}, [rate])
+    export_bundle(folder, network, ladder, curve, made)
     return Bundle(folder), network, unit, made
 
 
@@ -66,9 +82,13 @@ def picture(seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["body", "top"], ids=["one tensor", "several"])
-def test_masks_are_the_networks(split: str, tmp_path: Path) -> None:
-    bundle, network, unit, _ = make(SEGMENTER, "segmentation", split, tmp_path / "bundle")
+@pytest.mark.parametrize(
+    ("split", "kind"),
+    [("body", "transform"), ("top", "factorized"), ("top", "any rate")],
+    ids=["one tensor", "several, factorized", "several, any rate"],
+)
+def test_masks_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
+    bundle, network, unit, _ = make(SEGMENTER, "segmentation", split, kind, tmp_path / "bundle")
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
     image = torch.from_numpy(bundle.preprocessing.to_array(picture()))[None]
     stream = device.encode(device.features(picture()), 0.01)
@@ -78,15 +98,20 @@ def test_masks_are_the_networks(split: str, tmp_path: Path) -> None:
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     assert mask.shape == (64, 96) and (mask == expected).mean() > 0.999
     assert sum(one["share"] for one in answer["shares"]) == pytest.approx(1)
-    assert stream == unit.compress(network.head(image))[0]
+    assert stream == unit.compress(network.head(image), *bundle.rate_of(0.01).multipliers(0.01))[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", ["backbone.body.layer2", "backbone.body.layer3"], ids=["one tensor", "several"])
-def test_boxes_are_the_networks(split: str, tmp_path: Path) -> None:
-    bundle, network, unit, task = make(DETECTOR, "detection", split, tmp_path / "bundle")
+@pytest.mark.parametrize(
+    ("split", "kind"),
+    [("layer2", "factorized"), ("layer3", "transform"), ("layer3", "any rate")],
+    ids=["one tensor, factorized", "several", "several, any rate"],
+)
+def test_boxes_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
+    bundle, network, unit, task = make(DETECTOR, "detection", f"backbone.body.{split}", kind, tmp_path / "bundle")
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    streams = [device.encode(device.features(picture(seed)), 0.01) for seed in (0, 1)]
+    lmbdas = (0.01, 0.02) if kind == "any rate" else (0.01, 0.01)
+    streams = [device.encode(device.features(picture(seed)), lmbda) for seed, lmbda in enumerate(lmbdas)]
     expected = task.predict(network.finish(unit.decompress(streams)))
     for index, output in enumerate(rows(receiver.infer([receiver.read(stream) for stream in streams]))):
         found = ANSWERS["detection"](output, [])["objects"]

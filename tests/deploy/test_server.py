@@ -42,7 +42,7 @@ def device(bundle_folder: Path) -> Device:
 def streams(device: Device, picture_paths: list[Path]) -> list[bytes]:
     """Frames of both rates in turns."""
     features = [device.features(Image.open(path)) for path in picture_paths[:8]]
-    return [device.encode(one, lmbda) for one in features for lmbda in device.rates]
+    return [device.encode(one, lmbda) for one in features for lmbda in device.bundle.mean_bytes()]
 
 
 def test_every_picture_at_every_rate_is_what_the_network_in_process_says(
@@ -66,9 +66,9 @@ def test_every_picture_at_every_rate_is_what_the_network_in_process_says(
 
 
 def test_a_budget_is_kept_picture_by_picture(client: Client, device: Device, picture_paths: list[Path]) -> None:
-    coarsest, finest = device.rates
+    coarsest, finest = device.bundle.mean_bytes()
     sizes = [
-        [len(device.encode(device.features(Image.open(path)), lmbda)) for lmbda in device.rates]
+        [len(device.encode(device.features(Image.open(path)), lmbda)) for lmbda in (coarsest, finest)]
         for path in picture_paths[:60]
     ]
     budget = sorted(fine for _, fine in sizes)[len(sizes) // 2]
@@ -119,7 +119,7 @@ def test_a_server_that_is_not_there_is_named(
 def test_health_says_what_is_served(server: str, device: Device) -> None:
     health = httpx.get(f"{server}/health").json()
     assert health["status"] == "ok" and (health["model"], health["split"]) == ("tiny", "body")
-    assert health["rates"] == {rate.fingerprint: lmbda for lmbda, rate in device.rates.items()}
+    assert health["rates"] == {rate.fingerprint: rate.lmbda for rate in device.bundle.rates}
 
 
 @pytest.mark.parametrize(
