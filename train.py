@@ -17,6 +17,7 @@ from bottlenecks.rate_files import text_of
 from bottlenecks.terminal import say, show
 from bottlenecks.training.backbone import backbone_path
 from bottlenecks.training.ladder import is_met, unfinished
+from bottlenecks.training.remarks import remarks
 from bottlenecks.training.resume import ResumeState
 from bottlenecks.training.target import Target
 
@@ -50,6 +51,8 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     written = train_rates(cfg, experiment, todo, settings, plan) if target or todo else {}
     if written:
         show(summary(written, experiment.task.metric_name))
+        for line in remarks(written.values()):
+            say(line)
     return written
 
 
