@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from bottlenecks.rate_range import LEAST, MOST, RateRange
-from bottlenecks.training.closed_form import GAIN_PRIOR, fit_ridge
+from bottlenecks.training.closed_form import GAIN_PRIOR, RIDGE, fit_ridge
 from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, RATIO, width_of
 from bottlenecks.units.linear import JointTransform
-from bottlenecks.units.transform import TransformPart, TransformUnit
+from bottlenecks.units.transform import TransformPart, TransformUnit, factor_of
 
 FITTED = 7  # multipliers that scales and way back are fitted at
 PER_OCTAVE = PARTS * math.log(2) / math.log(RATIO)  # multipliers that halve the steps
@@ -151,7 +151,8 @@ def fit_way_back(part: TransformPart, features: Tensor, y: Tensor, multipliers: 
     part.gains.copy_(((found + GAIN_PRIOR) / (total + GAIN_PRIOR)).clamp(0.5, 1.5))
     if isinstance(part.transform, JointTransform):
         latents = [part.dequantise(_symbols(part, y, own)[2], part.own_size, own) for own in multipliers]
-        fit_ridge(part.transform, features, latents)
+        finest = float(factor_of(max(multipliers), y))  # in whose symbols the ridge counts
+        fit_ridge(part.transform, features, latents, RIDGE / finest**2)
 
 
 def _symbols(part: TransformPart, y: Tensor, multiplier: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -202,7 +202,7 @@ def fit_decoder(part: TransformPart, features: Tensor, y: Tensor) -> None:
     transform.log_size.copy_(transform.log_step + gain.log())
 
 
-def fit_ridge(transform: JointTransform, features: Tensor, latents: Sequence[Tensor]) -> None:
+def fit_ridge(transform: JointTransform, features: Tensor, latents: Sequence[Tensor], ridge: float = RIDGE) -> None:
     """Make the way back the ridge regression of features (N, C, H, W) on several latents (N, K, h, w) alike."""
     places = features.unflatten(2, (-1, transform.block[0])).unflatten(4, (-1, transform.block[1]))
     wanted = places.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (N h w, C b d)
@@ -210,7 +210,7 @@ def fit_ridge(transform: JointTransform, features: Tensor, latents: Sequence[Ten
     means = stacked.mean((0, 1)), wanted.mean(0)
     rows = stacked - means[0]
     every = rows.flatten(0, 1).double()
-    gram = every.T @ every + RIDGE * len(every) * torch.eye(every.shape[1], dtype=torch.float64)
+    gram = every.T @ every + ridge * len(every) * torch.eye(every.shape[1], dtype=torch.float64)
     weights = torch.linalg.solve(gram, (rows.sum(0).T @ wanted).double()).float()
     transform.expand.weight.copy_(weights.view(transform.expand.weight.shape))
     transform.mean.copy_((means[1] - means[0] @ weights).view(transform.mean.shape))
