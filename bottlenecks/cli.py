@@ -12,8 +12,14 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from bottlenecks import errors
 from bottlenecks.errors import UsageError
@@ -78,10 +84,21 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
-        raise UsageError(str(error)) from None
+        unknown = isinstance(error.__cause__, (ConfigAttributeError, ConfigKeyError)) and error.__cause__.full_key
+        raise UsageError(_describe_unknown(error.__cause__) if unknown else str(error)) from None
     except OSError as error:
         what = f"{error.filename or 'file'}: {error.strerror or error}"
         raise UsageError(f"{what}; choose a place that can be written and read") from None
+
+
+def _describe_unknown(error: OmegaConfBaseException) -> str:
+    """Say which settings there are in the place of one that is not there, and which choices of its group have it."""
+    group, _, name = str(error.full_key).rpartition(".")
+    known = [str(key) for key in error.parent_node or {} if key != "hydra" and not str(key).startswith("_")]
+    choices = sorted((CONFIGS / group).glob("*.yaml")) if group else []
+    having = " and ".join(f"{group}={path.stem}" for path in choices if name in (OmegaConf.load(path) or {}))
+    way_out = f"{having} would take {name}" if having else f"+{error.full_key}=… adds one"
+    return f"{error.full_key}: no such setting here; there are {', '.join(known)}; {way_out}"
 
 
 def _describe_missing(error: MissingConfigException) -> str:
