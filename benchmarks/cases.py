@@ -35,7 +35,7 @@ class Case:
     title: str
     network: tuple[str, ...]
     former: tuple[str, ...]
-    lambdas: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+    lambdas: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)
     backbone: tuple[str, ...] | None = None
     evaluating: tuple[str, ...] = ()
     agreement: float | None = None
@@ -63,6 +63,7 @@ CASES = (
             "training.lr=1e-3", "training.entropy_lr=1e-2", "training.epochs=14",
             "lambda=[0.0003,0.001,0.003,0.01,0.03]",
         ),
+        lambdas=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
         agreement=0.9,
     ),
     Case(
@@ -73,7 +74,7 @@ CASES = (
             "data.image_size=[120,160]",
         ),
         former=(*FINE, "training.epochs=3"),
-        lambdas=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        lambdas=(0.01, 0.03, 0.1, 0.3, 1.0),
         backbone=("data.augment=true", "backbone.epochs=12"),
     ),
     Case(
@@ -84,7 +85,7 @@ CASES = (
             "data.image_size=[224,224]",
         ),
         former=(*FINE, "training.epochs=4"),
-        lambdas=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        lambdas=(0.01, 0.03, 0.1, 0.3, 1.0),
         backbone=("data.augment=true", "backbone.epochs=8"),
         evaluating=("calibration_images=4",),
     ),

@@ -18,7 +18,14 @@ from train import train
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 TINY = ("model=custom", "model.name=tiny", "model.factory._target_=tests.networks.Tiny", "split=body")
-QUICK = ("training.epochs=2", "training.fit_images=64", "data.augment=false", "backbone.epochs=2", "backbone.lr=2e-2", "logger=none")
+QUICK = (
+    "training.epochs=2",
+    "training.fit_images=64",
+    "data.augment=false",
+    "backbone.epochs=2",
+    "backbone.lr=2e-2",
+    "logger=none",
+)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -41,7 +41,7 @@ from bottlenecks.units.transform import STRUCTURES, TransformUnit
 
 MOST_RANK = 64  # directions of a joint transform
 CHUNK = 64  # images that pass through the tail at once
-WORTH_TRYING = 1.15  # loss over the best one's, up to which a structure is tried at every lambda
+WORTH_TRYING = 1.05  # loss over the best one's, up to which a structure is tried at every lambda
 DEAD_ZONE = 0.42  # rounding offset that is tried beside 0.5
 ALWAYS_BYTES, ALWAYS_MACS = 2**16, 2**22  # that a unit may take, however small the network is
 RESTORER_WIDTH, RESTORER_WIDTH_FEW = 192, 96
