@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
-from bottlenecks.features import all_finite, num_elements
+from bottlenecks.features import all_finite, num_elements, num_pictures
 from bottlenecks.processes import leave
 from bottlenecks.rate_files import Lmbda, rate_name
 from bottlenecks.split import Crossing, SplitNetwork
@@ -205,13 +205,14 @@ def begin_in_closed_form(
     """
     pictures, device = experiment.datamodule, next(network.parameters()).device
     settings = TransformSettings.of(plain(cfg.unit))
-    most, views = cfg.training.fit_images, cached.num_views if cached else 1
-    if cached:
+    most, seen = cfg.training.fit_images, None
+    if cached and cached.num_views == 1:
         row = num_elements(cached.splits["train"][0][:2])
         frozen = cached.sample(min(most, FIT_BYTES // (4 * row)))
     else:
         batches = progress(pictures.calibration_dataloader(), "Looking at training images", None)
         frozen = gather_frozen(network, batches, device, most, FIT_BYTES)
+        seen = cached.sample(num_pictures(frozen.features)) if cached else None
     if not all_finite(frozen.features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)
@@ -219,7 +220,7 @@ def begin_in_closed_form(
     parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, cfg.seed)
     starts = state.obtain(
         lambda: find_starts(
-            *parts, Target.of(cfg), views, EASE if cfg.training.epochs and settings.restorer != 0 else 1.0
+            *parts, Target.of(cfg), seen, EASE if cfg.training.epochs and settings.restorer != 0 else 1.0
         )
     )
     units = dict[Lmbda, Bottleneck]()

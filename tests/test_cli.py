@@ -91,7 +91,7 @@ def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tu
         (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=flat"), "laid out as NTC"),
         (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=last"), "laid out as NHWC"),
         (("unit.architecture=spicy",), "unit.architecture=spicy: no such unit; there are spic"),
-        (("unit.kernel_size=2",), "unit.kernel_size=2: expected an odd number"),
+        (("unit=factorized", "unit.kernel_size=2"), "unit.kernel_size=2: expected an odd number"),
         (("loss.kd=0",), "loss: every weight is 0"),
         (("data.limit_val=0",), "data.limit_val=0"),
         (("logger=wandb", "logger.mode=sometimes"), "logger.mode=sometimes: expected one of auto, online"),

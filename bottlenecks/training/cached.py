@@ -73,10 +73,9 @@ class CachedDataModule(pl.LightningDataModule):
         self.pictures, self.splits = pictures, splits
 
     def sample(self, most: int) -> FrozenBatch:
-        """Return all views of the first training images, one image's after the other, at the most so many."""
-        split, views = self.splits["train"], self.num_views
-        images = range(min(len(split), max(1, most // views)))
-        return split.__getitems__([(view, image) for image in images for view in range(views)])
+        """Return a view of each of the first training images, at the most so many; another one in turn."""
+        split = self.splits["train"]
+        return split.__getitems__([(image % self.num_views, image) for image in range(min(len(split), most))])
 
     @property
     def num_views(self) -> int:

@@ -89,6 +89,16 @@ class TransformSettings:
                 check_number(f"unit.{name}", getattr(settings, name), least, whole=True)
         if settings.rounding is not None and not 0 < settings.rounding <= 0.5:
             raise UsageError(f"unit.rounding={settings.rounding}: expected a number above 0, and 0.5 at the most")
+        if settings.structure == "joint" and settings.block is not None:
+            raise UsageError(
+                f"unit.block={settings.block}: a joint transform takes whole maps; leave it out, or give "
+                "unit.structure=separable"
+            )
+        if settings.structure == "joint" and (settings.rank or 0) > MOST_RANK:
+            raise UsageError(
+                f"unit.rank={settings.rank}: a joint transform has {MOST_RANK} channels at the most; give fewer, or "
+                "unit.structure=separable"
+            )
         for name in ("max_bytes", "max_macs"):
             check_number(f"unit.{name}", getattr(settings, name))
         return settings
@@ -128,7 +138,7 @@ def find_starts(
     image_shape: Sequence[int],
     seed: int,
     target: Target | None = None,
-    views: int = 1,
+    seen: FrozenBatch | None = None,
     ease: float = 1.0,
 ) -> dict[Lmbda, Start]:
     """Choose structure and step of each rate by `lambda * distortion + bpp`, and fit it to all images.
@@ -144,19 +154,20 @@ def find_starts(
         image_shape: (3, H, W) of the network's input.
         seed: of the run.
         target: what the one rate is to come to, whose lambda is found.
-        views: of each image, one image's after the other.
+        seen: a view of each of these images, that steps are measured on; None for the images as they are.
         ease: how many times smaller a lambda's step is chosen for: what a restoring network will make of coarser
             steps cannot be measured before it is trained.
     """
     samples = draw_samples(network, task, loss, frozen, seed)
     nonnegative = [own.nonnegative for own in statistics]
     candidates = list_candidates(network, settings, image_shape)
-    distort = distortion_through(network, loss, frozen)
+    seen = frozen if seen is None else seen
+    distort = distortion_through(network, loss, seen)
     most_rank = max(rank for one in candidates for rank in one.ranks)
-    make = (samples, nonnegative, distort, frozen.num_pixels, most_rank, views)
+    make = (samples, tensors_of(seen.features), nonnegative, distort, frozen.num_pixels, most_rank)
     trials = try_candidates(candidates, *make)
     if target is not None:
-        lmbdas = [lambda_for(target, trials, network, loss, frozen, ease)]
+        lmbdas = [lambda_for(target, trials, network, loss, seen, ease)]
     middle = sorted(map(middle_of, lmbdas))[len(lmbdas) // 2] / ease
     losses = {trial: trial.best(middle)[1] for trial in progress(trials, "Choosing a transform", len(trials))}
     best = min(trials, key=lambda trial: losses[trial])

@@ -25,7 +25,7 @@ from bottlenecks.training.closed_form import (
 from bottlenecks.units.laplacian import code_bits
 from bottlenecks.units.transform import TransformUnit
 
-JUDGED = 160  # views of images that a candidate is measured on
+JUDGED = 160  # images that a candidate is measured on
 FOLDS = 4  # where there are so few images that all of them are needed to fit
 MOST_DRAWS = 2048  # columns of a joint transform's metric
 LARGEST_BLOCK = 16
@@ -187,37 +187,41 @@ def high_rate_step(lmbda: float, num_pixels: int) -> float:
     return math.sqrt(12 / (math.log(2) * lmbda * num_pixels))
 
 
-def fold_images(count: int, views: int = 1) -> list[tuple[Tensor, Tensor]]:
-    """Divide images into pairs of those to fit to and those to measure on: all in turn where there are few.
-
-    Args:
-        count: of the images' views, one image's after the other.
-        views: of each image, which stay together.
-    """
+def fold_images(count: int) -> list[tuple[Tensor, Tensor]]:
+    """Divide images into pairs of those to fit to and those to measure on: all in turn where there are few."""
     order = torch.arange(count)
-    held = JUDGED // views * views
-    if count >= 2 * JUDGED:
-        return [(order[: count - held], order[count - held :])]
-    folds = min(FOLDS, count // views)
-    if folds < 2:
+    if count == 1:
         return [(order, order)]
-    parts = [order[order // views % folds == own] for own in range(folds)]
+    if count >= 2 * JUDGED:
+        return [(order[: count - JUDGED], order[count - JUDGED :])]
+    parts = [order[start::FOLDS] for start in range(min(FOLDS, count))]
     return [(torch.cat([one for one in parts if one is not part]), part) for part in parts]
 
 
 def try_candidates(
     candidates: Sequence[Candidate],
     samples: Sequence[Sample],
+    seen: Sequence[Tensor],
     nonnegative: Sequence[bool],
     distort: Distort,
     num_pixels: int,
     most_rank: int,
-    views: int = 1,
 ) -> list[Trial]:
-    """Fit every candidate to each fold, ready to be measured at any step."""
+    """Fit every candidate to each fold, ready to be measured at any step.
+
+    Args:
+        candidates: to be tried.
+        samples: of each tensor, of the training images as they are.
+        seen: features of each tensor that candidates are measured on, of these images or of a view of each: a network
+            that knows its training images by heart forgives more than it will.
+        nonnegative: whether each tensor's features are never negative.
+        distort: passes what was decoded of such views through the tail.
+        num_pixels: of the network's input.
+        most_rank: directions that a joint transform may have.
+    """
     folds = [
         (Fit([sample.select(fitted) for sample in samples], most_rank), measured)
-        for fitted, measured in fold_images(len(samples[0].features), views)
+        for fitted, measured in fold_images(len(seen[0]))
     ]
     trials = []
     for candidate in candidates:
@@ -226,7 +230,7 @@ def try_candidates(
             unit = fit.unit(candidate, nonnegative, [0] * len(samples))
             features = [sample.features for sample in fit.samples]
             coefficients = encode(unit, features)
-            held = encode(unit, [sample.features[measured] for sample in samples])
+            held = encode(unit, [one[measured] for one in seen])
             fitted.append((unit, features, coefficients, measured, held))
         trials.append(Trial(candidate, fitted, distort, num_pixels))
     return trials

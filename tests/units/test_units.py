@@ -12,7 +12,7 @@ from torch import Tensor
 from bottlenecks.bitstream import BitstreamError, pack
 from bottlenecks.errors import UsageError
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import UNITS, Bottleneck, FactorizedUnit, make_unit
+from bottlenecks.units import UNITS, Bottleneck, FactorizedUnit, TransformUnit, make_unit
 from tests.units.transforms import begin, begin_in_blocks
 
 SHAPE = (12, 7, 10)
@@ -97,13 +97,14 @@ def test_real_bytes_follow_the_estimate(unit: Bottleneck) -> None:
     assert estimated * 0.97 <= payload <= estimated * 1.03 + 2 * len(streams)
 
 
-def test_noise_comes_from_the_generator_alone(unit: Bottleneck) -> None:
+def test_randomness_of_training_comes_from_the_generator_alone(unit: Bottleneck) -> None:
     features = features_like()
     unit.train()
     first = unit(features, generator_for(1)).rate_bits
     torch.rand(7)
     assert torch.equal(unit(features, generator_for(1)).rate_bits, first)
-    assert not torch.equal(unit(features, generator_for(2)).rate_bits, first)
+    random = not isinstance(unit, TransformUnit)  # which rounds in training, too
+    assert torch.equal(unit(features, generator_for(2)).rate_bits, first) != random
 
 
 def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: Bottleneck) -> None:
