@@ -121,7 +121,8 @@ def code_bits(symbols: Tensor, indices: Tensor) -> Tensor:
     beyond = (magnitude - listed).clamp_min(0)
     entry = torch.minimum(magnitude, listed + 1.0).long()
     total = bits[indices.expand_as(entry), entry]
-    return total + torch.where((beyond > 0) & (indices > 0), math.log2(33) + (2 * beyond).log2().floor(), 0.0)
+    code = 2 * beyond - (symbols > 0).to(beyond)  # the escape code numbers 1, 3, 5, … above a row and 2, 4, 6, … below
+    return total + torch.where((beyond > 0) & (indices > 0), math.log2(33) + torch.frexp(code).exponent - 1, 0.0)
 
 
 def _symmetric(tables: SymbolTables) -> SymbolTables:

@@ -93,18 +93,18 @@ def test_real_bytes_follow_the_estimate(unit: Bottleneck) -> None:
         estimated = float(unit(features).rate_bits.sum()) / 8
     streams = unit.compress(features)
     payload = sum(map(len, streams)) - 6 * len(streams)
-    assert payload > 3 * len(streams)
+    assert payload > 2 * len(streams)
     assert estimated * 0.97 <= payload <= estimated * 1.03 + 2 * len(streams)
 
 
-def test_randomness_of_training_comes_from_the_generator_alone(unit: Bottleneck) -> None:
+def test_chance_comes_from_the_generator_alone(unit: Bottleneck) -> None:
     features = features_like()
     unit.train()
     first = unit(features, generator_for(1)).rate_bits
     torch.rand(7)
     assert torch.equal(unit(features, generator_for(1)).rate_bits, first)
-    random = not isinstance(unit, TransformUnit)  # which rounds in training, too
-    assert torch.equal(unit(features, generator_for(2)).rate_bits, first) != random
+    rounds = isinstance(unit, TransformUnit)  # for real, where others take noise
+    assert torch.equal(unit(features, generator_for(2)).rate_bits, first) == rounds
 
 
 def test_state_can_be_reloaded_and_swapped_after_tables_were_built(unit: Bottleneck) -> None:

@@ -18,7 +18,7 @@ def samples_of(features: Sequence[Tensor], num_draws: int = 2) -> list[Sample]:
     samples = []
     for at, own in enumerate(features):
         generator = generator_for("draws", at)
-        weight = torch.rand(own.shape[1:], generator=generator).exp()
+        weight = torch.rand(own.shape[1:], generator=generator).exp() / own.std()
         draws = weight * torch.randn(num_draws, *own.shape, generator=generator)
         samples.append(Sample(own, draws, 0.0))
     return samples
