@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from bottlenecks.checkpoint import Ladder, find_rates
 from bottlenecks.cli import entry_point
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
+from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.experiment import Experiment, prepare
@@ -40,14 +41,13 @@ def export(cfg: DictConfig) -> Path:
 def describe(bundle: Bundle) -> Iterator[str]:
     """Say what a bundle holds, and how large it is."""
 
-    def size(*names: str) -> str:
-        return f"{sum((bundle.folder / name).stat().st_size for name in names) / 1000:,.1f} kB"
+    def size(*names: str, rate: BundledRate | None = None) -> str:
+        return f"{bundle.num_bytes(*names, rate=rate) / 1000:,.1f} kB"
 
     yield f"Wrote {bundle.folder}: the head has {size(HEAD)}, the tail {size(TAIL)}"
     for rate in bundle.rates:
-        files = {name: f"{rate.folder}/{name}" for name in (ENCODER, DECODER, TABLES, UNIT)}
-        device, server = size(files[ENCODER], files[TABLES]), size(files[DECODER], files[TABLES])
-        yield f"{rate.folder}: {device} on the device, {server} on the server, its checkpoint {size(files[UNIT])}"
+        device, server = size(ENCODER, TABLES, rate=rate), size(DECODER, TABLES, rate=rate)
+        yield f"{rate.folder}: {device} on the device, {server} on the server, checkpoint {size(UNIT, rate=rate)}"
 
 
 def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:

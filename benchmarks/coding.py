@@ -1,9 +1,10 @@
-"""Our coder against CompressAI's on the same latents and tables: python -m benchmarks.coding.
+"""Our coders against CompressAI's on the same latents and tables: python -m benchmarks.coding.
 
 One image at a time, one thread, the two in turns, a hundred images each: from a float latent to the bytes on the wire,
-and back to a float latent. Ours includes rounding, header, checksum and every check; CompressAI's is
-`EntropyBottleneck.compress` and `decompress`. The last line is JSON, at 64x14x14: how many times as fast, our bytes
-over theirs without headers on either side, and our mean bytes above the estimate.
+and back to a float latent. Ours includes rounding, header, checksum and every check; CompressAI's is `compress` and
+`decompress` of `EntropyBottleneck` against a table a channel, of `GaussianConditional` against scale tables. The last
+line is JSON, at 64x14x14, for each of the two: how many times as fast, our bytes over theirs without headers on either
+side, our mean bytes above the estimate, and our nanoseconds a symbol.
 """
 
 from __future__ import annotations
@@ -13,21 +14,26 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bottlenecks.bitstream import unpack
 from bottlenecks.coder import ideal_bits
 from bottlenecks.entropy import EntropyBottleneck
-from bottlenecks.units import FactorizedUnit
+from bottlenecks.units import Bottleneck, FactorizedUnit, TransformUnit
+from bottlenecks.units.laplacian import LaplacianConditional, family, scale_of
 
-SHAPES = ((48, 7, 7), (64, 14, 14), (128, 28, 28))
 MAIN = (64, 14, 14)
+SHAPES = ((48, 7, 7), MAIN, (128, 28, 28))
+SCALE_SHAPES = ((16, 1, 1), MAIN, (112, 14, 14), (128, 28, 28))
 WIDTHS = (0.3, 3.0)  # standard deviations of the channels, in quantiser steps, evenly on a log scale
 
 
-class Coded(FactorizedUnit):
+class CodedByChannel(FactorizedUnit):
     """A unit whose encoder and decoder do nothing: what is left is the way from a latent to bytes."""
 
     def encode(self, features: Tensor) -> Tensor:
@@ -39,19 +45,105 @@ class Coded(FactorizedUnit):
         return y_hat
 
 
-def prepare(shape: tuple[int, int, int], count: int) -> tuple[Coded, EntropyBottleneck, Tensor]:
-    """Give our unit and CompressAI's model of one density, and latents (count, K, h, w) that it suits."""
+class CodedByScale(TransformUnit):
+    """The same with a scale a coefficient."""
+
+    def encode(self, features: Tensor) -> Tensor:
+        """Take the features for the coefficients."""
+        return features
+
+    def restore(self, symbols: Sequence[Any], size: Any, multipliers: Sequence[int] = (0,)) -> Tensor:
+        """Take the symbols for the features."""
+        return torch.from_numpy(np.stack(symbols)).float()
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Our unit and CompressAI's model, with tables for the same latents.
+
+    Attributes:
+        name: of the case.
+        unit: ours.
+        compress: an image's latent (1, K, h, w) to strings, by theirs.
+        decompress: back.
+        rounded: what theirs must decode to.
+        table_bits: of the symbols (K, h, w), by our tables.
+        latents: of the images, (N, K, h, w).
+    """
+
+    name: str
+    unit: Bottleneck
+    compress: Callable[[Tensor], list[bytes]]
+    decompress: Callable[[list[bytes]], Tensor]
+    rounded: Callable[[Tensor], Tensor]
+    table_bits: Callable[[Any], float]
+    latents: Tensor
+
+
+def draw(shape: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
+    """Give the channels' standard deviations (K, 1, 1), and latents (count, K, h, w)."""
     torch.manual_seed(0)
-    unit = Coded(shape, latent_channels=shape[0], stride=1)
     low, high = torch.tensor(WIDTHS).log10()
     widths = torch.logspace(float(low), float(high), shape[0])[:, None, None]
-    latents = torch.distributions.Laplace(0.0, (widths / 2**0.5).expand(shape)).sample((count,))
+    return widths, torch.distributions.Laplace(0.0, (widths / 2**0.5).expand(shape)).sample((count,))
+
+
+def by_channel(shape: tuple[int, int, int], count: int) -> Contest:
+    """Put a table a channel against `EntropyBottleneck`."""
+    _, latents = draw(shape, count)
+    unit = CodedByChannel(shape, latent_channels=shape[0], stride=1)
     unit.entropy.start_from(latents)
     unit.finalise()
     theirs = EntropyBottleneck(shape[0])
     theirs.load_state_dict(unit.entropy.state_dict())
     theirs.eval().update(force=True)
-    return unit, theirs, latents
+    return Contest(
+        "a table a channel",
+        unit,
+        theirs.compress,
+        lambda strings: theirs.decompress(strings, shape[1:]),
+        lambda image: theirs.quantize(image, "dequantize", theirs._get_medians()),
+        lambda symbols: ideal_bits(symbols, unit.coder.tables),
+        latents,
+    )
+
+
+def by_scale(shape: tuple[int, int, int], count: int) -> Contest:
+    """Put scale tables against `GaussianConditional`, which is given the same tables."""
+    widths, latents = draw(shape, count)
+    unit = CodedByScale(
+        [
+            {
+                "feature_shape": shape,
+                "structure": "separable",
+                "rank": shape[0],
+                "block": (1, 1),
+                "restorer": 0,
+                "nonnegative": False,
+                "rounding": 0.5,
+            }
+        ]
+    )
+    (part,) = unit.parts
+    part.scales.data = scale_of(widths / 2**0.5).view_as(part.scales)
+    unit.finalise()
+    tables, theirs = family().tables, LaplacianConditional()
+    cumulative = np.cumsum(np.pad(tables.frequencies, ((0, 0), (1, 0))), axis=1)
+    theirs._quantized_cdf = torch.from_numpy(cumulative.astype(np.int32))
+    theirs._cdf_length = torch.from_numpy(tables.lengths.astype(np.int32) + 1)
+    theirs._offset = torch.from_numpy(tables.offsets.astype(np.int32))
+    indices = part.indices(part.own_size)[None].int() - 1
+    assert indices.min() >= 0, "theirs code every symbol"
+    framing = unit.framing
+    return Contest(
+        "scale tables",
+        unit,
+        lambda image: theirs.compress(image, indices),
+        lambda strings: theirs.decompress(strings, indices),
+        lambda image: image.round(),
+        lambda symbols: framing.coder.ideal_bits([symbols], framing.order(framing.size)),
+        latents,
+    )
 
 
 def in_turns(functions: Sequence[Callable[[int], Any]], count: int, rounds: int = 7) -> list[float]:
@@ -67,34 +159,36 @@ def in_turns(functions: Sequence[Callable[[int], Any]], count: int, rounds: int 
 
 
 @torch.no_grad()
-def compare(shape: tuple[int, int, int], count: int) -> dict[str, float]:
-    """Measure one shape; the keys are those of the last line."""
-    unit, theirs, latents = prepare(shape, count)
-    images = latents.split(1)
+def compare(contest: Contest) -> dict[str, float]:
+    """Measure one case; the keys are those of the last line."""
+    unit, latents = contest.unit, contest.latents
+    images, count, num_symbols = latents.split(1), len(latents), latents[0].numel()
     ours = [unit.compress(image)[0] for image in images]
-    compressai = [theirs.compress(image) for image in images]
-    for image, stream, strings in zip(images, ours, compressai, strict=True):  # both decode, and to the same
-        assert torch.equal(unit.decompress([stream]), theirs.decompress(strings, shape[1:]))
-        assert torch.equal(unit.decompress([stream]), theirs.quantize(image, "dequantize", theirs._get_medians()))
-    encode, their_encode = in_turns([lambda i: unit.compress(images[i]), lambda i: theirs.compress(images[i])], count)
+    theirs = [contest.compress(image) for image in images]
+    for image, stream, strings in zip(images, ours, theirs, strict=True):  # both decode, and to the same
+        assert torch.equal(unit.decompress([stream]), contest.decompress(strings))
+        assert torch.equal(unit.decompress([stream]), contest.rounded(image))
+    encode, their_encode = in_turns([lambda i: unit.compress(images[i]), lambda i: contest.compress(images[i])], count)
     decode, their_decode = in_turns(
-        [lambda i: unit.decompress([ours[i]]), lambda i: theirs.decompress(compressai[i], shape[1:])], count
+        [lambda i: unit.decompress([ours[i]]), lambda i: contest.decompress(theirs[i])], count
     )
-    payloads = [len(unit.coder.encode(symbols)) for symbols in unit.symbols(latents)]
-    estimated = float(unit.quantise(latents)[1].sum()) / 8
-    by_tables = sum(ideal_bits(symbols, unit.coder.tables) for symbols in unit.symbols(latents)) / 8
+    our_bytes = sum(len(unpack(stream, unit.framing.limits).payload) for stream in ours) / count
+    their_bytes = sum(len(strings[0]) for strings in theirs) / count
+    estimated = float(unit.quantise(latents)[1].sum()) / 8 / count
+    by_tables = sum(map(contest.table_bits, unit.symbols(latents))) / 8 / count
     print(
-        f"{'x'.join(map(str, shape))}: encode {1e3 * encode:.3f} ms against {1e3 * their_encode:.3f}, decode "
-        f"{1e3 * decode:.3f} against {1e3 * their_decode:.3f}; {sum(payloads) / count:.1f} bytes against "
-        f"{sum(len(strings[0]) for strings in compressai) / count:.1f}, estimated {estimated / count:.1f}, "
-        f"by the tables {by_tables / count:.1f}",
+        f"{contest.name}, {'x'.join(map(str, latents.shape[1:]))}: encode {1e3 * encode:.3f} ms against "
+        f"{1e3 * their_encode:.3f}, decode {1e3 * decode:.3f} against {1e3 * their_decode:.3f}; {our_bytes:.1f} bytes "
+        f"against {their_bytes:.1f}, estimated {estimated:.1f}, by the tables {by_tables:.1f}",
         flush=True,
     )
     return {
         "encode_ratio": their_encode / encode,
         "decode_ratio": their_decode / decode,
-        "bytes_ratio": sum(payloads) / sum(len(strings[0]) for strings in compressai),
-        "overhead_bytes": (sum(payloads) - estimated) / count,
+        "bytes_ratio": our_bytes / their_bytes,
+        "overhead_bytes": our_bytes - estimated,
+        "encode_ns": 1e9 * encode / num_symbols,
+        "decode_ns": 1e9 * decode / num_symbols,
     }
 
 
@@ -104,8 +198,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100, help="a shape; default: %(default)s")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = {shape: compare(shape, options.images) for shape in SHAPES}
-    print(json.dumps({name: round(value, 4) for name, value in results[MAIN].items()}))
+    results = {}
+    for make, shapes in ((by_channel, SHAPES), (by_scale, SCALE_SHAPES)):
+        found = {shape: compare(make(shape, options.images)) for shape in shapes}
+        results[make.__name__] = {name: round(value, 4) for name, value in found[MAIN].items()}
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Do the fast ways of training end on the same curve? python -m benchmarks.curves.
 
 Trains rates of ResNet-50 at layer3 on digits over several seeds, each by itself in float32 without a cache, and all at
-once with everything on (see benchmarks.training), both from the same start and for as long; judges them on real bytes,
-and prints mean and spread of bytes, accuracy and loss. The last line of output is JSON.
+once with everything on (see benchmarks.training), both from the same kind of start and for as long; judges them on real
+bytes, and prints mean and spread of bytes, accuracy and loss. `--unit factorized` takes the former default unit instead
+of today's. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.training import BEST, SEPARATE, has_bfloat16
+from benchmarks.training import BEST, ONE_VIEW, SEPARATE, has_bfloat16
 from bottlenecks.cli import CONFIGS, hush_lightning
 from evaluate import evaluate
 from train import train
 
 
-def points(root: Path, name: str, lmbdas: Sequence[float], overrides: Sequence[str], together: bool) -> list[Any]:
+def points(
+    root: Path, architecture: str, name: str, lmbdas: Sequence[float], overrides: Sequence[str], together: bool
+) -> list[Any]:
     """Train rates together or one by one, and give their points and held-back losses."""
-    unit = [f"unit.name={name}", "logger=none"]
+    unit = [f"unit={architecture}", f"unit.name={name}", "logger=none"]
     paths = [f"paths.{folder}={root / folder}" for folder in ("checkpoints", "results", "logs", "cache")]
     written = {}
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -42,6 +45,7 @@ def points(root: Path, name: str, lmbdas: Sequence[float], overrides: Sequence[s
 def main() -> None:
     """Measure, and print JSON last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--unit", default="transform", help="that is trained")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--lmbdas", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.03], help="the rates")
     parser.add_argument("--epochs", type=int, default=8, help="of every training")
@@ -51,15 +55,15 @@ def main() -> None:
     options = parser.parse_args()
     hush_lightning()
     ways = {"separate": SEPARATE, "best": (*BEST, f"trainer.precision={options.precision}")}
-    epochs = f"training.epochs={options.epochs}"
+    same = (ONE_VIEW, f"training.epochs={options.epochs}")  # without a cache there are no views to begin from
     found: dict[str, list[Any]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or Path(folder)
         for seed in range(options.seeds):
             for way, overrides in ways.items():
-                name, together = f"{way}-{seed}", way == "best"
-                found[way] += points(root, name, options.lmbdas, [*overrides, f"seed={seed}", epochs], together)
-    table = Table(title=f"ResNet-50 at layer3 on digits, mean ± spread of {options.seeds} seeds")
+                name, settings = f"{options.unit}-{way}-{seed}", [*overrides, f"seed={seed}", *same]
+                found[way] += points(root, options.unit, name, options.lmbdas, settings, way == "best")
+    table = Table(title=f"{options.unit}, ResNet-50 at layer3 on digits, mean ± spread of {options.seeds} seeds")
     for heading in ("lambda", "way", "bytes", "accuracy, %", "held-back loss"):
         table.add_column(heading, justify="right")
     rows = []

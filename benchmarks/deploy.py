@@ -22,7 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from bottlenecks.deploy.bundle import HEAD, TAIL, Bundle
+from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
 
@@ -105,12 +105,13 @@ def compare(bundle: Bundle, pictures: list[Image.Image], checkpoints: Path) -> d
     for lmbda, rate in network.ladder.items():
         symbols = device.symbols(features, lmbda)
         counts["symbols"] += symbols.size
-        counts["other_symbols"] += int((symbols != rate.unit.symbols(theirs)).sum())
+        expected = rate.unit.symbols(theirs, *bundle.rate_of(lmbda).multipliers(lmbda))
+        counts["other_symbols"] += int((symbols != expected).sum())
         outputs = receiver.infer([receiver.read(device.write(latent, lmbda)) for latent in symbols])
         network.lmbda = lmbda
-        expected = network.decode(network.encode(images)).argmax(1).numpy()
+        answers = network.decode(network.encode(images)).argmax(1).numpy()
         counts["answers"] += len(outputs)
-        counts["other_answers"] += int((outputs.argmax(1) != expected).sum())
+        counts["other_answers"] += int((outputs.argmax(1) != answers).sum())
     return counts
 
 
@@ -128,6 +129,18 @@ def answers(figures: dict[str, float]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def bundle_bytes(bundle: Bundle, lmbda: float) -> dict[str, int]:
+    """Count the bytes of the files that a device and a server need for a rate, and of what all rates share."""
+    rate = bundle.rate_of(lmbda)
+    return {
+        "head_bytes": bundle.num_bytes(HEAD),
+        "tail_bytes": bundle.num_bytes(TAIL),
+        "device_rate_bytes": bundle.num_bytes(ENCODER, TABLES, rate=rate),
+        "server_rate_bytes": bundle.num_bytes(DECODER, TABLES, rate=rate),
+        "checkpoint_bytes": bundle.num_bytes(UNIT, rate=rate),
+    }
+
+
 def main() -> None:
     """Measure a bundle, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deploy", description=__doc__)
@@ -139,7 +152,8 @@ def main() -> None:
     options = parser.parse_args()
     bundle = Bundle(options.bundle)
     pictures = [Image.open(path) for path in options.pictures[: options.count]] or digits(options.count)
-    figures = measure(bundle, pictures, options.lmbda or max(bundle.rates))
+    lmbda = options.lmbda or max(bundle.mean_bytes())
+    figures = measure(bundle, pictures, lmbda)
     rows = answers(figures)
     table = Table(title="Milliseconds from the picture to the answer")
     table.add_column("")
@@ -150,6 +164,7 @@ def main() -> None:
     Console(width=100).print(table)
     if options.against is not None:
         print(json.dumps(compare(bundle, pictures, options.against)))
+    print(json.dumps(bundle_bytes(bundle, lmbda)))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 
 

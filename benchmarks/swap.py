@@ -1,7 +1,8 @@
 """What a ladder costs in memory, and a swap in time: python -m benchmarks.swap.
 
 Ten units of ResNet-50 at layer3 with random weights, loaded beside their backbone. The last line is JSON: memory that
-the ten rates add over the size of their files, that of the network over its weights, and the median time of a swap.
+the ten rates add over the size of their files (which hold half precision), that of the network over its weights, and
+the median time of a swap.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.rate_files import rate_path
 from bottlenecks.split import SplitNetwork, cut
-from bottlenecks.units import make_unit
+from bottlenecks.units import DEFAULT_UNIT, make_unit
 
 RATES = 10
 PAGE = resource.getpagesize()
 LOOK = Preprocessing(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+PART = {"structure": "joint", "rank": 32, "block": [2, 2], "restorer": 192, "nonnegative": True, "rounding": 0.5}
 
 
 def resident_bytes() -> int:
@@ -49,9 +51,7 @@ def write_ladder(folder: str) -> None:
     feature_shape = network.feature_shape
     for index in range(RATES):
         torch.manual_seed(index)
-        config = {"feature_shape": list(feature_shape), "init_scale": 2.0 + index}
-        unit = make_unit("factorized", config)
-        unit.refresh()
+        unit = make_unit(DEFAULT_UNIT, {"parts": [{"feature_shape": list(feature_shape), **PART}]})
         unit.finalise()
         info = RateInfo(
             model="resnet50",
@@ -62,8 +62,8 @@ def write_ladder(folder: str) -> None:
             split="layer3",
             image_shape=[3, 32, 32],
             feature_shape=list(feature_shape),
-            unit_name="factorized",
-            unit={"architecture": "factorized", "config": unit.config()},
+            unit_name=DEFAULT_UNIT,
+            unit={"architecture": DEFAULT_UNIT, "config": unit.config()},
             lmbda=0.001 * (index + 1),
             data="digits",
             training={},

@@ -1,4 +1,4 @@
-"""What a ladder costs: python -m benchmarks.training [--steps-only].
+"""What a ladder costs: python -m benchmarks.training [--steps-only] [--closed-form] [--quality-only].
 
 Times, alternating in one run, the steps of
 
@@ -8,10 +8,18 @@ Times, alternating in one run, the steps of
     d  best            the same, in channels_last, and in bfloat16 where the processor has its arithmetic
     e  finetune        training the whole network, for scale
     f  bare            a plain PyTorch loop around the work of b, to show what the project's loop costs
+    g  transform       as d, with the default unit
 
-on ResNet-50 at layer3 with random weights and random pictures. a to d run through the shipped configuration and the
-trainer that users get. Then, unless told not to, the time to quality: how long d takes until the held-back loss of
-every rate is where a brings it in `--epochs` epochs. The last line of output is JSON.
+on ResNet-50 at layer3 with random weights, on digits. The units of a to d and f are `unit=factorized`, the former
+default; g has `unit=transform`. All but e and f run through the shipped configuration and the trainer that users get.
+
+Then the closed form: how long a ladder of the default unit takes without any training (training.epochs=0), from images
+to units, over one epoch of a on the same images, whose steps are timed and multiplied up.
+
+Then the time to quality: how long d, and the default unit with all that it does by default, take until the held-back
+loss of every rate is where a brings it in `--epochs` epochs.
+
+Each part can be run alone. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -40,8 +48,10 @@ from bottlenecks.cli import CONFIGS, hush_lightning
 from bottlenecks.experiment import Experiment, prepare
 from bottlenecks.fitting import TrainingPlan, assemble
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.rate_files import Lmbda
 from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
+from bottlenecks.training.start_file import StartFile
 
 LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 BEST = ("training.cache_features=true",)
@@ -50,26 +60,30 @@ RATIOS = {
     "joint_over_separate": ("joint", "separate"),
     "cached_over_separate": ("cached", "separate"),
     "best_over_separate": ("best", "separate"),
+    "transform_over_separate": ("transform", "separate"),
     "joint_over_finetune_step": ("joint", "finetune"),
     "best_over_finetune_step": ("best", "finetune"),
+    "transform_over_finetune_step": ("transform", "finetune"),
     "loop_over_bare": ("joint", "bare"),
 }
 SEPARATE = ("training.cache_features=false", "training.fold_batch_norm=false", "training.channels_last=false")
 JOINT = ("training.cache_features=false",)  # in the layout that users get, too
 COLD = (*SEPARATE, "training.warm_start=false")
+FORMER = "unit=factorized"
+ONE_VIEW = "data.augment=false"  # of each image, as the former default has it
 
 
 class Clock(pl.Callback):
     """Takes the time between the ends of training steps; what the loop does in between counts."""
 
-    def __init__(self) -> None:
-        self.last, self.times = 0.0, list[float]()
+    def __init__(self, read: Callable[[], float] = time.perf_counter) -> None:
+        self.read, self.last, self.times = read, 0.0, list[float]()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.last = time.perf_counter()
+        self.last = self.read()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        now = time.perf_counter()
+        now = self.read()
         self.times.append(now - self.last)
         self.last = now
 
@@ -77,12 +91,12 @@ class Clock(pl.Callback):
 class Reached(pl.Callback):
     """Notes when each rate's held-back loss is where it is to be, and stops when all are."""
 
-    def __init__(self, targets: dict[float, float]) -> None:
+    def __init__(self, targets: dict[Lmbda, float]) -> None:
         self.targets, self.lowest, self.epochs = targets, dict.fromkeys(targets, math.inf), 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LadderModule)
-        self.epochs += 1
+        self.epochs += not trainer.sanity_checking  # where the start is judged
         for rate, lmbda in enumerate(pl_module.lmbdas):
             self.lowest[lmbda] = min(self.lowest[lmbda], pl_module.figures("val", rate)["val/loss"])
         trainer.should_stop = self.done
@@ -117,36 +131,51 @@ def random_backbone(root: Path, size: int) -> Path:
     return path
 
 
-def fit(cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], *callbacks: pl.Callback) -> LadderModule:
-    """Train with the project's own trainer, without writing anything."""
+def fit(
+    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], start: Path, *callbacks: pl.Callback
+) -> LadderModule:
+    """Train with the project's own trainer; nothing is written but where a transform unit begins.
+
+    Args:
+        cfg: of `train.py`.
+        experiment: what it names.
+        lmbdas: of the rates.
+        start: the file of that, which is read where it is there.
+        callbacks: of the trainer.
+    """
     trainer = pl.Trainer(
         **{name: value for name, value in cfg.trainer.items() if name != "_target_"},
         max_epochs=cfg.training.epochs,
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1,  # the start counts, as it does for users
     )
-    module, data = assemble(cfg, experiment, lmbdas, TrainingPlan.of(cfg), trainer)
+    module, data = assemble(cfg, experiment, lmbdas, TrainingPlan.of(cfg), trainer, StartFile(start, {}, {}, False))
     trainer.fit(module.train(), datamodule=data)
     return module
 
 
-def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: int, steps: int) -> dict[str, float]:
-    """Give the median seconds of a step of each variant, taken in turns."""
-    weights = random_backbone(root, size)
-    pictures = (steps + 1) * batch
-    common = (
-        f"model.weights={weights}",
+def few_steps(root: Path, size: int, batch: int, images: int, steps: int) -> tuple[str, ...]:
+    """Give the settings of one step that warms up and some that are timed, on so many images."""
+    return (
+        f"model.weights={random_backbone(root, size)}",
         f"data.batch_size={batch}",
-        f"data.limit_train={pictures}",
+        f"data.limit_train={images}",
         f"data.limit_val={batch}",
+        ONE_VIEW,
         "training.calibration_images=16",
         "training.epochs=1",
         f"+trainer.limit_train_batches={steps + 1}",
         "+trainer.limit_val_batches=0",
     )
-    times: dict[str, list[float]] = {name: [] for name in ("separate", "joint", "cached", "best", "finetune", "bare")}
+
+
+def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: int, steps: int) -> dict[str, float]:
+    """Give the median seconds of a step of each variant, taken in turns."""
+    common = few_steps(root, size, batch, (steps + 1) * batch, steps)
+    names = ("separate", "joint", "cached", "best", "transform", "finetune", "bare")
+    times: dict[str, list[float]] = {name: [] for name in names}
     experiments = {}
 
     def project(name: str, lmbdas: Sequence[float], *overrides: str) -> list[float]:
@@ -154,18 +183,19 @@ def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: i
         if name not in experiments:
             experiments[name] = prepare(cfg, "fit")
         clock = Clock()
-        fit(cfg, experiments[name], lmbdas, clock)
+        fit(cfg, experiments[name], lmbdas, root / f"{name}.start", clock)
         return clock.times[1:]  # the first step warms up
 
-    bare = bare_step(prepare(configure(root, *common), "fit"), configure(root, *common, *JOINT), batch)
+    bare = bare_step(root, configure(root, *common, FORMER, *JOINT), batch)
     finetune = finetune_step(batch, size)
     for done in range(rounds):
         for lmbda in LMBDAS[: 1 if done else None]:  # all rates cost the same; the first round shows it
-            times["separate"] += project("separate", [lmbda], *SEPARATE)
-        times["joint"] += project("joint", LMBDAS, *JOINT)
+            times["separate"] += project("separate", [lmbda], FORMER, *SEPARATE)
+        times["joint"] += project("joint", LMBDAS, FORMER, *JOINT)
         times["bare"] += timed(bare, steps)
-        times["cached"] += project("cached", LMBDAS, *CACHED)
-        times["best"] += project("best", LMBDAS, *best)
+        times["cached"] += project("cached", LMBDAS, FORMER, *CACHED)
+        times["best"] += project("best", LMBDAS, FORMER, *best)
+        times["transform"] += project("transform", LMBDAS, *best)
         times["finetune"] += timed(finetune, steps)
         print(f"round {done + 1} of {rounds}: " + ", ".join(f"{k} {v[-1]:.2f} s" for k, v in times.items()), flush=True)
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -182,10 +212,11 @@ def timed(step: Callable[[], None], count: int) -> list[float]:
     return times[1:]
 
 
-def bare_step(experiment: Experiment, cfg: DictConfig, batch: int) -> Callable[[], None]:
+def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
     """The joint step written out, with the project's units and nothing else of it."""
+    experiment, start = prepare(cfg, "fit"), StartFile(root / "bare.start", {}, {}, False)
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_model_summary=False)
-    module, _ = assemble(cfg, experiment, LMBDAS, TrainingPlan.of(cfg), trainer)
+    module, _ = assemble(cfg, experiment, LMBDAS, TrainingPlan.of(cfg), trainer, start)
     network, units = module.network, [unit.train() for unit in module.units]
     parameters = [value for unit in units for value in unit.parameters() if value.requires_grad]
     optimiser = torch.optim.Adam(parameters, 2e-3, fused=True)
@@ -230,27 +261,62 @@ def finetune_step(batch: int, size: int) -> Callable[[], None]:
     return step
 
 
+def closed_form_times(root: Path, size: int, batch: int, images: int, steps: int) -> dict[str, float]:
+    """Compare a ladder in closed form with one epoch of separate trainings of the former default.
+
+    Processor time is given, too: on a machine that does other work, it says more.
+    """
+    common = few_steps(root, size, batch, images, steps)
+    reads = {"": time.perf_counter, "_processor": time.process_time}
+    taken: dict[str, list[float]] = {name: [] for name in reads}
+
+    def separate() -> None:
+        cfg, clocks = configure(root, *common, FORMER, *SEPARATE), {name: Clock(read) for name, read in reads.items()}
+        fit(cfg, prepare(cfg, "fit"), LMBDAS[:1], root / "separate.start", *clocks.values())
+        for name, clock in clocks.items():
+            taken[name] += clock.times[1:]
+
+    separate()
+    cfg = configure(root, *common, "training.epochs=0")
+    experiment = prepare(cfg, "fit")
+    began = {name: read() for name, read in reads.items()}
+    fit(cfg, experiment, LMBDAS, root / "closed_form.start")
+    closed = {name: read() - began[name] for name, read in reads.items()}
+    separate()  # before and after, for other work on the machine comes and goes
+    ratios = {}
+    for name, own in taken.items():
+        epoch = len(LMBDAS) * (images // batch) * statistics.median(own)
+        print(f"closed form {closed[name]:.1f} s, separate epoch {epoch:.1f} s {name[1:]}".strip(), flush=True)
+        ratios[f"closed_form_over_separate_epoch{name}"] = closed[name] / epoch
+    return ratios
+
+
 def time_to_quality(
     root: Path, best: Sequence[str], data: Sequence[str], epochs: int, fast_epochs: int
 ) -> dict[str, Any]:
     """Train each rate by itself for `epochs`, then all at once until each is as good; compare the times."""
     common = (*data, f"training.epochs={epochs}")
     prepare(configure(root, *common), "fit")  # a backbone that has to be trained first is no part of either
-    targets, slow = {}, 0.0
+    targets, slow = dict[Lmbda, float](), 0.0
     for lmbda in LMBDAS:
-        cfg = configure(root, *common, *COLD)
+        cfg = configure(root, *common, FORMER, *COLD)
         start = time.perf_counter()
         alone = Reached({lmbda: -math.inf})
-        fit(cfg, prepare(cfg, "fit"), [lmbda], alone)
+        fit(cfg, prepare(cfg, "fit"), [lmbda], root / "separate.start", alone)
         slow += time.perf_counter() - start
         targets[lmbda] = alone.lowest[lmbda]
         print(f"separate, lambda={lmbda}: loss {targets[lmbda]:.4f} after {epochs} epochs, {slow:.0f} s", flush=True)
     rows = {}
-    for name, overrides in (("best", best), ("best, cold start", (*best, "training.warm_start=false"))):
+    ways = {
+        "best": (FORMER, *best),
+        "best, cold start": (FORMER, *best, "training.warm_start=false"),
+        "transform": best,
+    }
+    for name, overrides in ways.items():
         cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
         start = time.perf_counter()
         reached = Reached(targets)
-        fit(cfg, prepare(cfg, "fit"), LMBDAS, reached)
+        fit(cfg, prepare(cfg, "fit"), LMBDAS, root / "quality.start", reached)
         seconds = time.perf_counter() - start
         print(
             f"{name}: {'reached' if reached.done else 'NOT reached'} in {reached.epochs} epochs, {seconds:.0f} s; "
@@ -258,7 +324,11 @@ def time_to_quality(
             flush=True,
         )
         rows[name] = slow / seconds if reached.done else None
-    return {"time_to_quality_speedup": rows["best"], "time_to_quality_speedup_cold_start": rows["best, cold start"]}
+    return {
+        "time_to_quality_speedup": rows["best"],
+        "time_to_quality_speedup_cold_start": rows["best, cold start"],
+        "time_to_quality_speedup_transform": rows["transform"],
+    }
 
 
 def cifar10(shared: Path, pictures: int) -> list[str] | None:
@@ -280,9 +350,11 @@ def cifar10(shared: Path, pictures: int) -> list[str] | None:
 def main() -> None:
     """Measure, and print JSON last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps-only", action="store_true", help="leave out the time to quality")
-    parser.add_argument("--quality-only", action="store_true", help="leave out the steps")
+    parser.add_argument("--steps-only", action="store_true", help="this part alone: the steps")
+    parser.add_argument("--closed-form", action="store_true", help="this part alone: a ladder without training")
+    parser.add_argument("--quality-only", action="store_true", help="this part alone: the time to quality")
     parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels")
+    parser.add_argument("--images", type=int, default=1000, help="that the closed form is fitted to")
     parser.add_argument("--batch", type=int, default=16, help="pictures in a batch")
     parser.add_argument("--rounds", type=int, default=3, help="turns that the variants take")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of each turn")
@@ -299,12 +371,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         best = (*BEST, f"trainer.precision={options.precision}")
-        result: dict[str, Any] = {**dict.fromkeys(RATIOS), "time_to_quality_speedup": None}
-        if not options.quality_only:
+        result: dict[str, Any] = dict.fromkeys((*RATIOS, "closed_form_over_separate_epoch", "time_to_quality_speedup"))
+        everything = not (options.steps_only or options.closed_form or options.quality_only)
+        if options.steps_only or everything:
             times = step_times(root, best, options.size, options.batch, options.rounds, options.steps)
             print("seconds a step: " + ", ".join(f"{name} {value:.3f}" for name, value in times.items()))
             result |= {ratio: times[above] / times[below] for ratio, (above, below) in RATIOS.items()}
-        if not options.steps_only:
+        if options.closed_form or everything:
+            result |= closed_form_times(root, options.size, options.batch, options.images, options.steps)
+        if options.quality_only or everything:
             data = cifar10(options.shared, options.pictures) or ["data=digits"]
             result |= time_to_quality(root, best, data, options.epochs, options.fast_epochs)
     print(json.dumps({name: value if value is None else round(value, 4) for name, value in result.items()}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ _CHUNK_BITS = 16
 _NUM_CODE_LENGTHS = 33  # an int32 lies less than 2**32 outside of its row, so its code is below 2**33
 _CODE_LENGTHS = stream.model.Uniform(_NUM_CODE_LENGTHS)
 _ANY_UNIFORM = stream.model.Uniform()
+_UNIFORMS = {num_bits: stream.model.Uniform(2**num_bits) for num_bits in range(1, _CHUNK_BITS + 1)}
+_FEW = 32  # codes, up to which one after the other takes less time than all at once
 _POWERS = np.left_shift(1, np.arange(_CHUNK_BITS + 1, dtype=np.int32))
 
 
@@ -79,6 +81,9 @@ def from_codes(codes: Int64Array, offsets: IntArray, escapes: Int32Array) -> Int
 
 def encode_codes(encoder: stream.queue.RangeEncoder, codes: Int64Array) -> None:
     """Code numbers of 1 to 2**33 - 1, at least one."""
+    if len(codes) <= _FEW:
+        _encode_few(encoder, codes.tolist())
+        return
     num_bits = _num_tail_bits(codes)
     encoder.encode(num_bits, _CODE_LENGTHS)
     for shift, present, sizes in _chunks(num_bits):
@@ -88,11 +93,33 @@ def encode_codes(encoder: stream.queue.RangeEncoder, codes: Int64Array) -> None:
 
 def decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
     """Decode so many numbers, at least one."""
+    if count <= _FEW:
+        return _decode_few(decoder, count)
     num_bits: Int32Array = decoder.decode(_CODE_LENGTHS, count)
     codes = np.int64(1) << num_bits.astype(np.int64)
     for shift, present, sizes in _chunks(num_bits):
         codes[present] |= decoder.decode(_ANY_UNIFORM, sizes).astype(np.int64) << shift
     return codes
+
+
+def _encode_few(encoder: stream.queue.RangeEncoder, codes: Sequence[int]) -> None:
+    for code in codes:
+        encoder.encode(code.bit_length() - 1, _CODE_LENGTHS)
+    for shift in (0, _CHUNK_BITS):
+        for code in codes:
+            size = min(code.bit_length() - 1 - shift, _CHUNK_BITS)
+            if size > 0:
+                encoder.encode(code >> shift & (1 << size) - 1, _UNIFORMS[size])
+
+
+def _decode_few(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
+    num_bits = [decoder.decode(_CODE_LENGTHS) for _ in range(count)]
+    codes = [1 << bits for bits in num_bits]
+    for shift in (0, _CHUNK_BITS):
+        for place, bits in enumerate(num_bits):
+            if bits > shift:
+                codes[place] |= decoder.decode(_UNIFORMS[min(bits - shift, _CHUNK_BITS)]) << shift
+    return np.array(codes, dtype=np.int64)
 
 
 def code_bits(codes: Int64Array) -> float:

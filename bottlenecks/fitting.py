@@ -13,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
+from torch.utils.data import DataLoader
 
 from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_number
@@ -31,7 +32,7 @@ from bottlenecks.training.calibration import FeatureStatistics, calibrate, stati
 from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.folding import fold_batch_norm
-from bottlenecks.training.frozen import gather_frozen
+from bottlenecks.training.frozen import FrozenBatch, gather_frozen
 from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.meeting import figures_of, meet
@@ -206,13 +207,18 @@ def begin_in_closed_form(
     pictures, device = experiment.datamodule, next(network.parameters()).device
     settings = TransformSettings.of(plain(cfg.unit))
     most, seen = cfg.training.fit_images, None
+
+    def gather(loader: DataLoader) -> FrozenBatch:
+        batches = progress(loader, "Looking at training images", None)
+        return gather_frozen(network, batches, device, most, FIT_BYTES, PRECISIONS[cfg.training.cache_precision])
+
     if cached and cached.num_views == 1:
         row = num_elements(cached.splits["train"][0][:2])
         frozen = cached.sample(min(most, FIT_BYTES // (4 * row)))
     else:
-        batches = progress(pictures.calibration_dataloader(), "Looking at training images", None)
-        frozen = gather_frozen(network, batches, device, most, FIT_BYTES)
-        seen = cached.sample(num_pictures(frozen.features)) if cached else None
+        frozen = gather(pictures.calibration_dataloader())
+    if (pictures.num_views or 1) > 1:
+        seen = cached.sample(num_pictures(frozen.features)) if cached else gather(pictures.view_loaders("train")[0])
     if not all_finite(frozen.features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)

@@ -163,7 +163,7 @@ class ScaleCoder:
         codes = [np.zeros(0, dtype=np.int64)]
         for row, start, stop in order.runs:
             entries[start:stop] = decoder.decode(self._models[row], stop - start)
-            num_escapes = np.count_nonzero(entries[start:stop] == self._escapes[row])
+            num_escapes = int(np.count_nonzero(entries[start:stop] == self._escapes[row]))
             if num_escapes:
                 codes.append(decode_codes(decoder, num_escapes))
         return entries, np.concatenate(codes)

@@ -22,6 +22,7 @@ QUICK = (
     "training.epochs=2",
     "training.fit_images=64",
     "data.augment=false",
+    "unit.structure=separable",
     "backbone.epochs=2",
     "backbone.lr=2e-2",
     "logger=none",

@@ -65,47 +65,45 @@ class TinySegmenter(nn.Module):
 
 
 class Edge(nn.Module):
-    """A tiny network with something odd at its cut `body`, or behind it.
+    """A tiny network with something odd at its cut `body`, or behind it; maps are an eighth of the image's size there.
 
     Args:
         num_classes: of the output.
         odd: `dead` or `constant` channels; `deaf`, a tail that does not listen; `linear`, one that is an average;
-            `small` and `large` features; features that are `broken`.
-        size: (H, W) of the features.
-        skip: a second tensor crosses, and the tail does nothing with it.
+            `small` and `large` features; features that are `broken`; `aside`, a second tensor that the tail ignores.
     """
 
-    def __init__(
-        self, num_classes: int = 10, odd: str = "", size: tuple[int, int] = (4, 4), skip: bool = False
-    ) -> None:
+    def __init__(self, num_classes: int = 10, odd: str = "") -> None:
         super().__init__()
         self.odd = odd
         self.stem = block(3, 8)
-        self.pool = nn.AdaptiveAvgPool2d(tuple(size))
+        self.pool = nn.AvgPool2d(4)
         self.mix = nn.Conv2d(8, num_classes if odd == "linear" else 8, 1)
+        self.side = nn.Conv2d(8, 4, 1)
         self.body = nn.Identity()
-        self.side = nn.Conv2d(8, 4, 1) if skip else None
         self.top = nn.Sequential(nn.Conv2d(8, 16, 1), nn.ReLU())
         self.classifier = nn.Linear(16, num_classes)
         self.scale = {"small": 1e-4, "large": 1e4}.get(odd, 1.0)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Give what crosses at `body`."""
-        maps = self.scale * self.mix(self.pool(self.stem(x)))
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what crosses at `body`, and what is aside of it."""
+        pooled = self.pool(self.stem(x))
+        maps, aside = self.scale * self.mix(pooled), self.side(pooled)
         if self.odd == "dead":
-            return torch.cat([maps[:, :5].relu(), 0 * maps[:, 5:]], 1)
+            maps = torch.cat([maps[:, :5].relu(), 0 * maps[:, 5:]], 1)
         if self.odd == "constant":
-            return torch.cat([maps[:, :5], 0 * maps[:, 5:] + torch.tensor([0.1, -7.3, 1000.7])[:, None, None]], 1)
-        return maps / 0 if self.odd == "broken" else maps
+            maps = torch.cat([maps[:, :5], 0 * maps[:, 5:] + torch.tensor([0.1, -7.3, 1000.7])[:, None, None]], 1)
+        if self.odd == "aside":
+            maps = maps + 0 * aside.mean(1, keepdim=True)
+        return maps / 0 if self.odd == "broken" else maps, aside
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
-        stem = self.stem(x)
-        aside = self.side(self.pool(stem)) if self.side is not None else None
-        maps = self.body(self.features(x)) / self.scale
+        """Give logits, far enough from each other that the tail listens to what is small."""
+        maps, aside = self.features(x)
+        maps = self.body(maps) / self.scale
         if self.odd == "linear":
-            return maps.mean((2, 3))
+            return 50 * maps.mean((2, 3))
         if self.odd == "deaf":
             maps = 0 * maps
-        logits = self.classifier(self.top(maps).mean((2, 3)))
-        return logits if aside is None else logits + 0 * aside.sum((1, 2, 3))[:, None]
+        logits = 50 * self.classifier(self.top(maps).mean((2, 3)))
+        return logits + 0 * aside.mean((1, 2, 3))[:, None] if self.odd == "aside" else logits

@@ -49,7 +49,10 @@ def folder_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("lambda=[0.01,0.01]",), "0.01 is there twice"),
         (("lambda=nan",), "lambda=nan: expected a number above 0"),
         (("colour=red",), "colour: no such setting here; there are stage, lambda, overwrite"),
-        (("unit.stride=2",), "rounding, restorer, max_bytes, max_macs, range; unit=factorized and unit=spic would take"),
+        (
+            ("unit.stride=2",),
+            "rounding, restorer, max_bytes, max_macs, range; unit=factorized and unit=spic would take",
+        ),
         (("training.epoch=2",), "training.epoch: no such setting here; there are epochs, lr"),
         (("target.bytes=3",), "target.bytes=3: expected a number of at least 7"),
         (("lambda=[0.01",), "no viable alternative at input '[0.01'"),

@@ -29,9 +29,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("given", "augment", "views"),
     [
-        (["data.limit_train=999"], True, 4),
-        (["data.limit_train=1000"], False, None),
-        ([], False, None),
+        (["data.limit_train=1199"], True, 4),
+        ([], True, 4),
         (["data.limit_train=100", "data.views=2"], True, 2),
         (["data.limit_train=100", "data.augment=false"], False, None),
         (["data.augment=true"], True, None),

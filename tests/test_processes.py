@@ -41,7 +41,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 @pytest.mark.slow
 def test_two_processes_judge_as_one_does(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
-    done = launch(tmp_path, [*TORCHRUN, "evaluate.py"], "unit.latent_channels=8", "logger=none", "device=cpu")
+    done = launch(tmp_path, [*TORCHRUN, "evaluate.py"], "logger=none", "device=cpu")
     assert done.stdout.count("Wrote") == 1
     one, two = (json.loads((root / "results" / FOLDER / "curve.json").read_text()) for root in (trained, tmp_path))
     for point in [*one["points"], *two["points"]]:

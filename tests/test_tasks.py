@@ -27,7 +27,7 @@ from tests.networks import block
 from train import train
 
 FEW = ("data.num_train=32", "data.held_back=8", "data.num_test=8", "data.batch_size=8", "logger=none")
-QUICK = (*FEW, "backbone.epochs=1", "training.epochs=1", "unit.latent_channels=8", "training.calibration_images=16")
+QUICK = (*FEW, "backbone.epochs=1", "training.epochs=1", "data.augment=false", "training.fit_images=16")
 SEGMENTER = (
     "task=segmentation",
     "model=custom",
@@ -42,7 +42,7 @@ def run(root: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
     """Train two rates and judge them beside baselines; give the folder of the rates and the curve."""
     rates = train(configure("train", root, *quiet([*overrides, *QUICK, "lambda=[0.01,0.3]"])))
     codecs = "codecs=[unit,uniform,jpeg]"
-    few = ("calibration_images=4", "timed_images=2", "workers=0", "unit.latent_channels=8")
+    few = ("calibration_images=4", "timed_images=2", "workers=0")
     evaluate(configure("evaluate", root, *overrides, *FEW, *few, codecs))
     results = next((root / "results").rglob("curve.json"))
     assert (results.parent / "predictions.png").stat().st_size > 1000

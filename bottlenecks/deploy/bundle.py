@@ -100,6 +100,11 @@ class Bundle:
             raise BundleError(f"{self.folder / name}: not the file that was exported; copy it again, or export anew")
         return content
 
+    def num_bytes(self, *names: str, rate: BundledRate | None = None) -> int:
+        """Count the bytes of files, of a rate's where it is given."""
+        folder = self.folder if rate is None else self.folder / rate.folder
+        return sum((folder / name).stat().st_size for name in names)
+
     def graph(
         self, name: str, takes: Sequence[Any], threads: int | None = None, gives: Sequence[Any] | None = None
     ) -> Graph:

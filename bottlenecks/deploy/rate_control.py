@@ -62,7 +62,7 @@ class RateControl:
         if place is None:  # a finer rate that takes less?
             place = next(filter(fits, range(first, len(lmbdas), -(-len(lmbdas) // MOST_TRIED))), None)
         if place is None:
-            smallest = min(tried.values(), key=lambda coded: len(coded.stream))
+            smallest = min(tried.values(), key=lambda coded: (len(coded.stream), coded.lmbda))
             raise BudgetError(
                 f"budget of {int(budget_bytes)} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes "
                 f"for this picture, {len(smallest.stream)}; give it more, or train a coarser rate"

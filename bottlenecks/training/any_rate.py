@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bottlenecks.rate_range import LEAST, MOST, RateRange
 from bottlenecks.training.closed_form import GAIN_PRIOR, RIDGE, fit_ridge
+from bottlenecks.training.hull import lower_hull, price
 from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, RATIO, width_of
 from bottlenecks.units.linear import JointTransform
 from bottlenecks.units.transform import TransformPart, TransformUnit, factor_of
@@ -47,14 +48,8 @@ def find_range(points: Sequence[Measured], low: float, high: float) -> RateRange
         low: the smallest lambda of the range.
         high: the largest one.
     """
-    hull: list[Measured] = []
-    for point in sorted(points):
-        if hull and point.distortion >= hull[-1].distortion:
-            continue
-        while len(hull) > 1 and _price(hull[-2], hull[-1]) >= _price(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    sides = [((one.multiplier + two.multiplier) / 2, _price(one, two)) for one, two in pairwise(hull)]
+    hull = lower_hull(sorted(points))
+    sides = [((one.multiplier + two.multiplier) / 2, price(one, two)) for one, two in pairwise(hull)]
     rows = [row for row in sides if row[1] > 0] or [(mean(point.multiplier for point in points), math.sqrt(low * high))]
     first, last = (_read_off(rows, lmbda) for lmbda in (low, high))
     first = min(max(first, LEAST), MOST - 1.0)
@@ -62,11 +57,6 @@ def find_range(points: Sequence[Measured], low: float, high: float) -> RateRange
     inside = [row for row in rows if first < row[0] < last and low < row[1] < high]
     multipliers, lmbdas = zip((first, low), *inside, (last, high), strict=True)
     return RateRange(multipliers, lmbdas)
-
-
-def _price(coarse: Measured, fine: Measured) -> float:
-    """Return the lambda at which both are equally good."""
-    return (fine.bpp - coarse.bpp) / (coarse.distortion - fine.distortion)
 
 
 def _read_off(rows: Sequence[tuple[float, float]], lmbda: float) -> float:

@@ -73,9 +73,9 @@ class CachedDataModule(pl.LightningDataModule):
         self.pictures, self.splits = pictures, splits
 
     def sample(self, most: int) -> FrozenBatch:
-        """Return a view of each of the first training images, at the most so many; another one in turn."""
+        """Return the first view of each of the first training images, at the most so many."""
         split = self.splits["train"]
-        return split.__getitems__([(image % self.num_views, image) for image in range(min(len(split), most))])
+        return split.__getitems__([(0, image) for image in range(min(len(split), most))])
 
     @property
     def num_views(self) -> int:

@@ -50,7 +50,12 @@ def pass_frozen(
 
 @torch.no_grad()
 def gather_frozen(
-    network: SplitNetwork, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, most: int, memory: int
+    network: SplitNetwork,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: torch.device,
+    most: int,
+    memory: int,
+    precision: torch.dtype = torch.float32,
 ) -> FrozenBatch:
     """Pass images through the frozen network and hold what it made of them, on the CPU.
 
@@ -60,11 +65,12 @@ def gather_frozen(
         device: where to run.
         most: images at the most.
         memory: bytes that features and outputs may take; one batch is taken in any case.
+        precision: that a cache would keep the features in.
     """
     parts: list[FrozenBatch] = []
     room = memory
     for images, targets in batches:
-        batch = pass_frozen(network, images.to(device), targets)
+        batch = pass_frozen(network, images.to(device), targets, precision)
         parts.append(tree_map(lambda one: one.cpu() if isinstance(one, Tensor) else one, batch))
         room -= 4 * num_elements((batch.features, batch.teacher))
         most -= num_pictures(batch.features)

@@ -125,7 +125,7 @@ def fit(
         UsageError: training was cut short; `Interrupted` where it was told to stop.
     """
     if start is None:
-        state.remove()
+        state.begin()
     module.train()
     try:
         with loaders_may_die(lambda: f"in epoch {trainer.current_epoch + 1}; go on with resume=true"):

@@ -91,8 +91,13 @@ class ResumeState(pl.Callback):
         """Write the state of the epoch that has just ended."""
         trainer.save_checkpoint(self.path, weights_only=False)
 
+    def begin(self) -> None:
+        """Take the state of an earlier run away; where the units of this one begin stays."""
+        if is_main():
+            self.path.unlink(missing_ok=True)
+
     def remove(self) -> None:
-        """Take the state away: its rates are finished, or begin anew."""
+        """Take the state away: its rates are finished."""
         if not is_main():
             return
         for file in (self.path, self.path.with_suffix(".start")):

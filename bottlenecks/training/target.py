@@ -19,6 +19,7 @@ from bottlenecks.bitstream import FINGERPRINT_BYTES, pack
 from bottlenecks.errors import UsageError, check_number
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
+from bottlenecks.training.hull import lower_hull, price
 from bottlenecks.training.loss import PERCENT, precise
 from bottlenecks.training.structure import Trial, high_rate_step
 
@@ -172,14 +173,8 @@ def read_off(bpp: float, points: Sequence[Point]) -> float:
     A corner of the hull is best for the lambdas between the slopes of its two sides; their geometric mean stands for
     it. Between corners the logarithm of lambda goes with that of the bits.
     """
-    hull: list[Point] = []
-    for point in sorted(point for point in points if all(map(math.isfinite, point))):
-        if hull and point.distortion >= hull[-1].distortion:
-            continue
-        while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    slopes = [math.log(_slope(*side)) for side in pairwise(hull)]
+    hull = lower_hull(sorted(point for point in points if all(map(math.isfinite, point))))
+    slopes = [math.log(price(*side)) for side in pairwise(hull)]
     if not slopes:
         return FIRST_LAMBDA
     octave = math.log(2)  # lambda goes with the square of the step, of which neighbours are half an octave apart
@@ -213,8 +208,3 @@ def _around(target: Target, trial: Trial, lost: PointsLost) -> list[Point]:
         place -= 1
     look(place - 1)
     return [points[place] for place in sorted(points)]
-
-
-def _slope(coarse: Point, fine: Point) -> float:
-    """Return the lambda at which both are equally good."""
-    return (fine.bpp - coarse.bpp) / (coarse.distortion - fine.distortion)

@@ -72,3 +72,24 @@ def test_one_slow_answer_does_not_end_all_sending() -> None:
             deadline.budget_bytes(spent_ms=10)
         refused += 1
     assert 0 < refused < 30 and deadline.budget_bytes(spent_ms=5) > 0
+
+
+def test_many_rates_are_searched_in_few_steps() -> None:
+    curve, random_ = {1e-3 * 1.02**step: 10 * 1.01**step for step in range(250)}, random.Random(0)
+    control, most = RateControl(curve), 0
+    for _ in range(300):
+        scale, budget, calls = random_.uniform(0.8, 1.3), random_.uniform(5, 160), list[float]()
+
+        def encode(lmbda: float, scale: float = scale, calls: list[float] = calls) -> bytes:
+            calls.append(lmbda)
+            return bytes(round(curve[lmbda] * scale))
+
+        fitting = [lmbda for lmbda, mean in curve.items() if round(mean * scale) <= budget]
+        if fitting:
+            assert control.code(encode, budget).lmbda == max(fitting)
+        else:
+            with pytest.raises(BudgetError, match=r"lambda=0\.001 takes the fewest"):
+                control.code(encode, budget)
+        assert len(calls) == len(set(calls))
+        most = max(most, len(calls))
+    assert most <= 26  # of 250

@@ -31,7 +31,7 @@ def transform_unit(shapes: Sequence[Sequence[int]], structures: Sequence[str], a
     for part in unit.parts:
         part.scales.data = torch.linspace(-20, 120, part.scales.numel()).view_as(part.scales)
         for weight in (part.transform.project.weight, part.transform.expand.weight):
-            nn.init.orthogonal_(weight)
+            nn.init.orthogonal_(weight, gain=1 if part.structure == "separable" else 10)
         for logarithm in part.transform.logarithms():
             nn.init.uniform_(logarithm, -3, -2)
         if part.restorer is not None:
