@@ -43,6 +43,7 @@ def pass_frozen(
     """
     features = network.head(images)
     teacher = network.finish(features)
+    features = tree_map(lambda tensor: tensor.contiguous(), features)  # as a cache gives them, to the last bit
     if precision != torch.float32:
         features = tree_map(lambda tensor: tensor.to(precision).float(), features)
     return FrozenBatch(features, teacher, targets, images.shape[-2] * images.shape[-1])

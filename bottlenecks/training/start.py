@@ -17,7 +17,7 @@ from bottlenecks.rate_files import Lmbda, middle_of, rate_name
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress, say
-from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps
+from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.closed_form import Sample
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -216,11 +216,11 @@ def begin_range(
     measured = trial.measured.items()
     points = [Measured(PER_OCTAVE * (place - at) / 2, percent / ease, bpp) for at, (percent, bpp) in measured]
     finite = [point for point in points if all(map(math.isfinite, point))]
-    unit = TransformUnit(base[0].config()["parts"], find_range(finite, *ends).to_dict())
-    unit.load_state_dict(base[0].state_dict(), strict=False)
-    fit_steps(unit, [sample.features for sample in samples], base[1], 2 ** (place / 2))
+    rates, step = find_range(finite, *ends), 2 ** (place / 2)
+    unit = with_range(base[0], rates)
+    fit_steps(unit, [sample.features for sample in samples], base[1], step, gains_help(trial, rates, step))
     distortion, bpp = trial.measure(round(place))
-    num_bytes, step = bpp * trial.num_pixels / 8, 2 ** (place / 2)
+    num_bytes = bpp * trial.num_pixels / 8
     return Start(unit.config(), unit.state_dict(), str(trial.candidate), num_bytes, distortion, step, sorted(finite))
 
 
@@ -277,9 +277,14 @@ def draw_samples(
             parts = list(progress(chunks, "Asking the tail what it listens to", None))
         except NotImplementedError:
             weights = {"mse": 1.0}
-    draws = [torch.cat(own, 1) for own in zip(*parts, strict=True)] or [0 * one[None, :1] for one in tensors]
+    draws = [torch.cat(own, 1) for own in zip(*parts, strict=True)] or [_no_draws(one) for one in tensors]
     identity = identity_share(weights, loss.variances, shapes)
     return [Sample(*own) for own in zip(tensors, draws, identity, strict=True)]
+
+
+def _no_draws(features: Tensor) -> Tensor:
+    """Return zeros in the place of draws, (1, N, C, H, W), in the memory of one number."""
+    return features.new_zeros((1,) * (features.dim() + 1)).expand(1, *features.shape)
 
 
 def distortion_through(
