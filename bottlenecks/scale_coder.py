@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,7 @@ from constriction import stream
 
 from bottlenecks.coder import TOTAL, models_of, seal, to_words
 from bottlenecks.escapes import (
+    BoolArray,
     Int32Array,
     Int64Array,
     IntArray,
@@ -54,6 +58,13 @@ class Order:
         """Row of each table in use, and where its elements start and stop among the coded ones."""
         stops = np.cumsum(self.counts)
         return tuple(zip(self.rows.tolist(), (stops - self.counts).tolist(), stops.tolist(), strict=True))
+
+    @cached_property
+    def coded(self) -> tuple[BoolArray, ...]:
+        """Which elements of each latent are coded."""
+        flat = np.zeros(self.num_elements, dtype=np.bool_)
+        flat[self.places] = True
+        return _apart(flat, self.shapes)
 
 
 class ScaleCoder:
@@ -139,8 +150,7 @@ class ScaleCoder:
             symbols[places] = from_codes(codes, offsets[places], escapes[places])
         flat = np.zeros(order.num_elements, dtype=np.int32)
         flat[order.places] = symbols
-        parts = np.split(flat, np.cumsum(_sizes(order.shapes))[:-1])
-        return tuple(part.reshape(shape) for part, shape in zip(parts, order.shapes, strict=True))
+        return _apart(flat, order.shapes)
 
     def ideal_bits(self, symbols: Sequence[IntArray], order: Order) -> float:
         """Length in bits that the tables give latents, escaped values included, before rounding to bytes.
@@ -176,7 +186,12 @@ class ScaleCoder:
 
 
 def _sizes(shapes: Shapes) -> list[int]:
-    return [int(np.prod(shape)) for shape in shapes]
+    return [math.prod(shape) for shape in shapes]
+
+
+def _apart(flat: npt.NDArray[Any], shapes: Shapes) -> tuple[npt.NDArray[Any], ...]:
+    stops = accumulate(_sizes(shapes))
+    return tuple(flat[stop - math.prod(shape) : stop].reshape(shape) for stop, shape in zip(stops, shapes, strict=True))
 
 
 def _in_order(symbols: Sequence[IntArray], order: Order) -> Int32Array:

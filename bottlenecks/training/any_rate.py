@@ -15,6 +15,7 @@ from torch import Tensor
 from bottlenecks.rate_range import LEAST, MOST, RateRange
 from bottlenecks.training.closed_form import GAIN_PRIOR, RIDGE, fit_ridge
 from bottlenecks.training.hull import lower_hull, price
+from bottlenecks.training.structure import Trial
 from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, RATIO, width_of
 from bottlenecks.units.linear import JointTransform
 from bottlenecks.units.transform import TransformPart, TransformUnit, factor_of
@@ -67,8 +68,34 @@ def _read_off(rows: Sequence[tuple[float, float]], lmbda: float) -> float:
     return float(np.interp(wanted, logarithms, multipliers)) + PER_OCTAVE / 2 * beyond
 
 
+def with_range(base: TransformUnit, rates: RateRange) -> TransformUnit:
+    """Return a copy of a unit that takes any rate."""
+    unit = TransformUnit(base.config()["parts"], rates.to_dict())
+    unit.load_state_dict(base.state_dict(), strict=False)
+    return unit.eval()
+
+
 @torch.no_grad()
-def fit_steps(unit: TransformUnit, features: Sequence[Tensor], coefficients: Sequence[Tensor], step: float) -> None:
+def gains_help(trial: Trial, rates: RateRange, step: float) -> bool:
+    """Tell whether gains of the least squared error lose less behind the tail, on images that they were not fitted to.
+
+    They make features smaller than they were, which some networks take ill: there gains of 1 lose half.
+    """
+    base, features, coefficients, images, held = trial.folds[0]
+    lost = []
+    for gains in (True, False):
+        unit = with_range(base, rates)
+        fit_steps(unit, features, coefficients, step, gains)
+        symbols = [_symbols(part, y / step, 0)[2] for part, y in zip(unit.parts, held, strict=True)]
+        decoded = [part.reconstruct(own, part.own_size) for part, own in zip(unit.parts, symbols, strict=True)]
+        lost.append(float(trial.distort(decoded, images).mean()))
+    return lost[0] < lost[1]
+
+
+@torch.no_grad()
+def fit_steps(
+    unit: TransformUnit, features: Sequence[Tensor], coefficients: Sequence[Tensor], step: float, gains: bool
+) -> None:
     """Give a unit of any rate, whose steps are 1, another step, and fit the rest to training images over its range.
 
     Args:
@@ -76,13 +103,14 @@ def fit_steps(unit: TransformUnit, features: Sequence[Tensor], coefficients: Seq
         features: of each tensor, (N, C, H, W).
         coefficients: the same encoded at steps of 1, (N, K, h, w).
         step: factor of all steps, at a multiplier of 0.
+        gains: whether gains are those of the least squared error, else 1.
     """
     assert unit.range is not None
     multipliers = torch.linspace(unit.range.lowest, unit.range.highest, FITTED).round().int().tolist()
     for part, own, y in zip(unit.parts, features, coefficients, strict=True):
         part.transform.rescale(1 / step)
         fit_scales_over(part, y / step, multipliers)
-        fit_way_back(part, own, y / step, multipliers)
+        fit_way_back(part, own, y / step, multipliers, gains)
 
 
 @torch.no_grad()
@@ -123,7 +151,9 @@ def _nats(scale: int, zeros: Tensor, excess: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_way_back(part: TransformPart, features: Tensor, y: Tensor, multipliers: Sequence[int]) -> None:
+def fit_way_back(
+    part: TransformPart, features: Tensor, y: Tensor, multipliers: Sequence[int], gains: bool = True
+) -> None:
     """Fit each table's gain, and the ridge regression of a joint transform, to symbols at several multipliers.
 
     Args:
@@ -131,6 +161,7 @@ def fit_way_back(part: TransformPart, features: Tensor, y: Tensor, multipliers: 
         features: of training images, (N, C, H, W).
         y: their coefficients, (N, K, h, w), in steps of the base.
         multipliers: to fit at.
+        gains: whether gains are those of the least squared error, else 1.
     """
     assert part.gains is not None
     total, found = (torch.zeros(NUM_TABLES + 1, dtype=torch.float64) for _ in range(2))
@@ -138,7 +169,8 @@ def fit_way_back(part: TransformPart, features: Tensor, y: Tensor, multipliers: 
         indices, finer, symbols = _symbols(part, y, multiplier)
         total.index_add_(0, indices.flatten(), symbols.square().sum(0).double().flatten())
         found.index_add_(0, indices.flatten(), (symbols * finer).sum(0).double().flatten())
-    part.gains.copy_(((found + GAIN_PRIOR) / (total + GAIN_PRIOR)).clamp(0.5, 1.5))
+    best = ((found + GAIN_PRIOR) / (total + GAIN_PRIOR)).clamp(0.5, 1.5)
+    part.gains.copy_(best if gains else torch.ones_like(best))
     if isinstance(part.transform, JointTransform):
         latents = [part.dequantise(_symbols(part, y, own)[2], part.own_size, own) for own in multipliers]
         finest = float(factor_of(max(multipliers), y))  # in whose symbols the ridge counts

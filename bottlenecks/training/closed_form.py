@@ -127,23 +127,16 @@ def joint_projections(sample: Sample, most: int, rank: int) -> Projections:
     """
     features = sample.features.flatten(1)
     mean = features.mean(0)
+    centred = features - mean
     count = min(most, sample.draws[:, :, 0, 0, 0].numel())
     draws = sample.draws.transpose(0, 1).flatten(0, 1)[:count].flatten(1) / count**0.5
     energy = float(draws.double().square().sum()) / draws.shape[1]
-    if sample.identity > energy:  # the identity outweighs the draws: PCA of the features, through their Gram matrix
-        centred = features[:most] - mean
-        values, vectors = torch.linalg.eigh((centred @ centred.T).double())
-        kept = vectors.flip(1)[:, :rank]
-        encoder = (kept.T.float() @ centred) * (sample.identity / values.flip(0)[:rank].clamp_min(1e-12)).sqrt()[
-            :, None
-        ].float()
-    else:
-        seen = (features - mean) @ draws.T
-        width = min(rank + OVERSAMPLING, *seen.shape)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            vectors = torch.svd_lowrank(seen, q=width, niter=4)[2]
-        encoder = vectors[:, :rank].T @ draws
+    outweighed = sample.identity > energy
+    seen = centred[:most] if outweighed else centred @ draws.T
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vectors = torch.svd_lowrank(seen, q=min(rank + OVERSAMPLING, *seen.shape), niter=4)[2][:, :rank]
+    encoder = sample.identity**0.5 * vectors.T if outweighed else vectors.T @ draws
     return Projections(encoder.view(-1, *sample.features.shape[1:]), mean.view(sample.features.shape[1:]))
 
 

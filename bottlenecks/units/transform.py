@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError, check_number
-from bottlenecks.escapes import Int32Array, IntArray
+from bottlenecks.escapes import BoolArray, Int32Array, IntArray
 from bottlenecks.features import Features, like, tensors_of
 from bottlenecks.framing import Decoded, Size
 from bottlenecks.rate_range import LEAST, MOST, RateRange
@@ -380,16 +380,28 @@ class TransformUnit(Bottleneck):
         """
         with torch.no_grad():
             coefficients = tensors_of(self.encode(features))
-        arrays = [self._whole(part, y, multiplier) for part, y in zip(self.parts, coefficients, strict=True)]
+        triples = zip(self.parts, coefficients, self._coded(self.size_of(features), multiplier), strict=True)
+        arrays = [self._whole(part, y, multiplier) * coded for part, y, coded in triples]
         return zip(*arrays, strict=True) if len(arrays) > 1 else arrays[0]
+
+    def _coded(self, size: Any, multiplier: int) -> Sequence[BoolArray]:
+        """Tell which elements of each latent (K, h, w) are coded."""
+        if self._framing is not None:
+            return self._framing.order(size, multiplier).coded
+        pairs = zip(self.parts, self._sizes(size), strict=True)
+        return [part.indices(own, multiplier).gt(0).cpu().numpy() for part, own in pairs]
 
     @staticmethod
     def _whole(part: TransformPart, y: Tensor, multiplier: int) -> Int32Array:
-        y = part.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier)
-        values = part.round(y).detach().cpu().numpy()
-        if not (values.min() >= -(2.0**31) and values.max() < 2.0**31):  # false for what is no number, too
+        y = part.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier).detach()
+        coefficients = y.cpu().numpy()
+        values = np.abs(coefficients)  # numpy: a call of torch costs as much as all of a small latent
+        values += part.rounding
+        np.copysign(np.floor(values, out=values), coefficients, out=values)
+        certain = np.vdot(values, values) < 2.0**62  # one pass says that every square is below it
+        if not certain and not (-(2.0**31) <= values.min() and values.max() < 2.0**31):
             raise ValueError("the latent has elements that are not finite or too large to code; are the weights sound?")
-        return values.astype(np.int32) * part.indices(part.size_of(y), multiplier).gt(0).cpu().numpy()
+        return values.astype(np.int32)
 
     def restore_frames(self, frames: Sequence[Decoded]) -> Features:
         """Turn what some frames of one size held back into features; each has a multiplier of its own."""
