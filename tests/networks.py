@@ -64,6 +64,9 @@ class TinySegmenter(nn.Module):
         return {"out": logits}
 
 
+CONSTANTS = (0.1, -7.3, 1000.7)
+
+
 class Edge(nn.Module):
     """A tiny network with something odd at its cut `body`, or behind it; maps are an eighth of the image's size there.
 
@@ -92,7 +95,7 @@ class Edge(nn.Module):
         if self.odd == "dead":
             maps = torch.cat([maps[:, :5].relu(), 0 * maps[:, 5:]], 1)
         if self.odd == "constant":
-            maps = torch.cat([maps[:, :5], 0 * maps[:, 5:] + torch.tensor([0.1, -7.3, 1000.7])[:, None, None]], 1)
+            maps = torch.cat([maps[:, :5], 0 * maps[:, 5:] + torch.tensor(CONSTANTS)[:, None, None]], 1)
         if self.odd == "aside":
             maps = maps + 0 * aside.mean(1, keepdim=True)
         return maps / 0 if self.odd == "broken" else maps, aside
@@ -101,6 +104,8 @@ class Edge(nn.Module):
         """Give logits, far enough from each other that the tail listens to what is small."""
         maps, aside = self.features(x)
         maps = self.body(maps) / self.scale
+        if self.odd == "constant":
+            maps = maps / torch.tensor([1.0] * 5 + [*CONSTANTS])[:, None, None]
         if self.odd == "linear":
             return 50 * maps.mean((2, 3))
         if self.odd == "deaf":

@@ -55,6 +55,15 @@ def test_few_images_are_augmented_for_transform_units(
     assert ("data.augment=false for none" in " ".join(capsys.readouterr().out.split())) == by_itself
 
 
+@pytest.mark.parametrize(("count", "augment"), [(99, True), (100, False)])
+def test_many_images_are_not_augmented(
+    count: int, augment: bool, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datamodules.base.FEW_IMAGES", 100)
+    cfg = configure("train", tmp_path, *options(f"model.weights={backbone}", f"data.limit_train={count}"))
+    assert settings_of(cfg, prepare(cfg, "fit"))["data"]["augment"] is augment
+
+
 def test_views_of_few_images_train_a_unit_and_are_written_down(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from bottlenecks.training.target import PointsLost, Target
 from bottlenecks.units.base import UnitOutput
 from bottlenecks.units.transform import TransformUnit
 
-LIMIT = 4.0  # octaves that steps may become finer or coarser
+LIMIT, LIMIT_OF_BYTES = 4.0, 8.0  # octaves that steps may become finer or coarser
 FIRST_STEP, HALVINGS = 0.25, 9  # octaves
 WIDE = 1.0  # octaves that are looked at either way in any case
 CLOSE, CLOSE_POINTS = 0.05, 0.3  # share of the bytes, and points, that a rate may be off
@@ -173,7 +173,7 @@ def _halve(target: Target, seen: Mapping[float, Figure]) -> Iterator[float]:
         return
     yield outer
     while target.asks_for_more(seen[outer].value) == more:
-        if abs(outer) >= LIMIT:
+        if abs(outer) >= LIMIT_OF_BYTES:
             return
         inner, outer = outer, 2 * outer
         yield outer

@@ -49,8 +49,11 @@ def crossing(root: Path, odd: str = "", size: tuple[int, int] = (32, 32)) -> tup
     """Give what the odd network makes of some images: what crosses, and what is aside of it."""
     network = Edge(odd=odd).eval()
     network.load_state_dict(torch.load(root / "edge.pt", weights_only=True))
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        return network.features(torch.rand(6, 3, *size, generator=torch.Generator().manual_seed(1)))
+        return network.features(
+            2 * torch.randn(6, 3, 1, 1, generator=generator) + torch.randn(6, 3, *size, generator=generator)
+        )
 
 
 def send(rate: Rate, features: Tensor | tuple[Tensor, ...]) -> tuple[Any, list[bytes]]:
