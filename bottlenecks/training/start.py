@@ -179,7 +179,9 @@ def find_starts(
     for lmbda in progress(lmbdas, "Choosing steps", len(lmbdas)):
         trial = min(kept, key=lambda one: one.best(middle_of(lmbda) / ease)[1])
         if trial.candidate not in bases:
-            unit = fit.unit(trial.candidate, nonnegative, restorer_widths(network, settings))
+            with torch.random.fork_rng():
+                torch.manual_seed(seed_for(seed, "restorer"))
+                unit = fit.unit(trial.candidate, nonnegative, restorer_widths(network, settings))
             bases[trial.candidate] = unit, encode(unit, [sample.features for sample in samples])
         base = bases[trial.candidate]
         starts[lmbda] = (

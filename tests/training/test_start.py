@@ -1,0 +1,285 @@
+"""Where units begin: within the caps, as settings say, the same again, and kept beside the state of the run."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from bottlenecks.backbone import freeze
+from bottlenecks.errors import UsageError
+from bottlenecks.macs import count_macs
+from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.tasks import Classification
+from bottlenecks.training.calibration import statistics_of
+from bottlenecks.training.frozen import FrozenBatch, pass_frozen
+from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.seeds import generator_for
+from bottlenecks.training.start import (
+    ALWAYS_BYTES,
+    ALWAYS_MACS,
+    DEAD_ZONE,
+    MOST_RANK,
+    RESTORER_WIDTH,
+    RESTORER_WIDTH_FEW,
+    Start,
+    TransformSettings,
+    find_starts,
+    list_candidates,
+    restorer_widths,
+)
+from bottlenecks.training.start_file import StartFile
+from bottlenecks.training.structure import Candidate
+from bottlenecks.units import TransformUnit
+from tests.networks import Tiny, TinySegmenter
+
+DEFAULTS = {"max_bytes": 0.01, "max_macs": 0.03}
+
+
+def settings_of(**given: Any) -> TransformSettings:
+    return TransformSettings.of({**DEFAULTS, **given})
+
+
+def resnet() -> nn.Module:
+    return models.resnet18(weights=None)
+
+
+CUTS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
+    "wide": (resnet, "layer4", 224),
+    "middle": (resnet, "layer3", 224),
+    "early": (resnet, "layer1", 64),
+    "tiny": (Tiny, "body", 32),
+    "two tensors": (TinySegmenter, "top", 128),
+}
+
+
+@lru_cache
+def split(name: str) -> SplitNetwork:
+    """Cut a network of `CUTS`, with random weights."""
+    make, at, size = CUTS[name]
+    torch.manual_seed(0)
+    return cut(freeze(make().eval()), at, torch.zeros(1, 3, size, size), several=True)
+
+
+def unit_of(network: SplitNetwork, candidate: Candidate) -> TransformUnit:
+    parts = [
+        {
+            "feature_shape": tensor.shape, "structure": candidate.structure, "rank": rank, "block": block,
+            "restorer": 0, "nonnegative": True, "rounding": candidate.rounding,
+        }
+        for tensor, rank, block in zip(network.crossing, candidate.ranks, candidate.blocks, strict=True)
+    ]  # fmt: skip
+    return TransformUnit(parts).eval()
+
+
+@pytest.mark.parametrize("name", CUTS)
+@pytest.mark.parametrize("caps", [{}, {"max_bytes": 0.002}, {"max_macs": 0.004}, {"max_bytes": 0.1, "max_macs": 0.2}])
+def test_every_candidate_is_within_the_caps(name: str, caps: dict[str, float]) -> None:
+    network, image = split(name), torch.zeros(1, 3, CUTS[name][2], CUTS[name][2])
+    settings = settings_of(**caps)
+    candidates = list_candidates(network, settings, image.shape[1:])
+    assert candidates and candidates[0].structure == "separable"
+    most_bytes = max(ALWAYS_BYTES, settings.max_bytes * 4 * sum(own.numel() for own in network.parameters()))
+    most_macs = max(ALWAYS_MACS, settings.max_macs * count_macs(network.head, image))
+    for candidate in candidates:
+        unit = unit_of(network, candidate)
+        num_bytes = 2 * sum(own.numel() for own in unit.parameters())
+        assert num_bytes <= 1.02 * most_bytes + 2000, candidate  # offsets are kept in single precision
+        features = [torch.zeros(1, *tensor.shape) for tensor in network.crossing]
+        macs = sum(count_macs(part.transform.project, one) for part, one in zip(unit.parts, features, strict=True))
+        if candidate.structure == "separable":
+            shapes = zip(candidate.ranks, [tensor.shape for tensor in network.crossing], strict=True)
+            macs += sum(rank * h * w * (h + w) for rank, (_, h, w) in shapes)  # the block transforms, as matrices
+        assert macs <= 1.02 * most_macs or set(candidate.ranks) == {1}, candidate
+
+
+def test_larger_caps_leave_more_channels() -> None:
+    network = split("middle")
+    small, large = (
+        list_candidates(network, settings_of(max_bytes=share, max_macs=1.0), (3, 224, 224)) for share in (0.002, 0.05)
+    )
+    assert small[0].ranks < large[0].ranks == (256,)
+    assert [one.structure for one in small].count("joint") <= [one.structure for one in large].count("joint") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"structure": "joint"}, {("joint", 15, (8, 8), 0.5)}),
+        ({"structure": "joint", "rank": 3}, {("joint", 3, (8, 8), 0.5)}),
+        ({"structure": "separable", "block": 4}, {("separable", 16, (4, 4), 0.5)}),
+        ({"block": 3}, {("separable", 16, (3, 3), 0.5)}),
+        ({"structure": "separable", "rank": 5, "rounding": 0.3}, {
+            ("separable", 5, (side, side), 0.3) for side in (1, 4, 8)
+        }),
+        ({"rounding": 0.25, "rank": 7, "block": 100}, {("separable", 7, (8, 8), 0.25)}),
+    ],
+)  # fmt: skip
+def test_settings_override_what_would_be_tried(given: dict[str, Any], expected: set[tuple[object, ...]]) -> None:
+    found = list_candidates(split("tiny"), settings_of(**given), (3, 32, 32))
+    assert {(one.structure, *one.ranks, *one.blocks, one.rounding) for one in found} == expected
+
+
+def test_a_given_rank_is_taken_whatever_the_caps() -> None:
+    network = split("middle")
+    (found,) = list_candidates(network, settings_of(rank=200, block=7, max_bytes=0.0, max_macs=0.0), (3, 224, 224))
+    assert found.ranks == (200,)
+
+
+def test_a_joint_transform_that_is_too_large_is_refused_by_name() -> None:
+    network = split("middle")
+    caps = {"max_bytes": 0.0, "max_macs": 0.0}
+    with pytest.raises(
+        UsageError, match=r"unit.structure=joint: one projection alone is larger than unit.max_bytes or"
+    ):
+        list_candidates(network, settings_of(structure="joint", **caps), (3, 224, 224))
+    assert {one.structure for one in list_candidates(network, settings_of(**caps), (3, 224, 224))} == {"separable"}
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, RESTORER_WIDTH), (0, 0), (24, 24)])
+def test_the_restoring_network_has_the_width_that_is_given(given: int | None, expected: int) -> None:
+    assert restorer_widths(split("middle"), settings_of(restorer=given)) == [expected]
+
+
+def test_few_channels_have_a_narrower_restoring_network() -> None:
+    assert restorer_widths(split("two tensors"), settings_of()) == 2 * [RESTORER_WIDTH_FEW]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"structure": "diagonal"}, r"unit.structure=diagonal: expected separable, joint, or null"),
+        ({"rank": 0}, r"unit.rank=0: expected a whole number of at least 1"),
+        ({"block": 2.5}, r"unit.block=2.5: expected a whole number"),
+        ({"restorer": -1}, r"unit.restorer=-1: expected a whole number of at least 0"),
+        ({"rounding": 0.0}, r"unit.rounding=0.0: expected a number above 0, and 0.5 at the most"),
+        ({"max_bytes": -1}, r"unit.max_bytes=-1: expected a number of at least 0"),
+        ({"structure": "joint", "block": 4}, r"unit.block=4: a joint transform takes whole maps"),
+        ({"structure": "joint", "rank": 100}, r"unit.rank=100: a joint transform has 64 channels at the most"),
+        ({"latent_channels": 8}, r"unit.latent_channels: no such setting of this unit; there are structure, block"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        settings_of(**given)
+
+
+def frozen_of(network: SplitNetwork, batch: int, count: int = 48) -> FrozenBatch:
+    """What the frozen network makes of some images, so many at once."""
+    images = torch.rand(count, 3, 32, 32, generator=generator_for("images"))
+    parts = [pass_frozen(network, one, torch.zeros(len(one), dtype=torch.long)) for one in images.split(batch)]
+    features, teacher, targets, _ = zip(*parts, strict=True)
+    return FrozenBatch(torch.cat(features), torch.cat(teacher), torch.cat(targets), 32 * 32)
+
+
+def sharp() -> SplitNetwork:
+    """A network whose output varies with the image."""
+    network = copy.deepcopy(split("tiny"))
+    for name, own in network.named_parameters():
+        if name.endswith("weight") and own.dim() > 1:
+            own.data.mul_(3)
+    return network
+
+
+def starts_of(lmbdas: list[float], batch: int = 16, seed: int = 0, **given: Any) -> dict[Any, Start]:
+    network = sharp()
+    frozen = frozen_of(network, batch)
+    statistics = statistics_of(frozen.features)
+    loss = RateDistortionLoss(Classification(), {"kd": 1.0}, [own.variance for own in statistics])
+    parts = (network, Classification(), loss, frozen, statistics, lmbdas, settings_of(**given), (3, 32, 32), seed)
+    return find_starts(*parts)
+
+
+def same(one: Start, two: Start, exactly: bool) -> bool:
+    states = [(own, two.state[name]) for name, own in one.state.items()]
+    return one.config == two.config and all(
+        torch.equal(*pair) if exactly else torch.allclose(*pair, rtol=1e-4, atol=1e-5) for pair in states
+    )
+
+
+def test_a_start_is_the_same_again_whatever_was_drawn_before() -> None:
+    first = starts_of([1.0])[1.0]
+    torch.rand(7)
+    assert same(starts_of([1.0])[1.0], first, exactly=True)
+    assert not same(starts_of([1.0], seed=1)[1.0], first, exactly=True)
+
+
+def test_a_start_does_not_depend_on_the_batches_that_images_come_in() -> None:
+    one, two = (starts_of([1.0], batch=batch)[1.0] for batch in (5, 48))
+    assert same(one, two, exactly=False)
+    assert one.structure == two.structure and one.step == pytest.approx(two.step, rel=1e-4)
+
+
+def test_a_ladder_is_spread_over_rates_before_training() -> None:
+    starts = starts_of([1.0, 0.03, 0.1])
+    assert [*starts] == [1.0, 0.03, 0.1]
+    for coarse, fine in ((0.03, 0.1), (0.1, 1.0)):
+        assert starts[coarse].step > 1.5 * starts[fine].step
+        assert starts[coarse].expected_bytes < 0.5 * starts[fine].expected_bytes
+        assert starts[coarse].expected_distortion > starts[fine].expected_distortion
+
+
+def test_a_start_has_what_is_given() -> None:
+    given = {"structure": "separable", "block": 4, "rank": 6, "rounding": 0.3, "restorer": 12}
+    (part,) = starts_of([1.0], **given)[1.0].config["parts"]
+    assert (part["structure"], part["block"], part["rank"]) == ("separable", [4, 4], 6)
+    assert (part["rounding"], part["restorer"]) == (0.3, 12)
+
+
+def test_what_is_not_given_is_measured() -> None:
+    (part,) = starts_of([1.0])[1.0].config["parts"]
+    assert part["rounding"] in (0.5, DEAD_ZONE) and part["structure"] in ("joint", "separable")
+    assert part["restorer"] == RESTORER_WIDTH_FEW and 0 < part["rank"] <= MOST_RANK
+    losses = {
+        name: start.expected_distortion + 8 * start.expected_bytes / 1024
+        for name in ("joint", "separable")
+        for start in [starts_of([1.0], structure=name)[1.0]]
+    }
+    assert part["structure"] == min(losses, key=lambda name: losses[name])
+
+
+def start_of(value: float) -> Start:
+    return Start({"parts": []}, {"weight": torch.tensor([value])}, "joint", 1.0, 2.0, value)
+
+
+def keep(folder: Path, starts: dict[Any, Start], seed: int = 0, resuming: bool = False) -> dict[Any, Start]:
+    file = StartFile(folder / "lambda=0.01.ckpt", {"seed": seed}, {"images": "digits"}, resuming)
+    return file.obtain(lambda: starts)
+
+
+def test_a_resumed_run_goes_on_from_the_start_that_it_had(tmp_path: Path) -> None:
+    keep(tmp_path, {0.01: start_of(1.0)})
+    (found,) = keep(tmp_path, {0.01: start_of(2.0)}, resuming=True).values()
+    assert found.state["weight"].tolist() == [1.0] and found.structure == "joint" and found.step == 1.0
+
+
+def test_a_start_of_other_settings_is_made_anew(tmp_path: Path) -> None:
+    keep(tmp_path, {0.01: start_of(1.0)})
+    assert keep(tmp_path, {0.01: start_of(2.0)}, seed=1)[0.01].step == 2.0
+
+
+def test_a_damaged_start_ends_a_resumed_run_and_no_other(tmp_path: Path) -> None:
+    keep(tmp_path, {0.01: start_of(1.0)})
+    path = tmp_path / "lambda=0.01.start"
+    whole = path.read_bytes()
+    for damaged in (whole[:100], b"", b"rubbish"):
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"lambda=0.01.start is damaged .*start anew with overwrite=true"):
+            keep(tmp_path, {0.01: start_of(2.0)}, resuming=True)
+        assert path.read_bytes() == damaged
+    assert keep(tmp_path, {0.01: start_of(3.0)})[0.01].step == 3.0
+    assert keep(tmp_path, {0.01: start_of(4.0)}, resuming=True)[0.01].step == 3.0
+
+
+def test_a_start_file_holds_no_code(tmp_path: Path) -> None:
+    keep(tmp_path, {0.01: start_of(1.0), (0.003, 0.03): start_of(2.0)})
+    content = torch.load(io.BytesIO((tmp_path / "lambda=0.01.start").read_bytes()), weights_only=True)
+    assert set(content["starts"]) == {0.01, (0.003, 0.03)}
