@@ -63,7 +63,7 @@ CASES = (
             "training.lr=1e-3", "training.entropy_lr=1e-2", "training.epochs=14",
             "lambda=[0.0003,0.001,0.003,0.01,0.03]",
         ),
-        lambdas=(0.003, 0.01, 0.1, 1.0),
+        lambdas=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         agreement=0.9,
     ),
     Case(
@@ -74,7 +74,7 @@ CASES = (
             "data.image_size=[120,160]",
         ),
         former=(*FINE, "training.epochs=3"),
-        lambdas=(0.03, 0.1, 0.3),
+        lambdas=(0.01, 0.03, 0.1, 0.3),
         backbone=("data.augment=true", "backbone.epochs=12"),
     ),
     Case(

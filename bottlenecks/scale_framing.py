@@ -13,7 +13,7 @@ from bottlenecks.escapes import Int32Array, IntArray
 from bottlenecks.framing import FramingBase, Sizes
 from bottlenecks.scale_coder import Order, ScaleCoder
 
-MAX_ORDERS, MAX_PLACES = 256, 2**20  # kept of a unit: 8 MB
+MAX_ORDERS, MAX_PLACES = 256, 2**20  # kept of a unit: 17 MB
 
 
 class ScaleFraming(FramingBase[Any]):
@@ -99,8 +99,9 @@ class ScaleFraming(FramingBase[Any]):
         return (size,) if self._alone else size
 
     def _fits(self, size: Any) -> bool:
-        limits = zip(self._each(size), self._max_positions, strict=True)
-        return size == self.size or (self.max_scale > 1 and all(math.prod(own) <= limit for own, limit in limits))
+        if size == self.size or self.max_scale == 1:
+            return bool(size == self.size)
+        return all(math.prod(own) <= most for own, most in zip(self._each(size), self._max_positions, strict=True))
 
     def _check_positions(self, size: Any) -> None:
         if not self._fits(size):

@@ -125,7 +125,8 @@ def test_the_start_of_a_payload_holds_the_widest_tables(share_of_escapes: float)
     assert order.rows.tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
     for num_tables in range(1, 9):
         rows, counts = order.rows[:num_tables], order.counts[:num_tables]
-        widest = Order(order.shapes, order.places[: counts.sum()], rows, counts)
+        of_each = (own[: counts.sum()] for own in (order.offsets, order.escapes))
+        widest = Order(order.shapes, order.places[: counts.sum()], rows, counts, *of_each)
         cut = payload[: math.ceil(coder.ideal_bits([symbols], widest) / 8) + 8]  # a decoder looks 8 bytes ahead
         expected = np.where(FAMILY.indices(scales) > 8 - num_tables, symbols, 0)
         assert np.array_equal(coder.decode(cut, widest)[0], expected)

@@ -256,7 +256,7 @@ class TransformUnit(Bottleneck):
     def size_of(self, features: Features) -> Any:
         """Return (H, W) of the features, of each tensor where there are several."""
         sizes = tuple((one.shape[-2], one.shape[-1]) for one in tensors_of(features))
-        return sizes if len(self.parts) > 1 else sizes[0]
+        return sizes if len(sizes) > 1 else sizes[0]
 
     def start_from(self, features: Features) -> None:
         """Do nothing: `training.closed_form` begins this unit, with the tail at hand."""
@@ -378,10 +378,11 @@ class TransformUnit(Bottleneck):
         Raises:
             ValueError: the coefficients are not finite, or beyond what 32 bits hold.
         """
+        parts, coded = self.parts, self._coded(self.size_of(features), multiplier)
         with torch.no_grad():
             coefficients = tensors_of(self.encode(features))
-        triples = zip(self.parts, coefficients, self._coded(self.size_of(features), multiplier), strict=True)
-        arrays = [self._whole(part, y, multiplier) * coded for part, y, coded in triples]
+            pairs = zip(parts, coefficients, strict=True)
+            arrays = [self._whole(part, y, multiplier) * own for (part, y), own in zip(pairs, coded, strict=True)]
         return zip(*arrays, strict=True) if len(arrays) > 1 else arrays[0]
 
     def _coded(self, size: Any, multiplier: int) -> Sequence[BoolArray]:
@@ -393,7 +394,7 @@ class TransformUnit(Bottleneck):
 
     @staticmethod
     def _whole(part: TransformPart, y: Tensor, multiplier: int) -> Int32Array:
-        y = part.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier).detach()
+        y = part.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier)
         coefficients = y.cpu().numpy()
         values = np.abs(coefficients)  # numpy: a call of torch costs as much as all of a small latent
         values += part.rounding
