@@ -18,7 +18,8 @@ from bottlenecks.training.hull import lower_hull, price
 from bottlenecks.training.structure import Trial
 from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, RATIO, width_of
 from bottlenecks.units.linear import JointTransform
-from bottlenecks.units.transform import TransformPart, TransformUnit, factor_of
+from bottlenecks.units.transform import TransformUnit
+from bottlenecks.units.transform_part import TransformPart, factor_of
 
 FITTED = 7  # multipliers that scales and way back are fitted at
 PER_OCTAVE = PARTS * math.log(2) / math.log(RATIO)  # multipliers that halve the steps

@@ -17,7 +17,7 @@ from torch import Tensor
 from bottlenecks.units.blocks import axis_transform
 from bottlenecks.units.laplacian import NUM_TABLES, PARTS, width_of
 from bottlenecks.units.linear import JointTransform, SeparableTransform
-from bottlenecks.units.transform import TransformPart
+from bottlenecks.units.transform_part import TransformPart
 
 FLOOR = 1e-2  # of the metric's mean diagonal, added where `loss.mse` adds nothing
 RIDGE = 1e-2  # of the number of images

@@ -14,7 +14,7 @@ from bottlenecks.rate_files import Lmbda
 from bottlenecks.rate_range import RateRange
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.units import Bottleneck
-from bottlenecks.units.transform import Multiplier
+from bottlenecks.units.transform_part import Multiplier
 
 
 class Price(NamedTuple):

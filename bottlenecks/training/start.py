@@ -37,7 +37,8 @@ from bottlenecks.training.structure import (
 )
 from bottlenecks.training.target import PointsLost, Target, find_lambda
 from bottlenecks.units.restorer import FEW_CHANNELS
-from bottlenecks.units.transform import STRUCTURES, TransformUnit
+from bottlenecks.units.transform import TransformUnit
+from bottlenecks.units.transform_part import STRUCTURES
 
 MOST_RANK = 64  # directions of a joint transform
 CHUNK = 64  # images that pass through the tail at once

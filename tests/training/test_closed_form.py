@@ -24,7 +24,7 @@ from bottlenecks.training.closed_form import (
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.training.structure import Candidate, Fit, encode, set_step
 from bottlenecks.units.laplacian import NUM_TABLES, PARTS, code_bits
-from bottlenecks.units.transform import TransformPart
+from bottlenecks.units.transform_part import TransformPart
 
 NUM = 8  # dimensions of the source
 LISTENS = torch.logspace(0.5, -0.5, NUM)  # singular values of the tail

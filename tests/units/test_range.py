@@ -19,7 +19,7 @@ from bottlenecks.training.closed_form import fit_decoder, fit_scales
 from bottlenecks.units import FactorizedUnit, TransformUnit
 from bottlenecks.units.laplacian import PARTS, RATIO, code_bits
 from bottlenecks.units.linear import JointTransform, SeparableTransform
-from bottlenecks.units.transform import TransformPart
+from bottlenecks.units.transform_part import TransformPart
 
 RATES = {"multipliers": [-40.0, 0.0, 40.0], "lambdas": [0.001, 0.01, 0.1]}
 SEPARABLE = {"feature_shape": [6, 7, 7], "structure": "separable", "rank": 6, "block": [4, 4]}

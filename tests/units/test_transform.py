@@ -18,7 +18,7 @@ from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 from bottlenecks.units.base import LearningRates
 from bottlenecks.units.laplacian import LARGEST, PARTS, RATIO
-from bottlenecks.units.transform import TransformPart
+from bottlenecks.units.transform_part import TransformPart
 from bottlenecks.weights import read_safetensors
 from tests.units.test_units import SHAPE, features_like
 from tests.units.transforms import begin
