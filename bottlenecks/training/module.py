@@ -31,6 +31,8 @@ from bottlenecks.units.base import LearningRates, UnitOutput
 
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
+FINE, SLOWEST = 2.0, 0.1  # per cent of distortion below which learning is slower, and the least share that is left
+
 
 @dataclass(frozen=True)
 class OptimiserConfig:
@@ -39,7 +41,8 @@ class OptimiserConfig:
     Attributes:
         lr: Adam's learning rate for encoder and decoder, at its peak.
         entropy_lr: the same for the entropy model.
-        linear_lr: the same for a linear transform, relative to its weights' mean magnitude.
+        linear_lr: the same for a linear transform, relative to its weights' mean magnitude. Where a start's distortion
+            is small, all but entropy_lr are smaller, too: what a step of learning disturbs goes with their squares.
         weight_decay: of a restoring network.
         warmup: share of the steps over which both rise from 0; they fall to 0 along a cosine after that.
         gradient_clip: largest norm of one unit's gradient, 0 for no limit.
@@ -51,6 +54,14 @@ class OptimiserConfig:
     weight_decay: float = 1e-2
     warmup: float = 0.05
     gradient_clip: float = 1.0
+
+
+def pace_of(measured: Sequence[Measured]) -> float:
+    """Return the share of the learning rates that a unit begins to learn with, by the distortion of its start."""
+    if not measured:
+        return 1.0
+    distortion = min(measured, key=lambda point: abs(point.multiplier)).distortion
+    return min(1.0, max(SLOWEST, math.sqrt(distortion / FINE)))
 
 
 def trained(name: str) -> bool:
@@ -76,7 +87,7 @@ class LadderModule(pl.LightningModule):
         seed: of the noise.
         rates_per_pass: how many rates go through the tail at once, which bounds its activations; None for all.
         precision: that the features are rounded to, as a cache would keep them.
-        measured: of units of any rate, what their starts took and lost.
+        measured: what the units' starts take, and lose once they are trained; none of units that begin otherwise.
     """
 
     def __init__(
@@ -95,6 +106,7 @@ class LadderModule(pl.LightningModule):
         self.network, self.task, self.precision = network, task, precision
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
+        self.paces = [pace_of((measured or {}).get(lmbda, ())) for lmbda in units]
         self.prices = [prices_of(unit, lmbda, (measured or {}).get(lmbda, ())) for lmbda, unit in units.items()]
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
         self.passes = in_groups(range(len(self.lmbdas)), rates_per_pass)
@@ -191,8 +203,10 @@ class LadderModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """One AdamW over what is trained; each unit says at which rates its parts learn."""
         plan = self.optimiser
-        rates = LearningRates(plan.lr, plan.entropy_lr, plan.linear_lr, plan.weight_decay)
-        groups = [group._asdict() for unit in self.units for group in unit.parameter_groups(rates)]  # type: ignore[operator]
+        groups = []
+        for unit, pace in zip(self.units, self.paces, strict=True):
+            rates = LearningRates(pace * plan.lr, plan.entropy_lr, pace * plan.linear_lr, plan.weight_decay)
+            groups += [group._asdict() for group in unit.parameter_groups(rates)]  # type: ignore[operator]
         optimiser = torch.optim.AdamW(groups, lr=plan.lr, fused=can_fuse(self.device))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -116,7 +116,7 @@ class Start:
         expected_bytes: of an image's payload before training, by the tables, on images it was not fitted to.
         expected_distortion: in percent, likewise.
         step: of the quantiser, in the metric of percent.
-        measured: what a unit of any rate takes and loses, as `Measured`; of a unit of one rate, nothing.
+        measured: what the unit takes, and what it will lose when it is trained; of one rate, at multiplier 0 alone.
     """
 
     config: Mapping[str, Any]
@@ -125,7 +125,7 @@ class Start:
     expected_bytes: float
     expected_distortion: float
     step: float
-    measured: Sequence[Measured] = ()
+    measured: Sequence[Measured]
 
 
 def find_starts(
@@ -188,21 +188,24 @@ def find_starts(
         starts[lmbda] = (
             begin_range(base, samples, trial, lmbda, ease)
             if isinstance(lmbda, tuple)
-            else begin(base, samples, trial, lmbda / ease)
+            else begin(base, samples, trial, lmbda, ease)
         )
     tell(starts)
     return starts
 
 
-def begin(base: tuple[TransformUnit, list[Tensor]], samples: Sequence[Sample], trial: Trial, lmbda: float) -> Start:
+def begin(
+    base: tuple[TransformUnit, list[Tensor]], samples: Sequence[Sample], trial: Trial, lmbda: float, ease: float
+) -> Start:
     """Give a unit the step that is best for a lambda."""
-    place, _ = trial.best(lmbda)
-    unit = TransformUnit(**base[0].config())
+    place, _ = trial.best(lmbda / ease)
+    step, unit = 2 ** (place / 2), TransformUnit(**base[0].config())
     unit.load_state_dict(base[0].state_dict())
-    set_step(unit, [sample.features for sample in samples], base[1], 2 ** (place / 2))
+    set_step(unit, [sample.features for sample in samples], base[1], step)
     distortion, bpp = trial.measure(round(place))
     num_bytes = bpp * trial.num_pixels / 8
-    return Start(unit.config(), unit.state_dict(), str(trial.candidate), num_bytes, distortion, 2 ** (place / 2))
+    measured = [Measured(0.0, distortion / ease, bpp)]
+    return Start(unit.config(), unit.state_dict(), str(trial.candidate), num_bytes, distortion, step, measured)
 
 
 def begin_range(

@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from bottlenecks.backbone import freeze
 from bottlenecks.split import cut
 from bottlenecks.tasks import Classification
+from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
 from bottlenecks.training.loss import RateDistortionLoss
-from bottlenecks.training.module import LadderModule, OptimiserConfig, trained
+from bottlenecks.training.module import FINE, LadderModule, OptimiserConfig, trained
 from tests.networks import Tiny
 
 UNIT = {"architecture": "factorized", "latent_channels": 5}
@@ -97,6 +98,19 @@ def test_a_unit_trains_in_a_ladder_as_it_does_alone(tmp_path: Path) -> None:
     for name, tensor in ladder.units[1].state_dict().items():
         assert torch.allclose(tensor.double(), expected[name].double(), atol=1e-6, rtol=0), name
     assert not torch.allclose(ladder.units[0].down.weight, ladder.units[1].down.weight)
+
+
+def test_a_unit_that_begins_fine_learns_slowly_but_for_its_entropy_model(tmp_path: Path) -> None:
+    made = make_module([0.01, 0.1])
+    units = dict(zip(made.lmbdas, made.units, strict=True))
+    points = {0.01: [Measured(0.0, 4 * FINE, 0.1)], 0.1: [Measured(-4.0, 9.0, 0.2), Measured(1.0, FINE / 16, 0.5)]}
+    module = LadderModule(made.network, units, made.task, made.rate_loss, OptimiserConfig(), 3, measured=points)
+    groups = fit(module, tmp_path).optimizers[0].param_groups
+    of_each = [
+        {group["initial_lr"] for group in groups if {*map(id, group["params"])} & {*map(id, unit.parameters())}}
+        for unit in module.units
+    ]
+    assert of_each == [{2e-3, 2e-2}, {5e-4, 2e-2}]
 
 
 def test_rates_train_in_several_passes_as_in_one(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.macs import count_macs
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Classification
+from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import statistics_of
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
@@ -247,7 +248,7 @@ def test_what_is_not_given_is_measured() -> None:
 
 
 def start_of(value: float) -> Start:
-    return Start({"parts": []}, {"weight": torch.tensor([value])}, "joint", 1.0, 2.0, value)
+    return Start({"parts": []}, {"weight": torch.tensor([value])}, "joint", 1.0, 2.0, value, [Measured(0.0, 2.0, 0.1)])
 
 
 def keep(folder: Path, starts: dict[Any, Start], seed: int = 0, resuming: bool = False) -> dict[Any, Start]:
