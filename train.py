@@ -15,7 +15,7 @@ from bottlenecks.experiment import make_backbone, prepare, rates_asked, settings
 from bottlenecks.fitting import TrainingPlan, train_rates
 from bottlenecks.rate_files import text_of
 from bottlenecks.terminal import say, show
-from bottlenecks.training.backbone import backbone_path
+from bottlenecks.training.backbone import backbone_path, state_path
 from bottlenecks.training.ladder import is_met, unfinished
 from bottlenecks.training.remarks import remarks
 from bottlenecks.training.resume import ResumeState
@@ -31,13 +31,13 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     Raises:
         UsageError: the configuration cannot be used.
     """
+    for name in ("overwrite", "resume"):
+        check_flag(name, cfg[name])
     if cfg.stage == "backbone":
         train_network(cfg)
         return {}
     if cfg.stage != "unit":
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
-    for name in ("overwrite", "resume"):
-        check_flag(name, cfg[name])
     target, plan = Target.of(cfg), TrainingPlan.of(cfg)
     lmbdas = [] if target else rates_asked(cfg)
     experiment = prepare(cfg, "fit")
@@ -57,9 +57,10 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
 
 
 def train_network(cfg: DictConfig) -> None:
-    """Train the backbone itself, unless it is there."""
+    """Train the backbone itself, unless it is there and no interrupted run is to go on."""
     path = backbone_path(Path(cfg.paths.checkpoints), cfg.model.name, cfg.data.name)
-    if path.exists() and not cfg.overwrite:
+    resuming = cfg.resume and state_path(path).exists()
+    if path.exists() and not (cfg.overwrite or resuming):
         say(f"Kept {path}: there already; train it anew with overwrite=true")
     else:
         make_backbone(cfg)

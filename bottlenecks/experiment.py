@@ -28,33 +28,15 @@ from bottlenecks.rate_range import WIDEST
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
-from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, train_backbone
-from bottlenecks.training.epoch_lines import EpochLines
+from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, state_path, train_backbone
+from bottlenecks.training.relevant import relevant
+from bottlenecks.training.resume import RunState
+from bottlenecks.training.trainer import build_trainer
 from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
 from datamodules.base import PictureDataModule
 
 DEFAULT_LAMBDA = 0.01
-
-# Settings that do not bear on the outcome.
-WITHOUT_EFFECT = {
-    "training": (
-        "cache_features",
-        "cache_memory_gib",
-        "cache_disk_gib",
-        "rates_per_pass",
-        "fold_batch_norm",
-        "channels_last",
-    ),
-    "data": ("root", "download", "num_workers"),
-    "trainer": (
-        "accelerator",
-        "use_distributed_sampler",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "log_every_n_steps",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -162,10 +144,10 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
 
 
 def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
-    """Train the backbone of a configuration on its data, and keep it.
+    """Train the backbone of a configuration on its data, and keep it; go on with an interrupted run where asked.
 
     Args:
-        cfg: of `train.py`.
+        cfg: of `train.py`; where it has no `resume`, as those of other commands, an interrupted run is gone on with.
         alone: on one device of this process, whatever the trainer is otherwise.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -173,44 +155,41 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
     check_number("backbone.epochs", settings.epochs, 1, whole=True)
     for name in ("lr", "weight_decay", "label_smoothing"):
         check_number(f"backbone.{name}", getattr(settings, name))
-    options = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
-    trainer = instantiate(
-        cfg.trainer,
-        max_epochs=settings.epochs,
-        callbacks=[EpochLines()],
-        logger=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=0,
-        **options,
-    )
-    return train_backbone(
-        BackboneSpec.of(cfg.model),
-        instantiate(cfg.data),
-        Path(cfg.paths.checkpoints),
-        settings,
-        trainer,
-        cfg.seed,
-    )
+    spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
+    datamodule: PictureDataModule = instantiate(cfg.data)
+    datamodule.setup("fit")
+    bearing = {group: plain(cfg[group]) for group in ("backbone", "data", "trainer")}
+    default = datamodule.default_preprocessing
+    images = {**datamodule.found(), "preprocessing": default and default.to_dict()}
+    bearing |= {"model": spec.to_dict(), "images": images, "seed": cfg.seed}
+    path = backbone_path(checkpoints, spec.name, datamodule.name)
+    way_on = "resume=true" if "resume" in cfg else "the same command"
+    what = f" of training {spec.name} itself"
+    state = RunState(state_path(path), relevant(bearing, images_speak=False), what, way_on)
+    start = state.find(cfg.get("resume", True), cfg.get("overwrite", False))
+    options: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
+    trainer = build_trainer(cfg, settings.epochs, [state], num_sanity_val_steps=0, **options)
+    return train_backbone(spec, datamodule, checkpoints, settings, trainer, cfg.seed, state, start)
 
 
 def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
     """Gather all that bears on a trained unit, lambda excepted."""
     nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer", "target")}
-    for group, names in WITHOUT_EFFECT.items():
-        nodes[group] = {name: value for name, value in nodes[group].items() if name not in names}
     nodes["data"] |= experiment.datamodule.resolved()
-    return {
+    settings = {
         **nodes,
+        "images": {**experiment.datamodule.found(), "preprocessing": experiment.datamodule.preprocessing.to_dict()},
         "seed": cfg.seed,
         "image_shape": list(experiment.image_shape),
         "backbone": experiment.backbone.fingerprint,
         "split": experiment.network.split,
     }
+    return relevant(settings, images_speak=False)
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Identify settings by 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    """Identify what bears on the outcome by 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(relevant(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def describe_rate(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
@@ -19,7 +18,7 @@ from bottlenecks.checkpoint import RateInfo
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
 from bottlenecks.features import all_finite, num_elements, num_pictures
-from bottlenecks.processes import leave
+from bottlenecks.processes import is_main, leave
 from bottlenecks.rate_files import Lmbda, rate_name
 from bottlenecks.split import Crossing, SplitNetwork
 from bottlenecks.terminal import progress, say
@@ -30,18 +29,18 @@ from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
 from bottlenecks.training.cached import CachedDataModule
 from bottlenecks.training.calibration import FeatureStatistics, calibrate, statistics_of
 from bottlenecks.training.dashboard import Dashboard
-from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.frozen import FrozenBatch, gather_frozen
-from bottlenecks.training.ladder import build_units, fit, keep, loaders_may_die, unfinished
+from bottlenecks.training.ladder import build_units, keep, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.meeting import figures_of, meet
 from bottlenecks.training.module import LadderModule, OptimiserConfig
-from bottlenecks.training.resume import AtomicCheckpointIO, ResumeState
+from bottlenecks.training.resume import ResumeState
 from bottlenecks.training.settling import settle_range
 from bottlenecks.training.start import TransformSettings, find_starts
 from bottlenecks.training.start_file import StartFile
 from bottlenecks.training.target import Target
+from bottlenecks.training.trainer import build_trainer, fit, loaders_may_die
 from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 from datamodules.base import PictureDataModule
 
@@ -147,7 +146,8 @@ def train_rates(
         lambda lmbda, unit: describe_rate(experiment, cfg, settings, lmbda, unit),
         lambda rate: settle_range(module, rate, data.val_dataloader(), trainer.strategy.root_device),
     )
-    state.remove()
+    if is_main():
+        state.remove()
     for logger, (path, info) in zip(loggers or [summary] * len(written), written.items(), strict=True):
         log_file(logger, f"{experiment.title}/{path.stem}", "rate", path, info.metrics)
     for logger in [*loggers, summary]:
@@ -258,15 +258,8 @@ def meet_target(
 
 def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
     """Build Lightning's trainer around the callbacks that keep best and resume state."""
-    return instantiate(
-        cfg.trainer,
-        max_epochs=cfg.training.epochs,
-        callbacks=[*callbacks, EpochLines()],
-        logger=[*loggers] or False,
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,
-        num_sanity_val_steps=-1,  # the start competes with every epoch
-    )
+    # The start competes with every epoch.
+    return build_trainer(cfg, cfg.training.epochs, callbacks, loggers, num_sanity_val_steps=-1)
 
 
 def check_processes(trainer: pl.Trainer, pictures: PictureDataModule) -> None:

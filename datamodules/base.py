@@ -208,6 +208,11 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         """Return the settings that depend on the images found, as they came out; JSON-able."""
         return {"augment": self.augment, "views": self.views, "held_back": self.held_back}
 
+    def found(self) -> dict[str, str]:
+        """Return which images training and its judgement go by; JSON-able."""
+        images = {split: self.pictures(split) for split in STAGES["fit"]}
+        return {split: f"{len(own)} images ({own.content()})" for split, own in images.items()}
+
     def train_dataloader(self) -> DataLoader:
         """Training pictures in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)

@@ -64,6 +64,10 @@ class Pictures(ABC):
     def identity(self) -> str:
         """Identify names, targets and contents by 16 hexadecimal digits."""
 
+    def content(self) -> str:
+        """Identify names, targets and contents by 16 hexadecimal digits that a copy elsewhere has, too."""
+        return self.identity()
+
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
         """Return position -> reason for each picture that cannot be read; see `datamodules.damage`."""
         return {}
@@ -120,6 +124,13 @@ class PictureFiles(Pictures):
         for name in self.names:
             stat = os.stat(os.path.join(self.folder, name))
             digest.update(f"{stat.st_size}/{stat.st_mtime_ns};".encode())
+        return digest.hexdigest()[:16]
+
+    def content(self) -> str:
+        """Identify names, targets and sizes by 16 hexadecimal digits."""
+        digest = self._digest()
+        for name in self.names:
+            digest.update(f"{os.path.getsize(os.path.join(self.folder, name))};".encode())
         return digest.hexdigest()[:16]
 
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:

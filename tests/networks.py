@@ -28,6 +28,14 @@ class Tiny(nn.Module):
         return self.classifier(self.top(self.body(self.stem(x))).mean((2, 3)))
 
 
+class Forgetful(Tiny):
+    """The same with dropout, which draws from the process's own generator while it trains."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(num_classes)
+        self.top = nn.Sequential(self.top, nn.Dropout(0.5))
+
+
 class Tokens(nn.Module):
     """Features laid out as (N, tokens, channels) and (N, H, W, C)."""
 

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
+from bottlenecks.training import relevant
 from bottlenecks.training.module import LadderModule
 from bottlenecks.training.resume import ResumeState, differences
 from bottlenecks.weights import read_safetensors, write_safetensors
@@ -29,6 +30,7 @@ from tests.networks import Tiny
 from train import main, train
 
 FOLDER = Path("checkpoints/tiny/body/digits")
+QUICKEST = ("training.epochs=1", "data.limit_train=64")
 SMALL = ("data.limit_train=192", "data.limit_val=64", "training.calibration_images=64")
 
 
@@ -37,6 +39,15 @@ def root(trained: Path, tmp_path: Path) -> Path:
     """A folder that has the tiny backbone and nothing else."""
     shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the tiny backbone and a finished rate."""
+    root = tmp_path_factory.mktemp("finished")
+    shutil.copytree(trained / "checkpoints/tiny/backbone", root / "checkpoints/tiny/backbone")
+    run(root, *QUICKEST)
+    return root
 
 
 def run(root: Path, *overrides: str) -> dict[Path, object]:
@@ -158,6 +169,7 @@ def test_a_file_of_another_rate_is_not_kept_for_this_one(root: Path) -> None:
         ("loss.ce=abc", r"loss.ce=abc: expected a number"),
         ("paths.cache=null", r"paths.cache=None: expected a folder"),
         ("trainer.precision=bf16-true", r"trainer.precision=bf16-true: rates are counted in 32 bits or more"),
+        ("trainer.precision=16-mixed", r"trainer.precision=16-mixed: the device is a cpu, .* bf16-mixed in its place"),
         ("+trainer.limit_val_batches=0", r"no epoch ended in a judgement on the held-back pictures"),
     ],
 )
@@ -393,3 +405,52 @@ def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.
     assert len([*summary.glob("files/media/images/bits_per_channel/lambda=0.0[12]_*.png")]) == 6
     (table,) = summary.glob("files/media/table/rates_*.json")
     assert [row[0] for row in json.loads(table.read_text())["data"]] == ["0.01", "0.02"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.limit_test=50",
+        "data.skip_damaged=true",
+        "+trainer.profiler=simple",
+        "+trainer.benchmark=false",
+        "trainer.precision=32",
+        "training.calibration_images=32",
+        "training.warm_start=false",
+        "training.entropy_lr=1",
+        "data.views=3",
+        "data.flip=true",
+    ],
+)
+def test_what_a_unit_does_not_depend_on_leaves_it_finished(finished: Path, override: str) -> None:
+    option = f"+{override}" if override.startswith("data.skip_damaged") else override
+    assert run(finished, *QUICKEST, option) == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("data.limit_train=60", r"data.limit_train 64 -> 60, images.train 64 images \(\w+\) -> 60 images \(\w+\)"),
+        ("+trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches None -> 2"),
+        ("training.linear_lr=0.1", r"training.linear_lr 0.005 -> 0.1"),
+        ("data.seed=1", "data.seed 0 -> 1"),
+        ("data.augment=true", "data.augment False -> True"),
+    ],
+)
+def test_what_a_unit_depends_on_is_told(finished: Path, override: str, difference: str) -> None:
+    with pytest.raises(UsageError, match=rf"was trained otherwise \({difference}"):
+        run(finished, *QUICKEST, override)
+
+
+def test_every_setting_of_training_is_known_to_bear_on_the_outcome_or_not() -> None:
+    """A new one that is in neither list would let a finished rate stay that was trained without it."""
+    without = {"cache_features", "cache_memory_gib", "cache_disk_gib", "rates_per_pass"}
+    without |= {"fold_batch_norm", "channels_last"}
+    known = {*relevant.ANY_UNIT, *(name for names in relevant.OWN.values() for name in names)}
+    assert set(configure("train", Path()).training) == known | without
+
+
+def test_a_resumed_run_may_have_other_settings_that_do_not_matter(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(root, monkeypatch, 0, "data.limit_train=64")
+    options = ("data.limit_train=64", "data.limit_test=10", "+trainer.profiler=simple", "resume=true")
+    assert len(run(root, *options)) == 1

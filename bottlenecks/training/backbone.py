@@ -16,11 +16,13 @@ from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
-from bottlenecks.processes import average_buffers, is_main, synchronise_batch_norm
+from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.optimisers import can_fuse
+from bottlenecks.training.resume import RunState
 from bottlenecks.training.seeds import seed_for
+from bottlenecks.training.trainer import fit
 from bottlenecks.weights import fitting
 from datamodules.base import PictureDataModule
 
@@ -51,12 +53,21 @@ class BackboneModule(pl.LightningModule):
         network: all of it is trained.
         task: what it learns.
         settings: the recipe.
+        seed: of what the network itself draws, such as dropout.
+
+    Attributes:
+        score: the metric on the held-back images after the last epoch; None before the first one.
     """
 
-    def __init__(self, network: nn.Module, task: Task, settings: BackboneTraining) -> None:
+    def __init__(self, network: nn.Module, task: Task, settings: BackboneTraining, seed: int) -> None:
         super().__init__()
-        self.network, self.task, self.settings = network, task, settings
+        self.network, self.task, self.settings, self.seed = network, task, settings, seed
         self.metric = task.metric()
+        self.score: float | None = None
+
+    def on_train_epoch_start(self) -> None:
+        """Draw what an uninterrupted run would draw in this epoch."""
+        torch.manual_seed(seed_for(self.seed, "backbone", self.current_epoch, own_share().rank))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Supervised loss of a batch."""
@@ -72,8 +83,17 @@ class BackboneModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metric."""
-        self.log(f"val/{self.task.metric_name}", self.metric.compute(), prog_bar=True)
+        self.score = float(self.metric.compute())
+        self.log(f"val/{self.task.metric_name}", self.score, prog_bar=True, sync_dist=True)
         self.metric.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the score: the run may be cut off between its last epoch and its file."""
+        checkpoint["score"] = self.score
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the score up again."""
+        self.score = checkpoint["score"]
 
     def setup(self, stage: str) -> None:
         """Let BatchNorm see all processes' batches, where the device can."""
@@ -86,7 +106,7 @@ class BackboneModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a one-cycle schedule."""
         lr, weight_decay = self.settings.lr, self.settings.weight_decay
-        fused = can_fuse(self.device)
+        fused = can_fuse(self)
         optimiser = torch.optim.AdamW(self.parameters(), lr=lr, weight_decay=weight_decay, fused=fused)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.settings.lr, total_steps=int(self.trainer.estimated_stepping_batches)
@@ -97,6 +117,11 @@ class BackboneModule(pl.LightningModule):
 def backbone_path(checkpoints: Path, model: str, data: str) -> Path:
     """Name the file of a backbone trained here."""
     return checkpoints / model / "backbone" / f"{data}.safetensors"
+
+
+def state_path(backbone: Path) -> Path:
+    """Name the file that a backbone's training goes on from after an interruption."""
+    return backbone.parent / ".resume" / f"{backbone.stem}.ckpt"
 
 
 def obtain_backbone(
@@ -151,14 +176,26 @@ def train_backbone(
     settings: BackboneTraining,
     trainer: pl.Trainer,
     seed: int,
+    state: RunState,
+    start: Path | None,
 ) -> Backbone:
     """Train or fine-tune a network on labels, keep it, and give it back frozen.
 
     Begins from the weights that `spec.weights` names; `auto` means the library's pretrained ones where they can be
     had and the data is not trained on the spot, else random ones, as `none` does.
 
+    Args:
+        spec: the network.
+        datamodule: the images.
+        checkpoints: root of all checkpoints.
+        settings: the recipe.
+        trainer: has `state` among its callbacks.
+        seed: of weights and order.
+        state: where the run is kept while it is unfinished.
+        start: what to go on from, or None to begin.
+
     Raises:
-        UsageError: the data has no labels, or nothing says how its pictures are to be prepared.
+        UsageError: the data has no labels, nothing says how its images are to be prepared, or training was cut short.
     """
     if datamodule.num_classes is None:
         raise UsageError(f"stage=backbone: data={datamodule.name} has no labels to train on")
@@ -173,19 +210,21 @@ def train_backbone(
     datamodule.preprocessing = preprocessing
     task = make_task(spec.task, network)
     network.to(memory_format=torch.channels_last)  # small networks learn twice as fast on a CPU, ResNet-50 10 % faster
-    module = BackboneModule(network, task, settings)
-    module.train()  # Lightning leaves the mode as it is, and networks are built in eval mode
-    trainer.fit(module, datamodule=datamodule)
+    module = BackboneModule(network, task, settings, seed)
+    fit(module, datamodule, trainer, state, start)
+    if module.score is None:
+        raise UsageError("no epoch ended in a judgement on the held-back images; let trainer validate every epoch")
     if not all(tensor.isfinite().all() for tensor in module.network.state_dict().values()):
+        state.remove()
         raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")
     path = backbone_path(checkpoints, spec.name, datamodule.name)
     source = with_weights(spec, path)
     network = module.network.cpu().to(memory_format=torch.contiguous_format)
     backbone = Backbone(network, source, preprocessing, tuple(datamodule.class_names), str(path))
-    score = float(trainer.callback_metrics[f"val/{task.metric_name}"])
-    if is_main():
-        save_backbone(path, backbone, {"data": datamodule.name, f"val/{task.metric_name}": score})
-    say(f"Kept {path}: {task.metric_name} {score:.1%} on held-back pictures")
+    if trainer.is_global_zero:
+        save_backbone(path, backbone, {"data": datamodule.name, f"val/{task.metric_name}": module.score})
+        state.remove()
+    say(f"Kept {path}: {task.metric_name} {module.score:.1%} on held-back pictures")
     return backbone
 
 

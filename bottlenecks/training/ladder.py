@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, read_info, save_rate
-from bottlenecks.errors import Interrupted, UsageError
+from bottlenecks.errors import UsageError
 from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda, place_of, rate_name, rates_of, say_where, text_of
 from bottlenecks.rate_range import RateRange
@@ -20,7 +18,7 @@ from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.module import LadderModule
-from bottlenecks.training.resume import ResumeState, differences
+from bottlenecks.training.resume import changes_between
 from bottlenecks.training.seeds import seed_for
 from bottlenecks.units import Bottleneck, make_unit
 
@@ -49,7 +47,7 @@ def unfinished(folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any
         info = _read_kept(path)
         if text_of(info.lmbda) != text_of(lmbda):
             raise UsageError(f"{path}: holds {rate_name(info.lmbda)}; name it so, move it away, or overwrite=true")
-        changes = differences(info.training, settings)
+        changes = changes_between(info.training, settings)
         if changes:
             raise UsageError(
                 f"{path} is finished and was trained otherwise ({changes}); train it anew with overwrite=true, or "
@@ -62,7 +60,7 @@ def unfinished(folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any
 def is_met(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Tell whether a target was met before: a finished rate has these very settings, the target among them."""
     for path in rates_of(folder, str(settings["unit"]["name"])):
-        if not differences(_read_kept(path).training, settings):
+        if not changes_between(_read_kept(path).training, settings):
             say(f"Kept {path}: finished with these very settings")
             return True
     return False
@@ -103,52 +101,6 @@ def build_units(
                 samples = tuple(own.sample for own in features)
                 units[lmbda].start_from(samples[0] if len(samples) == 1 else samples)
     return units
-
-
-def fit(
-    module: LadderModule,
-    datamodule: pl.LightningDataModule,
-    trainer: pl.Trainer,
-    state: ResumeState,
-    start: Path | None,
-) -> None:
-    """Train, going on from an interrupted run where asked.
-
-    Args:
-        module: the units.
-        datamodule: the pictures.
-        trainer: has `state` and a `BestStates` among its callbacks.
-        state: where the run is kept while it is unfinished.
-        start: what to go on from, or None to begin.
-
-    Raises:
-        UsageError: training was cut short; `Interrupted` where it was told to stop.
-    """
-    if start is None:
-        state.begin()
-    module.train()
-    try:
-        with loaders_may_die(lambda: f"in epoch {trainer.current_epoch + 1}; go on with resume=true"):
-            trainer.fit(module, datamodule=datamodule, ckpt_path=start)
-    except SystemExit:  # how Lightning ends after a signal
-        raise Interrupted(f"interrupted in epoch {trainer.current_epoch + 1}; go on with resume=true") from None
-
-
-@contextmanager
-def loaders_may_die(moment: Callable[[], str]) -> Iterator[None]:
-    """Turn the death of a loading process into an error that says when, and the way out.
-
-    Raises:
-        UsageError: one died.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            f"data.num_workers: a loading process was killed (out of memory? fewer of them need less) {moment()}"
-        ) from None
 
 
 def keep(

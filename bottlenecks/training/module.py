@@ -22,7 +22,7 @@ from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
-from bottlenecks.training.optimisers import can_fuse
+from bottlenecks.training.optimisers import can_fuse, scaler_of
 from bottlenecks.training.passes import in_groups, with_gradient_now
 from bottlenecks.training.prices import Price, prices_of
 from bottlenecks.training.seeds import generator_for
@@ -129,24 +129,27 @@ class LadderModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum the units' losses; their gradients do not meet."""
-        return self._shared_step(batch, "train")
+        return self._shared_step(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Judge every unit with rounding in place of noise."""
-        self._shared_step(batch, "val")
+        self._shared_step(batch, batch_idx, "val")
 
     def look(self, batch: Batch) -> FrozenBatch:
         """Pass pictures through the frozen network, unless that was done before."""
         return batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch, self.precision)
 
-    def _shared_step(self, batch: Batch, stage: str) -> Tensor:
-        frozen = self.look(batch)
-        return torch.stack([self._pass(frozen, rates, stage) for rates in self.passes]).sum()
+    def _shared_step(self, batch: Batch, batch_idx: int, stage: str) -> Tensor:
+        frozen, step = self.look(batch), self._step(batch_idx)
+        return torch.stack([self._pass(frozen, rates, stage, step) for rates in self.passes]).sum()
 
-    def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str) -> Tensor:
-        """Take some rates through units, tail and loss; give the sum of their losses."""
-        share = own_share()
-        step = self.global_step * share.world_size + share.rank  # each process has noise of its own
+    def _step(self, batch_idx: int) -> int:
+        """Number a batch among those of all processes, and among those whose gradients are added up for one step."""
+        share, parts = own_share(), self.trainer.accumulate_grad_batches
+        return (self.global_step * parts + batch_idx % parts) * share.world_size + share.rank
+
+    def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str, step: int) -> Tensor:
+        """Take some rates through units, tail and loss, with the noise of a step; give the sum of their losses."""
         trips, count = list[tuple[int, Price, UnitOutput]](), num_pictures(frozen.features)
         for rate in rates:
             generator = generator_for(self.seed, self.lmbdas[rate], step)
@@ -166,7 +169,7 @@ class LadderModule(pl.LightningModule):
                 total = total + (price.weight * price.lmbda * losses.distortion).mean()
             return total
 
-        distortion = with_gradient_now(distort, cat([output.features_hat for _, _, output in trips]))
+        distortion = with_gradient_now(distort, cat([output.features_hat for _, _, output in trips]), self._scale())
         rate_bits = torch.stack([(price.weight * output.rate_bits).mean() for _, price, output in trips]).sum()
         return distortion + rate_bits / frozen.num_pixels
 
@@ -207,7 +210,7 @@ class LadderModule(pl.LightningModule):
         for unit, pace in zip(self.units, self.paces, strict=True):
             rates = LearningRates(pace * plan.lr, plan.entropy_lr, pace * plan.linear_lr, plan.weight_decay)
             groups += [group._asdict() for group in unit.parameter_groups(rates)]  # type: ignore[operator]
-        optimiser = torch.optim.AdamW(groups, lr=plan.lr, fused=can_fuse(self.device))
+        optimiser = torch.optim.AdamW(groups, lr=plan.lr, fused=can_fuse(self))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -243,6 +246,11 @@ class LadderModule(pl.LightningModule):
         if step < warmup:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    def _scale(self) -> Tensor | None:
+        """Give the factor that the trainer puts on the loss in half precision, None where there is none."""
+        scaler = scaler_of(self)
+        return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 
     def _learning_rate(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -16,21 +16,25 @@ T = TypeVar("T")
 
 class _GradientNow(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Callable[[Sequence[Tensor]], Tensor], *inputs: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, function: Callable[[Sequence[Tensor]], Tensor], scale: Tensor | None, *inputs: Tensor
+    ) -> Tensor:
         with torch.enable_grad():
             leaves = [tensor.detach().requires_grad_() for tensor in inputs]
             value = function(leaves)
+        ctx.scale = scale
         with torch.autocast(inputs[0].device.type, enabled=False):
-            ctx.save_for_backward(*torch.autograd.grad(value, leaves))
+            ctx.save_for_backward(*torch.autograd.grad(value, leaves, scale))
         return value.detach()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(grad_output * gradient for gradient in ctx.saved_tensors)
+        share = grad_output if ctx.scale is None else grad_output / ctx.scale
+        return None, None, *(share * gradient for gradient in ctx.saved_tensors)
 
 
-def with_gradient_now(function: Callable[[Features], Tensor], inputs: Features) -> Tensor:
+def with_gradient_now(function: Callable[[Features], Tensor], inputs: Features, scale: Tensor | None = None) -> Tensor:
     """Evaluate a scalar function and, where gradients are wanted, its gradient at once.
 
     What the function held for its backward pass is free again on return; the gradient, as large as `inputs`, waits
@@ -39,10 +43,12 @@ def with_gradient_now(function: Callable[[Features], Tensor], inputs: Features) 
     Args:
         function: gives a scalar.
         inputs: its argument, a tensor or a tuple of several.
+        scale: factor that the caller's backward pass will begin with, (); the gradient is taken with it already, so
+            that in half precision small values do not become zero. None for none.
     """
     tensors = tensors_of(inputs)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        value: Tensor = _GradientNow.apply(lambda leaves: function(like(inputs, leaves)), *tensors)
+        value: Tensor = _GradientNow.apply(lambda leaves: function(like(inputs, leaves)), scale, *tensors)
         return value
     return function(inputs)
 

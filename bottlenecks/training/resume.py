@@ -13,25 +13,25 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda, middle_of, text_of
 from bottlenecks.terminal import say
 from bottlenecks.training.old_values import OLD_VALUES
+from bottlenecks.training.relevant import comparable
 from bottlenecks.weights import write_atomically
 
 
-class ResumeState(pl.Callback):
-    """Writes the whole training state after each epoch, all or nothing, and takes it away at the end.
+class RunState(pl.Callback):
+    """Writes the whole training state after each epoch, all or nothing; it is taken away at the end.
 
     Args:
-        folder: of the rates; the state lies in `.resume/` inside it.
-        lmbdas: of the units that train together; none where a target is given, whose lambda is found.
+        path: of the state, in a folder `.resume/`.
         settings: what bears on the outcome, JSON-able; a state of other settings is refused.
+        of_what: what trains, for messages, such as ` of resnet50`; nothing where it goes without saying.
+        way_on: how a user goes on after an interruption.
     """
 
-    def __init__(self, folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any]) -> None:
-        self.path = folder / ".resume" / f"{_stem(lmbdas) if lmbdas else _target(settings)}.ckpt"
-        self.settings = dict(settings)
+    def __init__(self, path: Path, settings: Mapping[str, Any], of_what: str = "", way_on: str = "resume=true") -> None:
+        self.path, self.settings, self.of_what, self.way_on = path, dict(settings), of_what, way_on
         self.world_size = 1
 
     def find(self, resume: bool, overwrite: bool) -> Path | None:
@@ -48,8 +48,8 @@ class ResumeState(pl.Callback):
             return None
         if not resume:
             raise UsageError(
-                f"an interrupted run, or one that another process is at, lies at {self.path}; go on with resume=true, "
-                "or discard it with overwrite=true"
+                f"an interrupted run{self.of_what}, or one that another process is at, lies at {self.path}; go on with "
+                "resume=true, or discard it with overwrite=true"
             )
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -58,13 +58,13 @@ class ResumeState(pl.Callback):
             raise UsageError(
                 f"resume=true: {self.path} is damaged ({reason(error)}); start anew with overwrite=true"
             ) from None
-        changes = differences(stored, self.settings)
+        changes = changes_between(stored, self.settings)
         if changes:
             raise UsageError(
                 f"resume=true: {self.path} was made with other settings ({changes}); "
                 "give those again, or start anew with overwrite=true"
             )
-        say(f"Going on after epoch {epoch + 1}, from {self.path}")
+        say(f"Going on after epoch {epoch + 1}{self.of_what}, from {self.path}")
         return self.path
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -93,13 +93,10 @@ class ResumeState(pl.Callback):
 
     def begin(self) -> None:
         """Take the state of an earlier run away; where the units of this one begin stays."""
-        if is_main():
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Take the state away: its rates are finished."""
-        if not is_main():
-            return
+        """Take the state away: what was trained is finished."""
         for file in (self.path, self.path.with_suffix(".start")):
             file.unlink(missing_ok=True)
             file.with_name(f".{file.name}.lock").unlink(missing_ok=True)
@@ -107,6 +104,19 @@ class ResumeState(pl.Callback):
             leftover.unlink(missing_ok=True)
         if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
             self.path.parent.rmdir()
+
+
+class ResumeState(RunState):
+    """The state of a ladder.
+
+    Args:
+        folder: of the rates; the state lies in `.resume/` inside it.
+        lmbdas: of the units that train together; none where a target is given, whose lambda is found.
+        settings: what bears on the outcome.
+    """
+
+    def __init__(self, folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any]) -> None:
+        super().__init__(folder / ".resume" / f"{_stem(lmbdas) if lmbdas else _target(settings)}.ckpt", settings)
 
 
 def _stem(lmbdas: Sequence[Lmbda]) -> str:
@@ -127,6 +137,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomically(Path(path), buffer.getvalue())
+
+
+def changes_between(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Name what a training depends on and two settings differ in, as `training.epochs 20 -> 30`."""
+    return differences(*comparable(old, new))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:

@@ -14,6 +14,7 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda
 from bottlenecks.training.any_rate import Measured
+from bottlenecks.training.relevant import relevant
 from bottlenecks.training.start import Start
 from bottlenecks.weights import one_at_a_time, write_atomically
 
@@ -32,7 +33,7 @@ class StartFile:
 
     def __init__(self, state: Path, settings: Mapping[str, Any], identity: Mapping[str, Any], resuming: bool) -> None:
         self.path, self.resuming = state.with_suffix(".start"), resuming
-        self.key = {"settings": dict(settings), "identity": dict(identity)}
+        self.key = {"settings": relevant(settings), "identity": dict(identity)}
 
     def obtain(self, make: Callable[[], dict[Lmbda, Start]]) -> dict[Lmbda, Start]:
         """Read the starts where they are of this run, else make and keep them.

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from pytorch_lightning.plugins import MixedPrecision
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bottlenecks.backbone import freeze
@@ -20,6 +21,8 @@ from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.module import FINE, LadderModule, OptimiserConfig, trained
+from bottlenecks.training.optimisers import scaler_of
+from bottlenecks.training.seeds import generator_for
 from tests.networks import Tiny
 
 UNIT = {"architecture": "factorized", "latent_channels": 5}
@@ -45,9 +48,12 @@ def make_module(
     return LadderModule(network, units, task, loss, OptimiserConfig(**optimiser), 3, rates_per_pass)
 
 
-def fit(module: LadderModule, tmp_path: Path, epochs: int = 1, dtype: torch.dtype = torch.float32) -> pl.Trainer:
+def fit(
+    module: LadderModule, tmp_path: Path, epochs: int = 1, dtype: torch.dtype = torch.float32, **options: Any
+) -> pl.Trainer:
     """Train on the pictures."""
     trainer = pl.Trainer(
+        **options,
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,
@@ -59,6 +65,29 @@ def fit(module: LadderModule, tmp_path: Path, epochs: int = 1, dtype: torch.dtyp
     )
     trainer.fit(module, pictures(dtype), pictures(dtype))
     return trainer
+
+
+def half_precision(scale: float = 2.0**16) -> MixedPrecision:
+    """Make what Lightning trains with in 16-mixed on an accelerator, on the CPU."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+
+
+def gradients(module: LadderModule, trainer: pl.Trainer) -> list[Tensor]:
+    """Take the gradients of one batch as a trainer does, without their scale, all of a unit as one."""
+    module.trainer = trainer
+    module.train()
+    with trainer.precision_plugin.forward_context():
+        loss = module.training_step(next(iter(pictures())), 0)
+    scaler = scaler_of(module)
+    (loss if scaler is None else scaler.scale(loss)).backward()
+    scale = 1.0 if scaler is None else scaler.get_scale()
+    values = [[value.grad for value in unit.parameters() if value.grad is not None] for unit in module.units]
+    return [torch.cat([one.flatten() for one in own]) / scale for own in values]
+
+
+def plain_trainer(**options: Any) -> pl.Trainer:
+    """Make a trainer that is only asked for its precision."""
+    return pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **options)
 
 
 def snapshot(module: LadderModule) -> dict[str, Tensor]:
@@ -146,3 +175,50 @@ def test_the_network_stays_in_eval_mode() -> None:
     module = make_module([0.01]).train()
     assert module.units.training
     assert not any(part.training for part in module.network.modules())
+
+
+def test_half_precision_has_the_gradients_of_single() -> None:
+    """Unscaled, those of the distortion would be too small for half precision, and zero."""
+    found = gradients(make_module([0.0003, 0.03]), plain_trainer(plugins=[half_precision()]))
+    expected = gradients(make_module([0.0003, 0.03]), plain_trainer())
+    for own, right in zip(found, expected, strict=True):
+        assert float((own - right).norm() / right.norm()) < 0.01
+
+
+def test_what_is_clipped_is_not_scaled(tmp_path: Path) -> None:
+    """With scaled gradients every step would be clipped to the same length, whatever the scale."""
+    seen: list[list[float]] = []
+
+    class Watched(LadderModule):
+        def configure_gradient_clipping(self, *given: Any, **named: Any) -> None:
+            seen[-1] += [
+                float(nn.utils.get_total_norm([p.grad for p in self.units.parameters() if p.grad is not None]))
+            ]
+            super().configure_gradient_clipping(*given, **named)
+
+    for plugins in ([half_precision()], []):
+        module = make_module([0.01], gradient_clip=1e-3)
+        module.__class__ = Watched
+        seen.append([])
+        fit(module, tmp_path, plugins=plugins)
+    assert len(seen[0]) == len(seen[1]) == 4 and seen[0] == pytest.approx(seen[1], rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_too_large_a_scale_is_lowered(tmp_path: Path) -> None:
+    """Gradients that are not finite in half precision are seen by what scales them, and the units stay sound."""
+    plugin = half_precision(2.0**40)
+    module = make_module([0.01])
+    fit(module, tmp_path, epochs=8, plugins=[plugin])
+    assert plugin.scaler is not None and plugin.scaler.get_scale() < 2.0**40
+    assert all(tensor.isfinite().all() for tensor in module.units.state_dict().values() if tensor.is_floating_point())
+
+
+def test_batches_that_are_added_up_have_noise_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    make = generator_for
+    monkeypatch.setattr(
+        "bottlenecks.training.module.generator_for", lambda *purpose: (steps.append(purpose[2]), make(*purpose))[1]
+    )
+    fit(make_module([0.01]), tmp_path, epochs=2, accumulate_grad_batches=2, limit_val_batches=0)
+    assert steps == [*range(8)]
