@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 CODECS = ("hevc", "lightweight", "lightweight_uniform", "uniform", "jpeg", "webp", "av1", "hevc_image")
+RANGE = "range"
 UNITS = {
     "transform": ("unit=transform",),
     "closed": ("unit=transform", "training.epochs=0"),
+    RANGE: ("unit=transform", "unit.range=true"),
     "factorized": ("unit=factorized",),
 }
 SEEDS = {"transform": 3}  # of others one
@@ -123,10 +125,13 @@ class Part:
         judged = [*self.case.network, *self.case.evaluating, f"codecs=[{self.label}]"]
         if self.codec not in UNITS:
             return {"evaluate": judged}
-        lambdas = f"lambda=[{','.join(map(repr, self.case.lambdas))}]"
-        recipe = self.case.former if self.codec == "factorized" else (lambdas,)
+        lambdas, points = self.case.lambdas, []
+        if self.codec == RANGE:
+            lambdas, points = (lambdas[1], lambdas[-2]), [f"points={len(lambdas)}"]
+        ladder = f"lambda=[{','.join(map(repr, lambdas))}]"
+        recipe = self.case.former if self.codec == "factorized" else (ladder,)
         own = [*UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
-        return {"train": [*self.case.network, *own], "evaluate": judged}
+        return {"train": [*self.case.network, *own], "evaluate": [*judged, *points]}
 
 
 def parts_of(case: Case, codec: str | None = None, seed: int | None = None) -> Iterator[Part]:

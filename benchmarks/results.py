@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.cases import CODECS, DATA, UNITS, Case, Part, parts_of
+from benchmarks.cases import CODECS, DATA, RANGE, UNITS, Case, Part, parts_of
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve
@@ -34,7 +34,7 @@ from bottlenecks.terminal import markdown, say
 from bottlenecks.weights import write_atomically
 
 PART = "part.json"
-ANCHOR = "hevc"
+ANCHOR, LADDER = "hevc", "transform"
 PER_CENTS = range(70, 98)  # of agreement, at which units are held against the other codecs
 INTRODUCTION = """# Results
 
@@ -44,8 +44,8 @@ INTRODUCTION = """# Results
 Bytes on the wire, header included, of images that nothing was chosen on. [judging.md](judging.md) and
 [dense.md](dense.md) say what is counted, and how the other codecs choose their settings.
 
-- `transform` is the default unit, `closed` the same without training (`training.epochs=0`), `factorized` the former
-  default with the settings that served it best.
+- `transform` is the default unit, `closed` the same without training (`training.epochs=0`), `range` one unit for any
+  rate (`unit.range=true`), `factorized` the former default with the settings that served it best.
 - Of several seeds the tables have mean ± standard deviation. Brackets hold 95 % intervals by bootstrap over the images,
   of several seeds from the lowest end to the highest. ≤ is an upper bound: the coarsest point is within already.
 - BD-rate is the mean difference in bytes at equal agreement with the unsplit network, paired. Whether another codec
@@ -152,7 +152,7 @@ class Outcome:
                 f"## {self.case.title}\n",
                 f"{curve.num_images} images{whole}. Threads: {', '.join(map(str, threads))}.\n",
                 markdown(self.table()),
-                *(f"- {sentence}" for sentence in self.dearer()),
+                *(f"- {sentence}" for sentence in [*self.dearer(), *self.ranged()]),
                 f"\n![{curve.metric} over bytes]({folder}/curve.svg)\n",
                 f"[Every point and figure]({folder}/report.md); {files}.\n",
                 *(f"    {line}" for line in self.commands()),
@@ -169,6 +169,22 @@ class Outcome:
             none = f"At no agreement does another codec take fewer bytes than `{label}`."
             said.append(f"`{label}` takes more bytes than {', '.join(told)} agreement." if told else none)
         return said
+
+    def ranged(self) -> list[str]:
+        """Hold the unit of any rate against the ladder of separate ones."""
+        one, ladder = (self.series.get(codec) for codec in (RANGE, LADDER))
+        if one is None or ladder is None:
+            return []
+        (found,) = (merit for merit in summarise([one, ladder], LADDER) if merit.label == RANGE)
+        rate = cell([found.bd.get("bd_rate_at_agreement", Figure(None, note=""))], lambda value: f"{value:+.1%}")
+        sizes = {
+            codec: [point["state_bytes"] for point in self.curve.points if point["codec"] == codec]
+            for codec in (RANGE, LADDER)
+        }
+        return [
+            f"`{RANGE}`: BD-rate against `{LADDER}` {rate}; {max(sizes[RANGE]) / 2**20:.2f} MiB, where the ladder has "
+            f"{sum(sizes[LADDER]) / 2**20:.2f}."
+        ]
 
     def commands(self) -> list[str]:
         """Give the commands that the parts stand for, the first seed's."""
