@@ -60,7 +60,7 @@ def evaluate_splits(cfg: DictConfig) -> None:
 def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> None:
     """Write a report into a folder, and show it on the logger's dashboard."""
     write_and_say(report, folder)
-    logger = open_logger(cfg, "evaluate", "evaluate", title)
+    logger = open_logger(cfg, "evaluate", "evaluate", title, set())
     for prefix, curve in report.curves.items():
         log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
     for name in ("curve", "predictions"):

@@ -20,7 +20,7 @@ from pytorch_lightning.loggers import Logger
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.errors import UsageError, check_flag, check_name, check_number
+from bottlenecks.errors import UsageError, check_flag, check_name, check_number, reason
 from bottlenecks.pretrained import is_file
 from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda, place_of, rate_folder
@@ -28,6 +28,7 @@ from bottlenecks.rate_range import WIDEST
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
+from bottlenecks.tracking import Guarded, say_once
 from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, state_path, train_backbone
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.resume import RunState
@@ -294,14 +295,32 @@ def _parse_lambda(value: Any) -> float:
     return lmbda
 
 
-def open_logger(cfg: DictConfig, job_type: str, name: str, group: str) -> Logger | None:
-    """Open the logger of a run; only the main process has any."""
+def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set[str]) -> Logger | None:
+    """Open the logger of a run; only the main process has any, and none ends a run by its failure.
+
+    Args:
+        cfg: says which.
+        job_type: `train` or `evaluate`.
+        name: of the run.
+        group: runs of one ladder.
+        told: what was said of failures in this run so far.
+
+    Raises:
+        UsageError: a setting of the logger cannot be used.
+    """
     if not is_main():
         return None
     folder = Path(cfg.paths.logs)
     folder.mkdir(parents=True, exist_ok=True)
     make = instantiate(cfg.logger, _partial_=True)
-    return make(folder=folder, name=name, group=group, job_type=job_type, settings=plain(cfg))
+    try:
+        logger = make(folder=folder, name=name, group=group, job_type=job_type, settings=plain(cfg))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a library or a server comes up with
+        say_once(f"{cfg.logger._target_} failed ({reason(error)}); the run goes on without it", told)
+        return Guarded(None, told)
+    return logger and Guarded(logger, told)
 
 
 def plain(node: Any) -> dict[str, Any]:

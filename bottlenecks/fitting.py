@@ -125,10 +125,11 @@ def train_rates(
     start = state.find(cfg.resume, cfg.overwrite)
     if cfg.resume and start is None:
         say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
-    summary = open_logger(cfg, "train", "summary", experiment.title)
+    told: set[str] = set()
+    summary = open_logger(cfg, "train", "summary", experiment.title, told)
     titles = [*map(rate_name, lmbdas)] if target is None else [str(target)]
     names = [] if in_sweep(summary) else titles  # a sweep has one run a trial
-    loggers = [open_logger(cfg, "train", name, experiment.title) for name in names]
+    loggers = [open_logger(cfg, "train", name, experiment.title, told) for name in names]
     dashboard = Dashboard(summary, experiment.title)
     trainer = make_trainer(cfg, [best, state, dashboard], [logger for logger in loggers if logger])
     check_processes(trainer, experiment.datamodule)
