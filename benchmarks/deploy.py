@@ -25,6 +25,7 @@ from rich.table import Table
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
+from bottlenecks.images import load_image
 
 QUALITY = 90  # of the JPEG
 UPLINKS_KBPS = (250, 1000, 10_000)
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="rates in PyTorch, whose symbols are compared with the bundle's")
     options = parser.parse_args()
     bundle = Bundle(options.bundle)
-    pictures = [Image.open(path) for path in options.pictures[: options.count]] or digits(options.count)
+    pictures = [load_image(path) for path in options.pictures[: options.count]] or digits(options.count)
     lmbda = options.lmbda or max(bundle.mean_bytes())
     figures = measure(bundle, pictures, lmbda)
     rows = answers(figures)

@@ -12,6 +12,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode, functional
 
 from bottlenecks.geometry import Sides, Size, Step, centred, resized_sides
+from bottlenecks.images import upright
 
 SMALL_SIDE = 96  # pixels; up to here a picture loses too much in a random resized crop
 SHARES = (0.25, 1.0)  # of a larger picture's area that a crop keeps
@@ -49,6 +50,7 @@ class Augmentation:
 
     def placed(self, picture: Image.Image) -> tuple[Tensor, list[Step]]:
         """Return a random view, float (3, H, W), and the steps that its pixels took."""
+        picture = upright(picture)
         view, steps = (self._shifted if min(self.size) <= SMALL_SIDE else self._cropped)(picture)
         if self.flip and torch.rand(1) < 0.5:
             mirror = Step(self.size, self.size, (0, 0), self.size, mirrored=True)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from bottlenecks.errors import UsageError
 from bottlenecks.geometry import Size, Step, centred, resized_sides
+from bottlenecks.images import to_rgb, upright
 
 if TYPE_CHECKING:  # a device turns pictures into arrays without torch
     from torch import Tensor, nn
@@ -174,11 +175,11 @@ class Preprocessing:
         """Turn a picture into the network's input (3, H, W), with Pillow and numpy alone.
 
         Raises:
-            UsageError: the picture has floating-point values, or `antialias` is off: Pillow always smooths.
+            UsageError: the picture's values have no agreed white, or `antialias` is off: Pillow always smooths.
         """
         if not self.antialias:
             raise UsageError("preprocessing.antialias=false: needs torch; use a backbone that was trained with true")
-        picture = _crop(_resize(_to_rgb(picture), self.resize, RESAMPLING[self.interpolation]), self.crop)
+        picture = _crop(_resize(to_rgb(picture), self.resize, RESAMPLING[self.interpolation]), self.crop)
         values = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
         return (values - mean) / std
@@ -216,23 +217,24 @@ class Preprocessing:
             raise UsageError("data.augment=true: needs inputs of one size; give preprocessing.crop or data.image_size")
         resized, normalised = transforms.Compose(self._resized()), transforms.Compose(self._normalised())
         size = self.input_shape[:0:-1]
-        return Augmentation(size, self.resize, self.interpolation, resized, _to_rgb, normalised, flip)
+        return Augmentation(size, self.resize, self.interpolation, resized, to_rgb, normalised, flip)
 
     def placed(self, picture: Image.Image) -> tuple[Tensor, list[Step]]:
         """Apply `transform`, and give the steps that the picture's pixels took."""
+        picture = upright(picture)
         scaled = resized_sides(picture.size, self.resize)
         window = scaled if self.crop is None else _pair(self.crop)[::-1]
         return self.transform()(picture), [Step(picture.size, scaled, centred(scaled, window), window)]
 
     def _resized(self) -> list[Callable]:
         if self.resize is None:
-            return [_to_rgb]
+            return [to_rgb]
         from torchvision import transforms
         from torchvision.transforms import InterpolationMode
 
         mode = InterpolationMode(self.interpolation)
         resize = transforms.Resize(self.resize, interpolation=mode, antialias=self.antialias)
-        return [_to_rgb, resize] if self.antialias else [_to_rgb, transforms.PILToTensor(), resize]
+        return [to_rgb, resize] if self.antialias else [to_rgb, transforms.PILToTensor(), resize]
 
     def _normalised(self) -> list[Callable]:
         import torch
@@ -244,14 +246,6 @@ class Preprocessing:
             transforms.ConvertImageDtype(torch.float32),
             transforms.Normalize(self.mean, self.std),
         ]
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "F":
-        raise UsageError("a picture of floating-point values has no agreed white; save it with 8 or 16 bits")
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to white
-        picture = Image.fromarray((np.asarray(picture) // 256).clip(0, 255).astype(np.uint8))
-    return picture.convert("RGB")
 
 
 def _resize(picture: Image.Image, size: Size | None, resampling: Image.Resampling) -> Image.Image:

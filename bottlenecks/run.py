@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from rich.table import Table
 
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.cli import run
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
+from bottlenecks.images import load_image
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.terminal import show
 from bottlenecks.weights import write_atomically
@@ -28,14 +28,15 @@ def read_stream(network: BottleneckNetwork, path: Path, budget_bytes: int | None
     Raises:
         UsageError: there is no such file, it is no picture, or does not fit at any rate.
     """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
     try:
         if path.suffix == SUFFIX:
             return path.read_bytes()
-        with Image.open(path) as picture:
-            image = network.preprocessing.transform()(picture)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        image = network.preprocessing.transform()(load_image(path))
+    except OSError as error:
+        raise UsageError(f"{path}: {reason(error)}") from None
+    except UsageError as error:
         raise UsageError(f"{path}: not a readable picture ({error})") from None
     if budget_bytes is None:
         return network.encode(image[None])[0]
@@ -85,8 +86,7 @@ def send(
         if out is not None and path.suffix != SUFFIX:
             write_atomically(out / f"{path.stem}{SUFFIX}", stream)
         if drawings is not None and path.suffix != SUFFIX:
-            with Image.open(path) as picture:
-                seen = network.preprocessing.to_picture(network.preprocessing.transform()(picture).numpy())
+            seen = network.preprocessing.to_picture(network.preprocessing.transform()(load_image(path)).numpy())
             buffer = io.BytesIO()
             network.task.draw(seen, prediction, network.class_names).save(buffer, format="PNG")
             write_atomically(drawings / f"{path.stem}.png", buffer.getvalue())

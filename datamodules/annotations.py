@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bottlenecks.geometry import Step, follow_boxes
+from bottlenecks.geometry import Sides, Step, follow_boxes
 from datamodules.damage import DamagedPictureError
 
 PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where a picture has fewer objects than others
@@ -55,7 +55,7 @@ class Annotations(ABC):
 
         Args:
             index: position of the picture.
-            size: `(width, height)` of the picture in pixels.
+            size: `(width, height)` of the picture, upright, in pixels.
             thorough: look at every pixel, too.
         """
 
@@ -145,10 +145,13 @@ class Boxes(Annotations):
     Attributes:
         rows: float32 (N, M, 5), in pixels of the pictures; padding has class -1.
         faults: what is wrong with a picture's annotation, as found when it was read; None where nothing is.
+        sizes: int (N, 2), width and height of the picture in pixels as its annotation states them, 0 where it does not;
+            None where none does.
     """
 
     rows: npt.NDArray[np.float32]
     faults: npt.NDArray[np.object_]
+    sizes: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of_parts(cls, *parts: Sequence[Objects]) -> list[Boxes]:
@@ -170,12 +173,16 @@ class Boxes(Annotations):
         faults[:] = [found if isinstance(found, str) else None for found in objects]
         return cls(rows, faults)
 
+    def stating(self, sizes: Sequence[Sides | None]) -> Boxes:
+        """Return the same with the size that each annotation states, None where it does not."""
+        return replace(self, sizes=np.array([size or (0, 0) for size in sizes], np.int64).reshape(-1, 2))
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, indices: npt.NDArray[np.int64]) -> Boxes:
         """Return the objects of the pictures at these positions, in this order."""
-        return Boxes(self.rows[indices], self.faults[indices])
+        return Boxes(self.rows[indices], self.faults[indices], None if self.sizes is None else self.sizes[indices])
 
     def objects(self, index: int) -> npt.NDArray[np.float32]:
         """Return a picture's objects without padding, (objects, 5)."""
@@ -196,6 +203,9 @@ class Boxes(Annotations):
         """Say which box is impossible, or what was wrong with the file; None where nothing is."""
         if self.faults[index] is not None:
             return str(self.faults[index])
+        stated = size if self.sizes is None or not self.sizes[index].all() else tuple(self.sizes[index])
+        if stated != size:
+            return f"annotation for {stated[0]}x{stated[1]}, picture of {size[0]}x{size[1]} as it stands upright"
         boxes = self.objects(index)[:, 1:]
         inside = ((boxes >= -SLACK) & (boxes <= np.tile(size, 2) + SLACK)).all(axis=1)
         right = inside & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

@@ -18,8 +18,9 @@ from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
 from bottlenecks.terminal import say
 from datamodules.dataset import PictureDataset
+from datamodules.real_files import check_apart, once
 from datamodules.sampler import EpochSampler, ShareSampler
-from datamodules.source import Pictures, readable
+from datamodules.source import PictureFiles, Pictures, readable
 from datamodules.splits import divide, least_share, limit, shuffle
 
 Split = Literal["train", "val", "test"]
@@ -263,6 +264,11 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def _splits(self) -> dict[Split, Pictures]:
         self.prepare_data()
         rest, test = self._sources()
+        if isinstance(rest, PictureFiles):
+            rest = once(rest)
+        if isinstance(rest, PictureFiles) and isinstance(test, PictureFiles):
+            test = once(test)
+            check_apart(rest, test, self.location)
         if test is None:
             rest, test = divide(rest, self.test_part, "data.test_part")
         self.held_back = least_share(self.held_back, len(rest))

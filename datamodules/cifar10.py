@@ -9,7 +9,8 @@ from torchvision import datasets
 from bottlenecks.errors import UsageError
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
-from datamodules.folders import existing_folder, labelled_parts
+from datamodules.folders import labelled_parts
+from datamodules.layout import existing_folder, parts_in
 from datamodules.source import PictureArrays, Pictures
 
 BATCHES = "cifar-10-batches-py"  # what torchvision unpacks to
@@ -40,7 +41,7 @@ class Cifar10(PictureDataModule):
             DatasetNotFoundError: It could not be fetched.
         """
         place = Path(self.root).expanduser()
-        if self.download and not any((place / part).is_dir() for part in (BATCHES, "train", "test")):
+        if self.download and not ((place / BATCHES).is_dir() or parts_in(place)):
             fetch("CIFAR-10", self.root, BATCHES, lambda folder: datasets.CIFAR10(folder, download=True))
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:

@@ -3,9 +3,10 @@
 from functools import cached_property
 
 from bottlenecks.pretrained import coco_classes
-from datamodules.annotations import Annotations, Boxes, Objects
+from datamodules.annotations import Annotations
+from datamodules.coco_annotations import coco_boxes
 from datamodules.coco_base import CocoPictures
-from datamodules.coco_file import CocoFile, Entry
+from datamodules.coco_file import CocoFile
 
 
 class Coco(CocoPictures):
@@ -23,28 +24,4 @@ class Coco(CocoPictures):
         return coco_classes()
 
     def _annotations(self, parts: list[CocoFile]) -> list[Annotations]:
-        most = len(self.class_names)
-        objects = [
-            [
-                size if isinstance(size, str) else _objects(entries, most)
-                for size, entries in zip(part.sizes, part.entries, strict=True)
-            ]
-            for part in parts
-        ]
-        return list(Boxes.of_parts(*objects))
-
-
-def _objects(entries: list[Entry], most: int) -> Objects:
-    """Give rows of class, x1, y1, x2, y2, or the reason why an entry cannot be used."""
-    rows = []
-    for entry in entries:
-        try:
-            x, y, width, height = (float(number) for number in entry["bbox"])
-            category = int(entry["category_id"])
-        except (KeyError, TypeError, ValueError):
-            return f"annotation {entry.get('id')} has no category_id, or a bbox other than four numbers"
-        if not 1 <= category <= most:
-            return f"annotation {entry.get('id')} is of category {category}; there are 1 to {most}"
-        if not entry.get("iscrowd") and width and height:
-            rows.append([category - 1, x, y, x + width, y + height])
-    return rows
+        return coco_boxes(parts, {number: number - 1 for part in parts for number in part.categories})

@@ -3,88 +3,134 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import os
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from bottlenecks.errors import UsageError, reason
-from datamodules.folders import DatasetNotFoundError, visible
+from bottlenecks.images import check_regular
+from datamodules.real_files import files_below, real_identity
 
 Entry = dict[str, Any]
+WAY_OUT = "put its own there"
 
 
 class CocoFile(NamedTuple):
     """What a file says, a place in each list for each picture, by name.
 
     Attributes:
-        names: of the pictures' files.
+        names: of the pictures' files, below their folder.
         sizes: `(width, height)` in pixels, or the reason why there is no annotation to use.
-        entries: what is marked in each picture, as the file has it.
+        entries: what is marked in each picture, as the file has it; each is of a category that the file lists.
+        categories: number -> name, in the order of the numbers.
     """
 
     names: list[str]
     sizes: list[tuple[int, int] | str]
     entries: list[list[Entry]]
+    categories: dict[int, str]
 
 
-def read_coco(root: Path, part: str, category_names: Sequence[str]) -> CocoFile:
-    """Read `annotations/instances_<part>.json` and list the pictures in `<part>/`.
+def read_coco(path: Path, folder: Path) -> CocoFile:
+    """Read an annotation file, and list the pictures that it or the folder has.
 
-    A picture that the file does not list is given that as a reason; one that is missing is listed.
+    A picture that the file does not list, or lists twice under whatever spelling, is given that as a reason, and so is
+    one with an entry of a category that the file does not list; one that is missing is listed. torchvision's
+    `CocoDetection` checks none of this.
 
     Args:
-        root: the dataset's folder.
-        part: such as `val2017`.
-        category_names: of the categories from 1 on, which the file has to agree with.
+        path: of the file.
+        folder: that its `file_name`s start from.
 
     Raises:
-        DatasetNotFoundError: The file or the folder is not there.
-        UsageError: The file is broken, or counts other categories.
+        UsageError: The file is broken.
     """
-    path, pictures = root / "annotations" / f"instances_{part}.json", root / part
-    for wanted, there in ((path, path.is_file()), (pictures, pictures.is_dir())):
-        if not there:
-            raise DatasetNotFoundError(f"data.root={root}: no {wanted}; data.root=PATH must hold COCO 2017")
     content = _load(path)
     try:
-        categories = {int(category["id"]): str(category["name"]) for category in content["categories"]}
-        images = {int(image["id"]): image for image in content["images"]}
-        marked: defaultdict[int, list[Entry]] = defaultdict(list)
+        categories = _by_number(content["categories"], "category")
+        images = _by_number(content["images"], "image")
+        marked: defaultdict[Hashable, list[Entry]] = defaultdict(list)
         for entry in content["annotations"]:
-            marked[int(entry["image_id"])].append(entry)
-        listed = {str(image["file_name"]): number for number, image in images.items()}
-        sizes = {number: (int(image["width"]), int(image["height"])) for number, image in images.items()}
+            marked[entry["image_id"]].append(entry)
+        names = {number: _spelt(folder, str(image["file_name"])) for number, image in images.items()}
+        sizes = {number: (whole(image["width"]), whole(image["height"])) for number, image in images.items()}
+        listed = {whole(number): str(category["name"]) for number, category in sorted(categories.items())}
     except (KeyError, TypeError, ValueError) as error:
-        problem = f"lacks {error}" if isinstance(error, KeyError) else reason(error)
-        raise UsageError(f"{path}: no annotation file of COCO ({problem}); put its own there") from error
-    _check_categories(path, categories, category_names)
-    if lost := sorted(set(marked) - set(images)):
+        lacking = f"lacks {error}" if isinstance(error, KeyError) else reason(error)
+        raise UsageError(f"{path}: no annotation file of COCO ({lacking}); {WAY_OUT}") from error
+    if lost := sorted(set(marked) - set(images), key=repr):
         raise UsageError(
             f"{path}: annotations of {len(lost)} pictures that it does not list, such as {lost[0]}; mend it"
         )
-    unlisted = {entry.name for entry in pictures.iterdir() if visible(entry.name)} - set(listed)
-    names, missing = sorted([*listed, *unlisted]), f"not listed in {path.name}"
-    return CocoFile(
-        names,
-        [sizes[listed[name]] if name in listed else missing for name in names],
-        [marked.get(listed[name], []) if name in listed else [] for name in names],
-    )
+    files: defaultdict[Hashable, list[Hashable]] = defaultdict(list)
+    for number, name in names.items():
+        files[real_identity(os.path.join(folder, name)) or name].append(number)
+    found: dict[str, tuple[tuple[int, int] | str, list[Entry]]] = {}
+    for numbers in files.values():
+        first = numbers[0]
+        problem = _unknown(marked[first], listed, path.name)
+        if len(numbers) > 1:
+            problem = f"listed {len(numbers)} times in {path.name}, as images {', '.join(map(str, numbers))}"
+        found[names[first]] = (problem or sizes[first], [] if problem else marked[first])
+    for name in _unlisted(folder, files):
+        found[name] = (f"not listed in {path.name}", [])
+    ordered = sorted(found)
+    return CocoFile(ordered, [found[name][0] for name in ordered], [found[name][1] for name in ordered], listed)
+
+
+def whole(value: Any) -> int:
+    """Return a number that is whole, such as 3 or 3.0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise ValueError(f"{value!r} is no whole number")
+    return int(value)
 
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open(encoding="utf-8") as file:
+        check_regular(path)
+        with path.open(encoding="utf-8-sig") as file:
             return json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: no JSON ({reason(error)}); put COCO's own file there") from error
 
 
-def _check_categories(path: Path, categories: Mapping[int, str], names: Sequence[str]) -> None:
-    for number, name in categories.items():
-        expected = names[number - 1] if 0 < number <= len(names) else "none"
-        if name != expected:
-            raise UsageError(
-                f"{path}: category {number} is {name}, expected COCO's own, {expected}; "
-                "for classes of your own take data=voc_xml"
+def _by_number(entries: Sequence[Entry], kind: str) -> dict[Any, Entry]:
+    numbers = Counter(entry["id"] for entry in entries)
+    if twice := [number for number, count in numbers.items() if count > 1]:
+        raise ValueError(f"{kind} {twice[0]} is there {numbers[twice[0]]} times")
+    return {entry["id"]: entry for entry in entries}
+
+
+def _spelt(folder: Path, name: str) -> str:
+    """Write a file's name in the one way that it has: without detours, and with slashes where Windows wrote others."""
+    there = os.path.exists(os.path.join(folder, name))
+    return posixpath.normpath(name if there else name.replace("\\", "/"))
+
+
+def _unknown(entries: Sequence[Entry], categories: Mapping[int, str], file: str) -> str | None:
+    for entry in entries:
+        try:
+            known = whole(entry.get("category_id")) in categories
+        except ValueError:
+            known = False
+        if not known:
+            return (
+                f"annotation {entry.get('id')} is of category {entry.get('category_id')!r}, which {file} does not list"
             )
+    return None
+
+
+def _unlisted(folder: Path, listed: Mapping[Hashable, Any]) -> list[str]:
+    """Name the image files in a folder that are not listed, by whatever path."""
+    known = Image.registered_extensions()
+    paths = [path for path in files_below(folder) if os.path.splitext(path)[1].lower() in known]
+    return [os.path.relpath(path, folder) for path in paths if real_identity(path) not in listed]

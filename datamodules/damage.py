@@ -6,17 +6,18 @@ from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from bottlenecks.errors import UsageError
+from bottlenecks.images import ImageError, check_regular, load_image, opened_image, to_rgb, unreadable, upright_size
 
 T = TypeVar("T")
 
 MAX_DECODED = 20_000  # files; decoding this many takes up to about 20 s on two cores
 WORTH_A_BAR = 2_000  # files
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")  # JPEG to TIFF
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"BM")  # JPEG to BMP
 
 
 class DamagedPictureError(UsageError):
@@ -31,34 +32,32 @@ class DamagedPictureError(UsageError):
 
 
 def load_picture(path: str) -> Image.Image:
-    """Read and decode one picture.
+    """Read and decode one picture, upright and in RGB.
 
     Raises:
-        DamagedPictureError: The file is missing, no picture, or damaged.
+        DamagedPictureError: The file is missing, no picture, damaged, or of a kind that has no colours.
     """
-    with _opened(path) as picture:
-        picture.load()
-        return picture
+    with _named(path):
+        return load_image(path)
 
 
 def picture_size(path: str) -> tuple[int, int]:
-    """Read `(width, height)` of one picture, in pixels, without decoding it.
+    """Read `(width, height)` of one picture, upright, in pixels.
 
     Raises:
         DamagedPictureError: The file is missing or no picture.
     """
-    with _opened(path) as picture:
-        return picture.size
+    with _named(path):
+        return upright_size(path)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
+def _named(path: str) -> Iterator[None]:
     try:
-        with Image.open(path) as picture:
-            yield picture
-    except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged files
+        yield
+    except ImageError as error:
         remedy = "remove it, or data.skip_damaged=true leaves out every file that cannot be decoded"
-        raise DamagedPictureError(f"{path}: damaged picture ({unreadable(error)}); {remedy}") from error
+        raise DamagedPictureError(f"{path}: damaged picture ({error}); {remedy}") from error
 
 
 def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]:
@@ -101,27 +100,19 @@ def _with_bar(reasons: Iterator[str | None], total: int) -> Iterator[str | None]
 
 def _decode(path: str) -> str | None:
     try:
-        with Image.open(path) as picture:
+        with opened_image(path) as picture:
             picture.draft("L", (1, 1))  # JPEG: reads all of the file, but only its coarsest scale
-            picture.load()
+            to_rgb(picture)
         return None
-    except Exception as error:
-        return unreadable(error)
+    except ImageError as error:
+        return str(error)
 
 
 def _look_at_signature(path: str) -> str | None:
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             start = file.read(max(map(len, SIGNATURES)))
     except OSError as error:
         return unreadable(error)
     return None if start.startswith(SIGNATURES) else _decode(path)  # rarer formats
-
-
-def unreadable(error: Exception) -> str:
-    """Say why a file could not be read, in a few words."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__

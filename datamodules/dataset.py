@@ -8,7 +8,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bottlenecks.errors import UsageError
 from bottlenecks.geometry import Step
+from datamodules.damage import DamagedPictureError
 from datamodules.source import Pictures
 
 
@@ -36,9 +38,18 @@ class PictureDataset(Dataset[tuple[Tensor, Tensor | int]]):
         return len(self.pictures)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor | int]:
-        """Return image `(3, H, W)` and target at an index, or at the `(view, index)` of `EpochSampler`."""
+        """Return image `(3, H, W)` and target at an index, or at the `(view, index)` of `EpochSampler`.
+
+        Raises:
+            DamagedPictureError: The picture, or what is to be found in it, cannot be used.
+        """
         view, index = key if isinstance(key, tuple) else (0, key)
-        image, steps = self._transformed(view, index)
+        try:
+            image, steps = self._transformed(view, index)
+        except DamagedPictureError:
+            raise
+        except UsageError as error:  # such as a size that nothing can be resized from
+            raise DamagedPictureError(f"{self.pictures.names[index]}: {error}; remove it") from error
         return image, self.pictures.target(index, steps, augmented=self.seed is not None)
 
     def _transformed(self, view: int, index: int) -> tuple[Tensor, Sequence[Step]]:

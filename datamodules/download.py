@@ -7,7 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from datamodules.folders import DatasetNotFoundError
+from datamodules.layout import DatasetNotFoundError
 
 
 def fetch(what: str, root: str, folder: str, download: Callable[[str], object]) -> None:

@@ -1,10 +1,12 @@
 """Your own labelled pictures: a folder for each class."""
 
 from functools import cached_property
+from pathlib import Path
 
 from datamodules.base import PictureDataModule
-from datamodules.folders import class_folders, existing_folder, labelled_parts, train_and_test
-from datamodules.source import Pictures
+from datamodules.folders import labelled_files, with_targets
+from datamodules.layout import existing_folder, train_and_test
+from datamodules.source import PictureFiles, Pictures
 
 LAYOUT = "{train,val}/<class>/* or <class>/*"
 
@@ -25,11 +27,22 @@ class ImageFolder(PictureDataModule):
         Raises:
             DatasetNotFoundError: There are none.
         """
+        return self._train[1]
+
+    @cached_property
+    def _parts(self) -> tuple[Path, Path, Path | None]:
+        """The dataset's folder, that to train on, and that to judge on."""
         root = existing_folder(self.root, LAYOUT)
-        train, _ = train_and_test(root)
-        return tuple(class_folders(root, train))
+        return root, *train_and_test(root)
+
+    @cached_property
+    def _train(self) -> tuple[PictureFiles, tuple[str, ...]]:
+        root, train, _ = self._parts
+        return labelled_files(root, train)
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:
-        root = existing_folder(self.root, LAYOUT)
-        targets = {name: index for index, name in enumerate(self.class_names)}
-        return labelled_parts(root, targets, "among the classes of train/")
+        root, _, test = self._parts
+        files, classes = self._train
+        targets = {name: index for index, name in enumerate(classes)}
+        judged = None if test is None else with_targets(root, test, targets, "among the classes of train/")
+        return files, judged

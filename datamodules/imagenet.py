@@ -6,7 +6,8 @@ from functools import cached_property
 from bottlenecks.errors import UsageError
 from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
-from datamodules.folders import existing_folder, labelled_parts
+from datamodules.folders import labelled_parts
+from datamodules.layout import existing_folder
 from datamodules.source import Pictures
 
 

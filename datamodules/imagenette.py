@@ -10,7 +10,8 @@ from bottlenecks.errors import UsageError
 from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
-from datamodules.folders import existing_folder, labelled_parts
+from datamodules.folders import labelled_parts
+from datamodules.layout import existing_folder, parts_in
 from datamodules.source import Pictures
 
 FOLDERS = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
@@ -64,7 +65,7 @@ class Imagenette(PictureDataModule):
             DatasetNotFoundError: It could not be fetched.
         """
         folder, place = FOLDERS[self.size], Path(self.root).expanduser()
-        if self.download and not any((place / part).is_dir() for part in (folder, "train")):
+        if self.download and not ((place / folder).is_dir() or "train" in parts_in(place)):
             fetch(
                 "Imagenette",
                 self.root,

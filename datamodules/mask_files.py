@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from bottlenecks.images import ImageError, opened_image, upright, upright_size
 from datamodules.annotations import Masks
-from datamodules.damage import DamagedPictureError, unreadable
+from datamodules.damage import DamagedPictureError
 
-NUMBERED = ("P", "L", "1", "I", "I;16")  # Pillow's modes whose pixels are numbers
+NUMBERED = ("P", "L", "1", "I", "I;16", "I;16B")  # Pillow's modes whose pixels are numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,9 @@ class MaskFiles(Masks):
         Raises:
             DamagedPictureError: It cannot be read, or has labels that are not known.
         """
-        with self._opened(index) as picture:
-            mode, labels = picture.mode, np.asarray(picture)
+        with self._named(index) as path, opened_image(path) as picture:
+            picture.load()
+            mode, labels = picture.mode, np.asarray(upright(picture))
         if mode not in NUMBERED:
             raise DamagedPictureError(f"{self.names[index]}: {mode} pixels; expected class numbers, in grey or indexed")
         wrong = (labels != self.void) & ((labels < 0) | (labels >= self.num_classes))
@@ -61,13 +62,13 @@ class MaskFiles(Masks):
         return np.where(labels == self.void, -1, labels.astype(np.int64))
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return `(width, height)` of a mask in pixels.
+        """Return `(width, height)` of a mask, upright, in pixels.
 
         Raises:
             DamagedPictureError: The file cannot be read.
         """
-        with self._opened(index) as picture:
-            return picture.size
+        with self._named(index) as path:
+            return upright_size(path)
 
     def update(self, digest: hashlib._Hash) -> None:
         """Put names, sizes and times of change into a digest."""
@@ -77,9 +78,9 @@ class MaskFiles(Masks):
             digest.update(f"{name}/{stat.st_size}/{stat.st_mtime_ns};".encode())
 
     @contextmanager
-    def _opened(self, index: int) -> Iterator[Image.Image]:
+    def _named(self, index: int) -> Iterator[str]:
+        """Give the path of a mask; whatever is wrong with it is told with its name."""
         try:
-            with Image.open(os.path.join(self.folder, self.names[index])) as picture:
-                yield picture
-        except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged files
-            raise DamagedPictureError(f"{self.names[index]}: {unreadable(error)}") from error
+            yield os.path.join(self.folder, self.names[index])
+        except ImageError as error:
+            raise DamagedPictureError(f"{self.names[index]}: {error}") from error

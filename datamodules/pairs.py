@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import ClassVar, NamedTuple
 
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
-from datamodules.folders import DatasetNotFoundError, existing_folder, train_and_test, visible
-from datamodules.source import PictureFiles, Pictures
+from datamodules.layout import DatasetNotFoundError, existing_folder, folders_in, train_and_test, visible
+from datamodules.source import PictureFiles, Pictures, shortened
 
 PICTURES = "images"
 
@@ -51,6 +52,8 @@ class PairedFolders(PictureDataModule):
             for name in (PICTURES, self.kind):
                 if not (folder / name).is_dir():
                     raise DatasetNotFoundError(f"data.root={root}: no {name}/ in {folder}; it must hold {layout}")
+            if unused := [name for name in folders_in(folder) if name not in (PICTURES, self.kind)]:
+                warnings.warn(f"data.root={root}: not used in {folder}: {shortened(unused)}", stacklevel=2)
         return root, [_pair(root, folder, self.kind, self.suffix) for folder in folders]
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:

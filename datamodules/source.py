@@ -103,7 +103,7 @@ class PictureFiles(Pictures):
     folder: str
 
     def __getitem__(self, index: int) -> Image.Image:
-        """Return the decoded picture at a position.
+        """Return the decoded picture at a position, upright and in RGB.
 
         Raises:
             DamagedPictureError: The file cannot be read.
@@ -111,7 +111,7 @@ class PictureFiles(Pictures):
         return load_picture(os.path.join(self.folder, self.names[index]))
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return `(width, height)` of the picture at a position, in pixels.
+        """Return `(width, height)` of the picture at a position, upright, in pixels.
 
         Raises:
             DamagedPictureError: The file cannot be read.
@@ -121,6 +121,7 @@ class PictureFiles(Pictures):
     def identity(self) -> str:
         """Identify names, targets, sizes and times of change by 16 hexadecimal digits."""
         digest = self._digest()
+        digest.update(b"upright;")  # unlike the pixels that were cached before orientations counted
         for name in self.names:
             stat = os.stat(os.path.join(self.folder, name))
             digest.update(f"{stat.st_size}/{stat.st_mtime_ns};".encode())
@@ -132,6 +133,11 @@ class PictureFiles(Pictures):
         for name in self.names:
             digest.update(f"{os.path.getsize(os.path.join(self.folder, name))};".encode())
         return digest.hexdigest()[:16]
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> PictureFiles:
+        """Return the pictures at these positions, in this order."""
+        chosen = super().select(indices)
+        return PictureFiles(chosen.names, chosen.targets, self.folder)
 
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
         """Return position -> reason for each file that cannot be read; see `datamodules.damage`."""
@@ -191,12 +197,16 @@ def _without(
 ) -> Pictures:
     if not wrong:
         return pictures
-    named = [f"{pictures.names[index]} ({reason})" for index, reason in list(wrong.items())[:NUM_NAMED]]
-    named += ["..."] * (len(wrong) > NUM_NAMED)
-    found = f"{len(wrong)} of {len(pictures)} {what}: {', '.join(named)}"
+    named = shortened([f"{pictures.names[index]} ({reason})" for index, reason in wrong.items()])
+    found = f"{len(wrong)} of {len(pictures)} {what}: {named}"
     if not skip_damaged:
         raise UsageError(f"{location}: {found}; {remedy} them, or data.skip_damaged=true leaves them out")
     if len(wrong) == len(pictures):
         raise UsageError(f"{location}: {found}; none is left")
     warnings.warn(f"{location}: left out {found}", stacklevel=3)
     return pictures.select([index for index in range(len(pictures)) if index not in wrong])
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Name the first few of many things in a message."""
+    return ", ".join([*names[:NUM_NAMED], *["..."] * (len(names) > NUM_NAMED)])

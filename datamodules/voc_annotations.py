@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from xml.etree import ElementTree
 
 from bottlenecks.errors import closest
-from datamodules.annotations import Objects
-from datamodules.damage import unreadable
+from bottlenecks.images import unreadable
+from datamodules.annotations import Annotations, Boxes, Objects
 
-NamedObjects: TypeAlias = list[tuple[str, list[float]]] | str
-"""Name and x1, y1, x2, y2 of each object of a picture, or the reason why there are none to use."""
+
+class Found(NamedTuple):
+    """What an annotation says.
+
+    Attributes:
+        objects: name and x1, y1, x2, y2 of each.
+        size: `(width, height)` of the picture in pixels; None where it is not stated.
+    """
+
+    objects: list[tuple[str, list[float]]]
+    size: tuple[int, int] | None
+
+
+NamedObjects: TypeAlias = Found | str
+"""What an annotation says, or the reason why it cannot be used."""
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -29,13 +42,20 @@ def read_annotations(folder: Path, names: Sequence[str]) -> list[NamedObjects]:
 
 def class_names_in(annotations: Sequence[NamedObjects]) -> tuple[str, ...]:
     """Return the sorted names of all objects."""
-    return tuple(sorted({name for found in annotations if not isinstance(found, str) for name, _ in found}))
+    return tuple(sorted({name for found in annotations if not isinstance(found, str) for name, _ in found.objects}))
 
 
 def with_numbers(annotations: Sequence[NamedObjects], class_names: Sequence[str]) -> list[Objects]:
     """Put the number of its class before each object; a name that is no class is a reason not to use a picture."""
     numbers = {name: index for index, name in enumerate(class_names)}
-    return [found if isinstance(found, str) else _numbered(found, numbers) for found in annotations]
+    return [found if isinstance(found, str) else _numbered(found.objects, numbers) for found in annotations]
+
+
+def boxes_of(parts: Sequence[Sequence[NamedObjects]], class_names: Sequence[str]) -> list[Annotations]:
+    """Make the boxes of each part of a dataset."""
+    made = Boxes.of_parts(*(with_numbers(found, class_names) for found in parts))
+    sizes = [[None if isinstance(one, str) else one.size for one in found] for found in parts]
+    return [boxes.stating(stated) for boxes, stated in zip(made, sizes, strict=True)]
 
 
 def _numbered(found: list[tuple[str, list[float]]], numbers: dict[str, int]) -> Objects:
@@ -51,7 +71,8 @@ def _read(path: Path, name: str) -> NamedObjects:
         if root.tag != "annotation":
             raise ValueError(f"begins with <{root.tag}>, expected <annotation>")
         found = [entry for entry in root.iter("object") if (entry.findtext("difficult") or "0").strip() != "1"]
-        return [(_text(entry, "name"), [float(_text(entry, f"bndbox/{side}")) for side in SIDES]) for entry in found]
+        boxes = [(_text(entry, "name"), [float(_text(entry, f"bndbox/{side}")) for side in SIDES]) for entry in found]
+        return Found(boxes, _stated_size(root))
     except (OSError, ValueError, ElementTree.ParseError) as error:
         kind = "no XML: " if isinstance(error, ElementTree.ParseError) else ""
         return f"{name}: {kind}{unreadable(error)}"
@@ -62,3 +83,9 @@ def _text(entry: ElementTree.Element, path: str) -> str:
     if not text:
         raise ValueError(f"an object without <{path.split('/')[-1]}>")
     return text
+
+
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """Read `<size>`; some tools leave it out, or write 0 where they do not know it."""
+    width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+    return (width, height) if width and height else None

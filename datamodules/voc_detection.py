@@ -4,8 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 from bottlenecks.pretrained import voc_classes
-from datamodules.annotations import Annotations, Boxes
-from datamodules.voc_annotations import read_annotations, with_numbers
+from datamodules.annotations import Annotations
+from datamodules.voc_annotations import boxes_of, read_annotations
 from datamodules.voc_devkit import VocDevkit
 
 
@@ -23,4 +23,4 @@ class VocDetection(VocDevkit):
 
     def _annotations(self, root: Path, parts: list[list[str]]) -> list[Annotations]:
         read = [read_annotations(root, [f"Annotations/{number}.xml" for number in numbers]) for numbers in parts]
-        return list(Boxes.of_parts(*(with_numbers(found, self.class_names) for found in read)))
+        return boxes_of(read, self.class_names)

@@ -12,7 +12,7 @@ from bottlenecks.errors import UsageError
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
-from datamodules.folders import DatasetNotFoundError, existing_folder
+from datamodules.layout import DatasetNotFoundError, existing_folder
 from datamodules.source import PictureFiles, Pictures
 
 DEVKIT, YEAR = "VOCdevkit", "VOC2012"

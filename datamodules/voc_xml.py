@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations, Boxes
+from datamodules.annotations import Annotations
 from datamodules.pairs import PairedFolders, Pairs
-from datamodules.voc_annotations import NamedObjects, class_names_in, read_annotations, with_numbers
+from datamodules.voc_annotations import NamedObjects, boxes_of, class_names_in, read_annotations
 
 
 class VocXml(PairedFolders):
@@ -58,4 +58,4 @@ class VocXml(PairedFolders):
         return [read_annotations(root, part.annotations) for part in parts]
 
     def _annotations(self, root: Path, parts: list[Pairs]) -> list[Annotations]:
-        return list(Boxes.of_parts(*(with_numbers(found, self.class_names) for found in self._read)))
+        return boxes_of(self._read, self.class_names)

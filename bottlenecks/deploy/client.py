@@ -18,6 +18,7 @@ from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
 from bottlenecks.errors import UsageError, check_number, reason, run
+from bottlenecks.images import ImageError, load_image
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 2**20
@@ -217,19 +218,17 @@ class Sender:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read and decode a picture.
+    """Read and decode a picture, upright and in RGB.
 
     Raises:
         UsageError: there is no such file, or it is no picture.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path}: no such file")
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except Exception as error:  # damaged pictures end in errors of many kinds
-        raise UsageError(f"{path}: not a readable picture ({reason(error)})") from None
+        return load_image(path)
+    except ImageError as error:
+        raise UsageError(f"{path}: not a readable picture ({error})") from None
 
 
 def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from datamodules.damage import DamagedPictureError
 from tests.datamodules.conftest import write_mask
+from tests.test_images import write_turned
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -85,6 +86,21 @@ def test_unusable_masks_are_refused_or_left_out(damage, message, root, load):
     with pytest.warns(UserWarning, match="left out 1 of"):
         data.setup()
     assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+
+
+@pytest.mark.parametrize("mask_too", [False, True])
+def test_masks_of_the_upright_image_stay_in_their_place(mask_too, root, load):
+    pixels, mask = np.zeros((12, 16, 3), np.uint8), np.zeros((12, 16), np.uint8)
+    pixels[4:, 4:], mask[4:, 4:] = 255, 3
+    write_turned(root / "val/images/0.png", pixels, 6)
+    write_turned(root / "val/labels/0.png", mask, 6 if mask_too else 1)
+    data = load("camvid", root=str(root), preprocessing=None)
+    data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
+    image, target = data._dataset("test")[data.pictures("test").names.index("val/images/0.png")]
+    assert torch.equal(target, torch.from_numpy(mask).long()) and torch.equal(image[0] > 0, target == 3)
+    write_mask(root / "val/labels/0.png", mask.T)  # as the pixels lie in the image's file
+    with pytest.raises(UsageError, match=r"val/images/0\.png \(mask of 12x16, picture of 16x12\)"):
+        load("camvid", root=str(root)).setup("test")
 
 
 def test_a_mask_without_its_picture_is_refused(root, load):

@@ -8,7 +8,7 @@ import pytest
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from datamodules.folders import DatasetNotFoundError
+from datamodules.layout import DatasetNotFoundError
 
 
 @pytest.fixture

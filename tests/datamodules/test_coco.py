@@ -10,6 +10,7 @@ from PIL import Image
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from tests.datamodules.conftest import write_coco
+from tests.test_images import write_turned
 
 SQUARE = [[2, 3, 7, 3, 7, 9, 2, 9]]
 PERSON = {"image_id": 10, "category_id": 1, "bbox": [2, 3, 5, 6], "segmentation": SQUARE}
@@ -83,13 +84,22 @@ def test_each_of_vocs_classes_has_a_category(root, load):
 @pytest.mark.parametrize(
     ("name", "entry", "message"),
     [
-        ("coco", {**PERSON, "bbox": [1, 2, 3]}, r"annotation 0 has no category_id, or a bbox other than four numbers"),
+        ("coco", {**PERSON, "bbox": [1, 2, 3]}, r"annotation 0 has no bbox of four numbers"),
         ("coco", {**PERSON, "bbox": [1, 2, -3, 4]}, r"box 1, \[1, 2, -2, 6\], "),
         ("coco", {**PERSON, "bbox": [1, 2, 30, 4]}, r"box 1, \[1, 2, 31, 6\], does not lie in the picture of 16x12"),
         ("coco", {**PERSON, "bbox": [float("nan"), 2, 3, 4]}, r"box 1, \[nan, 2, nan, 6\], does not lie in"),
-        ("coco", {**PERSON, "category_id": 91}, r"annotation 0 is of category 91; there are 1 to 90"),
-        ("coco_segmentation", {**PERSON, "segmentation": [[1, 2, 3]]}, r"its polygon is no list of x and y in turn"),
-        ("coco_segmentation", {**PERSON, "segmentation": {"size": [4, 4], "counts": [16]}}, r"its outline is neither"),
+        ("coco", {**PERSON, "bbox": None}, r"annotation 0 has no bbox of four numbers"),
+        ("coco_segmentation", {**PERSON, "segmentation": []}, r"annotation 0: it has no outline"),
+        (
+            "coco_segmentation",
+            {**PERSON, "segmentation": [[1, 2, 3]]},
+            r"annotation 0: its polygon is no list of x and y in turn",
+        ),
+        (
+            "coco_segmentation",
+            {**PERSON, "segmentation": {"size": [4, 4], "counts": [16]}},
+            r"annotation 0: its outline is neither",
+        ),
     ],
 )
 def test_unusable_annotations_are_refused_or_left_out(name, entry, message, root, load):
@@ -100,6 +110,80 @@ def test_unusable_annotations_are_refused_or_left_out(name, entry, message, root
     data = load(name, root=str(root), held_back=1, skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of 4"):
         assert len(data.pictures("test")) == 3
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+@pytest.mark.parametrize("category", [91, 2, 0, "1", 1.5, None, True, [1]])
+def test_categories_that_the_file_does_not_list_are_refused_in_both(category, name, root, load):
+    write_coco(root, "val2017", [SIGN, {**PERSON, "category_id": category}])
+    expected = r"val2017/0\.jpg \(annotation 1 is of category .*, which instances_val2017\.json does not list\)"
+    with pytest.raises(UsageError, match=expected):
+        load(name, root=str(root), held_back=1).setup("test")
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+def test_whole_numbers_may_be_written_with_a_point(name, root, load):
+    before = targets(load(name, root=str(root), held_back=1))
+    runs = {"size": [12, 16], "counts": [180.0, 12.0]}
+    entries = [{**entry, "category_id": float(entry["category_id"])} for entry in ENTRIES]
+    entries[4]["segmentation"] = runs
+    write_coco(root, "val2017", entries)
+    after = targets(load(name, root=str(root), held_back=1))
+    assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()
+
+
+SPELLINGS = ["1.jpg", "./1.jpg", "folder/../1.jpg", "folder\\..\\1.jpg", "link.jpg", "folder/1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_an_image_that_is_listed_twice_is_refused(spelling, name, root, load):
+    images = [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16, "height": 12} for n in range(4)]
+    images.append({"id": 99, "file_name": spelling, "width": 16, "height": 12})
+    write_coco(root, "val2017", [PERSON, {**PERSON, "image_id": 11}, {**PERSON, "image_id": 99}], images=images)
+    (root / "val2017/folder").mkdir()
+    (root / "val2017/link.jpg").symlink_to("1.jpg")
+    (root / "val2017/folder/1.jpg").hardlink_to(root / "val2017/1.jpg")
+    with pytest.raises(UsageError, match=r"1\.jpg \(listed 2 times in instances_val2017\.json, as images 11, 99\)"):
+        load(name, root=str(root), held_back=1).setup("test")
+    data = load(name, root=str(root), held_back=1, skip_damaged=True)
+    with pytest.warns(UserWarning, match="left out 1 of 4"):
+        assert len(data.pictures("test")) == 3
+
+
+def test_one_spelling_of_a_file_is_as_good_as_another(root, load):
+    images = [{"id": 10 + n, "file_name": f".\\{n}.jpg", "width": 16, "height": 12} for n in range(4)]
+    before = targets(load("coco", root=str(root), held_back=1))
+    write_coco(root, "val2017", ENTRIES, images=images)
+    assert {name: target.tolist() for name, target in targets(load("coco", root=str(root), held_back=1)).items()} == {
+        name: target.tolist() for name, target in before.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+def test_a_size_that_is_not_the_images_is_refused(name, root, load):
+    images = [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16 + 4 * (n == 2), "height": 12} for n in range(4)]
+    write_coco(root, "val2017", [PERSON], images=images)
+    with pytest.raises(UsageError, match=r"val2017/2\.jpg \((annotation for|mask of) 20x12, picture of 16x12"):
+        load(name, root=str(root), held_back=1).setup("test")
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 7])
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+def test_what_is_marked_on_the_upright_image_stays_in_its_place(orientation, name, root, load):
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    pixels[3:9, 2:7] = 255
+    expected = targets(load(name, root=str(root), held_back=1, preprocessing=None))["val2017/0.jpg"]
+    write_turned(root / "val2017/0.jpg", pixels, orientation)
+    data = load(name, root=str(root), held_back=1, preprocessing=None)
+    data.preprocessing = AS_IT_IS
+    image, target = data._dataset("test")[data.pictures("test").names.index("val2017/0.jpg")]
+    assert image.shape == (3, 12, 16) and torch.equal(target, expected)
+    assert image[:, 5:7, 4:6].min() > 0.8 and image[:, 10:, :].max() < -0.5
+    Image.open(root / "val2017/0.jpg").save(root / "val2017/0.jpg", quality=95)  # the orientation is lost
+    if orientation >= 5:
+        with pytest.raises(UsageError, match=r"val2017/0\.jpg \((annotation for|mask of) 16x12, picture of 12x16"):
+            load(name, root=str(root), held_back=1, preprocessing=None).setup("test")
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
@@ -130,8 +214,16 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(root, load):
             r"annotations of 1 pictures that it does not list, such as 7",
         ),
         (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}, {"id": 1, "name": "dog"}]}',
+            r"no annotation file of COCO \(category 1 is there 2 times\)",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1.5, "name": "person"}]}',
+            r"no annotation file of COCO \(1\.5 is no whole number\)",
+        ),
+        (
             '{"images": [], "annotations": [], "categories": [{"id": 3, "name": "cell"}]}',
-            r"category 3 is cell, expected COCO's own, car; for classes of your own take data=voc_xml",
+            r"category 3 is cell, expected COCO's own, car; for classes of your own take data=coco_file",
         ),
     ],
 )

@@ -4,11 +4,15 @@ import errno
 import os
 import pickle
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import datamodules.damage as damage
+import train
+from bottlenecks.preprocessing import Preprocessing
 from datamodules.damage import DamagedPictureError, find_damaged, load_picture
+from tests.conftest import TINY
 
 
 @pytest.fixture
@@ -63,3 +67,57 @@ def test_the_error_stays_one_line_on_its_way_out_of_a_worker():
     error = DamagedPictureError("a.jpg: damaged picture (truncated); remove it")
     wrapped = f"Caught it in worker 0.\nTraceback:\n  raise\ndatamodules.damage.DamagedPictureError: {error}\n"
     assert str(DamagedPictureError(wrapped)) == str(error) == str(pickle.loads(pickle.dumps(error)))
+
+
+@pytest.fixture
+def without_white(tree):
+    """Return a folder of classes with pictures that are read well and cannot be shown."""
+    folder = tree({"cat": 8, "dog": 8})
+    Image.fromarray(np.full((8, 8), 200, np.int32)).save(folder / "cat/integer.tif")
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "cat/float.tiff")
+    os.mkfifo(folder / "dog/pipe.png")
+    os.symlink("/dev/zero", folder / "dog/zero.png")
+    os.symlink("nowhere.png", folder / "dog/lost.png")
+    return folder
+
+
+WRONG = {
+    "cat/integer.tif": "32-bit pixels have no agreed white",
+    "cat/float.tiff": "floating-point pixels have no agreed white",
+    "dog/pipe.png": "a pipe or device, no file",
+    "dog/zero.png": "a pipe or device, no file",
+    "dog/lost.png": os.strerror(errno.ENOENT),
+}
+
+
+@pytest.mark.parametrize("most", [0, damage.MAX_DECODED])
+def test_what_the_run_could_not_use_is_found_before_it(most, without_white, load, monkeypatch):
+    monkeypatch.setattr(damage, "MAX_DECODED", most)
+    data = load("image_folder", root=str(without_white), held_back=4, test_part=4)
+    found = {}
+    for split in ("train", "val", "test"):
+        pictures = data._splits[split]
+        found |= {pictures.names[index]: reason for index, reason in pictures.find_damaged().items()}
+    assert found.keys() == WRONG.keys() and all(found[name].startswith(WRONG[name]) for name in WRONG)
+    data = load("image_folder", root=str(without_white), held_back=4, test_part=4, skip_damaged=True)
+    with pytest.warns(UserWarning, match="left out"):
+        data.setup()
+    assert sum(len(list(loader.dataset)) for loader in (data.val_dataloader(), data.test_dataloader())) > 0
+    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 16
+
+
+def test_a_run_says_which_file_has_no_white(without_white, command):
+    for name in [*WRONG][1:]:
+        (without_white / name).unlink()
+    status, error = command(train.main, *TINY, "data=pictures", f"data.root={without_white}", "data.test_part=1")
+    assert status == 2 and "cat/integer.tif (32-bit pixels have no agreed white; save it with 8 or 16 bits)" in error
+
+
+def test_a_size_that_cannot_be_resized_is_named(tree, load):
+    folder = tree({"cat": 8})
+    Image.new("L", (100_000, 1)).save(folder / "cat/thin.png")
+    data = load("pictures", root=str(folder), held_back=1, test_part=1)
+    data.preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(DamagedPictureError, match=r"^cat/thin\.png: a picture of 100000x1 becomes .*; remove it$"):
+        for loader in (data.calibration_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            list(loader)

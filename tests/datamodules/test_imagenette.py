@@ -7,9 +7,9 @@ import pytest
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from datamodules.folders import DatasetNotFoundError
 from datamodules.imagenet import synset_indices
 from datamodules.imagenette import INDICES
+from datamodules.layout import DatasetNotFoundError
 
 COUNTS = {"train/n01440764": 6, "train/n03888257": 6, "val/n03888257": 3}
 

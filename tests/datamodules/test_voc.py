@@ -9,7 +9,7 @@ from torchvision import datasets
 
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
-from datamodules.folders import DatasetNotFoundError
+from datamodules.layout import DatasetNotFoundError
 from tests.datamodules.conftest import write_mask, write_pictures, write_xml
 
 MASK = np.zeros((12, 16))

@@ -3,12 +3,14 @@
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from tests.datamodules.conftest import write_xml
+from tests.test_images import write_turned
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CAT, DOG = ("cat", 1, 2, 9, 10), ("dog", 4, 4, 16, 12)
@@ -97,6 +99,45 @@ def test_unusable_annotations_are_refused_or_left_out(text, message, root, load)
     with pytest.warns(UserWarning, match="left out 1 of"):
         data.setup()
     assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+
+
+def with_size(path: Path, width: object, height: object) -> None:
+    size = f"<annotation><size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    path.write_text(path.read_text().replace("<annotation>", size))
+
+
+@pytest.mark.parametrize("size", [(12, 16), (17, 12), (16, 24)])
+def test_a_size_that_is_not_the_images_is_refused(size, root, load):
+    with_size(root / "val/annotations/1.xml", *size)
+    expected = rf"val/images/1\.png \(annotation for {size[0]}x{size[1]}, picture of 16x12 as it stands upright\)"
+    with pytest.raises(UsageError, match=expected):
+        load("voc_xml", root=str(root)).setup("test")
+    data = load("voc_xml", root=str(root), skip_damaged=True)
+    with pytest.warns(UserWarning, match="left out 1 of 3"):
+        assert len(data.pictures("test")) == 2
+
+
+def test_a_size_that_is_right_or_unknown_is_taken(root, load):
+    for index, size in enumerate([(16, 12), (0, 0), ("16.0", " 12 ")]):
+        with_size(root / f"val/annotations/{index}.xml", *size)
+    load("voc_xml", root=str(root)).setup("test")
+
+
+def test_boxes_on_the_upright_image_stay_in_their_place(root, load):
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    pixels[4:, 4:] = 255
+    write_turned(root / "val/images/2.png", pixels, 6)
+    write_xml(root / "val/annotations/2.xml", DOG)
+    with_size(root / "val/annotations/2.xml", 16, 12)
+    data = load("voc_xml", root=str(root), preprocessing=None)
+    data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
+    image, target = data._dataset("test")[data.pictures("test").names.index("val/images/2.png")]
+    assert target[0, 1:].tolist() == [4, 4, 16, 12]
+    assert image.shape == (3, 12, 16) and image[:, 4:, 4:].min() == 1 and image[:, :4].max() == -1
+    with_size(root / "val/annotations/1.xml", 12, 16)
+    write_turned(root / "val/images/1.png", pixels, 6)
+    with pytest.raises(UsageError, match=r"val/images/1\.png \(annotation for 12x16, picture of 16x12"):
+        load("voc_xml", root=str(root)).setup("test")
 
 
 def test_an_annotation_without_its_picture_is_refused(root, load):
