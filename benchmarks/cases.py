@@ -96,6 +96,7 @@ CASES = (
         "Digits, ResNet-50 at `layer3`",
         ("model=resnet50", "split=layer3", "data=digits"),
         former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
+        lambdas=(0.0003, 0.0007, 0.001, 0.003, 0.01),
         backbone=(),
     ),
 )  # fmt: skip

@@ -27,7 +27,15 @@ from tests.networks import block
 from train import train
 
 FEW = ("data.num_train=32", "data.held_back=8", "data.num_test=8", "data.batch_size=8", "logger=none")
-QUICK = (*FEW, "backbone.epochs=1", "training.epochs=1", "data.augment=false", "training.fit_images=16")
+QUICK = (
+    *FEW,
+    "backbone.epochs=1",
+    "training.epochs=1",
+    "training.fit_images=16",
+    "data.augment=false",
+    "unit.structure=separable",
+    "unit.block=8",
+)
 SEGMENTER = (
     "task=segmentation",
     "model=custom",
