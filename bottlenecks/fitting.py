@@ -28,6 +28,7 @@ from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
 from bottlenecks.training.cached import CachedDataModule
 from bottlenecks.training.calibration import FeatureStatistics, calibrate, statistics_of
+from bottlenecks.training.candidates import TransformSettings
 from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.frozen import FrozenBatch, gather_frozen
@@ -37,7 +38,7 @@ from bottlenecks.training.meeting import figures_of, meet
 from bottlenecks.training.module import LadderModule, OptimiserConfig
 from bottlenecks.training.resume import ResumeState
 from bottlenecks.training.settling import settle_range
-from bottlenecks.training.start import TransformSettings, find_starts
+from bottlenecks.training.start import find_starts
 from bottlenecks.training.start_file import StartFile
 from bottlenecks.training.target import Target
 from bottlenecks.training.trainer import build_trainer, fit, loaders_may_die

@@ -21,22 +21,20 @@ from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Classification
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import statistics_of
-from bottlenecks.training.frozen import FrozenBatch, pass_frozen
-from bottlenecks.training.loss import RateDistortionLoss
-from bottlenecks.training.seeds import generator_for
-from bottlenecks.training.start import (
+from bottlenecks.training.candidates import (
     ALWAYS_BYTES,
     ALWAYS_MACS,
-    DEAD_ZONE,
     MOST_RANK,
     RESTORER_WIDTH,
     RESTORER_WIDTH_FEW,
-    Start,
     TransformSettings,
-    find_starts,
     list_candidates,
     restorer_widths,
 )
+from bottlenecks.training.frozen import FrozenBatch, pass_frozen
+from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.seeds import generator_for
+from bottlenecks.training.start import DEAD_ZONE, Start, find_starts
 from bottlenecks.training.start_file import StartFile
 from bottlenecks.training.structure import Candidate
 from bottlenecks.units import TransformUnit
