@@ -241,7 +241,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.zeros((), device=name).device
+        torch.zeros((), device=name)
+        return torch.device(name)  # without a number that was not asked for: each of several processes has its own
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu") from None
 

@@ -178,7 +178,9 @@ def assemble(
     network = network.to(memory_format=layout)
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
-            cached = plan.cache and cache_frozen(network, pictures, device, plan.cache, _cache_key(cfg, experiment))
+            cached = plan.cache and cache_frozen(
+                network, pictures, device, plan.cache.shared_by(trainer.num_devices), _cache_key(cfg, experiment)
+            )
         if cfg.unit.architecture == "transform":
             features, units, measured = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
         else:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
+from bottlenecks.errors import UsageError
+
 if TYPE_CHECKING:  # what only asks who it is needs no torch
     import torch
     from torch import Tensor, nn
@@ -47,16 +49,32 @@ def join(device: torch.device) -> torch.device:
 
     Returns:
         The device for this one.
+
+    Raises:
+        UsageError: processes of this machine would share a device, or it has too few.
     """
     import torch
     import torch.distributed as dist
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _joined():
-        if device.type != "cpu" and device.index is None:
-            device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
+        if device.type != "cpu":
+            device = _own_device(device)
             torch.get_device_module(device).set_device(device)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return device
+
+
+def _own_device(device: torch.device) -> torch.device:
+    """Choose the device of this process among those of the machine."""
+    import torch
+
+    rank, count = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.index is not None and count > 1:
+        raise UsageError(f"device={device}: {count} processes would share it; give device={device.type}")
+    there = torch.get_device_module(device).device_count()
+    if count > there:
+        raise UsageError(f"device={device}: {count} processes and {there} devices; start fewer, or device=cpu")
+    return device if device.index is not None else torch.device(device.type, rank)
 
 
 def leave() -> None:

@@ -10,11 +10,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from bottlenecks.checkpoint import load_rate
-from bottlenecks.processes import Share, is_main, own_share
+from bottlenecks.errors import UsageError
+from bottlenecks.experiment import pick_device
+from bottlenecks.processes import Share, is_main, join, leave, own_share
+from bottlenecks.tasks import Classification, Segmentation, Task
+from bottlenecks.training.frozen import FrozenBatch
+from bottlenecks.training.loss import RateDistortion
+from bottlenecks.training.metrics import RateMetrics
 from datamodules.sampler import EpochSampler, ShareSampler
+from evaluate import evaluate
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
+from tests.processes import in_two
 from train import train
 
 FOLDER = Path("tiny/body/digits")
@@ -88,3 +98,111 @@ def test_alone_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert own_share() == Share(0, 1) and is_main()
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert not is_main()
+
+
+def ladder(root: Path, *overrides: str) -> list[str]:
+    """Settings of a short ladder in the folders of a root."""
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs", "cache")]
+    return [*quiet([*TINY, *QUICK]), "data.limit_train=128", "lambda=[0.003,0.03]", *paths, *overrides]
+
+
+def train_share(root: Path, *overrides: str) -> list[str]:
+    """Train as one of two processes."""
+    options = ladder(
+        root, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=32", *overrides
+    )
+    return [path.name for path in train(configure("train", root, *options))]
+
+
+def evaluate_share(root: Path) -> None:
+    """Judge as one of two processes."""
+    evaluate(configure("evaluate", root, *TINY, "logger=none", "device=cpu", "data.limit_test=41", "timed_images=1"))
+    leave()
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    """A folder that has the tiny backbone and nothing else."""
+    shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")
+    return tmp_path
+
+
+def test_two_processes_train_and_judge_what_one_does(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Half the batch in each of two processes; on the CPU BatchNorm sees each process's own."""
+    alone = tmp_path_factory.mktemp("alone")
+    shutil.copytree(root / "checkpoints", alone / "checkpoints")
+    train(configure("train", alone, *ladder(alone, "data.batch_size=64")))
+    names = ["lambda=0.003.safetensors", "lambda=0.03.safetensors"]
+    assert in_two(train_share, root) == [names, names]
+    for name in names:
+        one, two = (load_rate(place / "checkpoints" / FOLDER / name).info.metrics for place in (alone, root))
+        assert two["val/loss"] == pytest.approx(one["val/loss"], rel=0.03)
+        assert two["val/agreement"] == pytest.approx(one["val/agreement"], abs=0.05)
+    assert in_two(evaluate_share, root) == [None, None]
+    both = json.loads((root / "results" / FOLDER / "curve.json").read_text())
+    evaluate(configure("evaluate", root, *TINY, "logger=none", "device=cpu", "data.limit_test=41", "timed_images=1"))
+    single = json.loads((root / "results" / FOLDER / "curve.json").read_text())
+    assert both["num_images"] == 41
+    for key in ("payload_bytes", "accuracy", "agreement"):
+        assert [point[key] for point in both["points"]] == [point[key] for point in single["points"]]
+
+
+def judge_share(task: Task, output: Tensor, targets: list[Tensor]) -> dict[str, float]:
+    """Judge images of which each process has its own."""
+    join(torch.device("cpu"))
+    own = targets[own_share().rank]
+    metrics = RateMetrics(task, 1, ["kd"], judged=True)
+    zeros = torch.zeros(len(output))
+    losses = RateDistortion(zeros, zeros, zeros, {"kd": zeros})
+    metrics.update(losses, zeros, output, FrozenBatch(torch.zeros(len(output), 1), output, own, 1))
+    figures = metrics.compute()
+    leave()
+    return figures
+
+
+@pytest.mark.parametrize("labelled", [0, 1, None])
+@pytest.mark.parametrize(("task", "shape"), [(Classification(), ()), (Segmentation(), (2, 2))])
+def test_a_share_without_labels_keeps_nobody_waiting(task: Task, shape: tuple[int, ...], labelled: int | None) -> None:
+    output = torch.eye(3)[:2].reshape(2, 3, *(1 for _ in shape)).expand(2, 3, *shape).contiguous()
+    targets = [torch.full((2, *shape), -1), torch.full((2, *shape), -1)]
+    if labelled is not None:
+        targets[labelled] = torch.zeros(2, *shape, dtype=torch.long)
+    one, two = in_two(judge_share, task, output, targets)
+    assert one == two and one["agreement"] == 1
+    expected = {"accuracy": 0.5, "miou": 0.25}[task.metric_name]
+    assert one.get(task.metric_name) == (None if labelled is None else expected)
+
+
+def test_processes_share_the_memory_of_a_cache(root: Path) -> None:
+    """What fits into the memory once, not twice, is held by one process; two map it from files."""
+    options = ("training.cache_features=true", "training.epochs=1", "training.cache_memory_gib=0.002")
+    assert train(configure("train", root, *ladder(root, *options, "unit.name=alone")))
+    assert not (root / "cache").exists()
+    assert len(in_two(train_share, root, *options)[0]) == 2
+    assert len([*(root / "cache").glob("*/manifest.json")]) == 2
+
+
+def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpus:
+        used: list[torch.device] = []  # noqa: RUF012
+
+        @staticmethod
+        def device_count() -> int:
+            return 2
+
+        @classmethod
+        def set_device(cls, device: torch.device) -> None:
+            cls.used.append(device)
+
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *given, **_: zeros(*given))
+    monkeypatch.setattr(torch, "get_device_module", lambda _: Gpus)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_: None)
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert join(pick_device("cuda")) == torch.device("cuda:1") == Gpus.used[-1]
+    with pytest.raises(UsageError, match=r"device=cuda:0: 2 processes would share it; give device=cuda"):
+        join(pick_device("cuda:0"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(UsageError, match=r"device=cuda: 3 processes and 2 devices; start fewer"):
+        join(pick_device("cuda"))

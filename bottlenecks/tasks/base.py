@@ -91,6 +91,13 @@ class Task(ABC):
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether a batch has labels at all."""
 
+    def can_judge(self, targets: Tensor) -> bool:
+        """Tell whether the metric takes a batch's targets, though they may hold no label.
+
+        Of several processes, all have to take part in judging, those among them that met no label, too.
+        """
+        return self.is_labelled(targets)
+
     @abstractmethod
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of decisions that are the unsplit network's, per picture, (N,)."""

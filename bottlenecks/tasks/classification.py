@@ -48,6 +48,10 @@ class Classification(Task):
         """Tell whether any picture has a label."""
         return bool((targets >= 0).any())
 
+    def can_judge(self, targets: Tensor) -> bool:
+        """Tell whether there are labels, whatever they say."""
+        return targets.dim() == 1
+
     def agreement(self, prediction: Tensor, reference: Tensor) -> Tensor:
         """1 where the top class is the unsplit network's, else 0, (N,)."""
         return (prediction.argmax(1) == reference.argmax(1)).float()

@@ -79,6 +79,10 @@ class Segmentation(Task):
         """Tell whether there are masks, and a pixel with a label."""
         return targets.dim() == 3 and bool((targets != VOID).any())
 
+    def can_judge(self, targets: Tensor) -> bool:
+        """Tell whether there are masks, whatever they say."""
+        return targets.dim() == 3
+
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of pixels whose class is the unsplit network's, (N,)."""
         return (logits_of(prediction).argmax(1) == logits_of(reference).argmax(1)).float().mean((1, 2))

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class CachePlan:
 
     Attributes:
         folder: where files go that do not fit in memory.
-        memory: bytes that may be held in memory.
+        memory: bytes that a process may hold in memory.
         disk: bytes that files may take.
         precision: 32, or 16 for features in half the space; the teacher's outputs stay in 32 bits.
         required: whether not to fit is an error, or only no cache.
@@ -54,6 +54,10 @@ class CachePlan:
     disk: int
     precision: int
     required: bool
+
+    def shared_by(self, num_processes: int) -> CachePlan:
+        """Divide the memory among the processes of a machine: each would hold all of it, files are common to them."""
+        return replace(self, memory=self.memory // num_processes)
 
 
 def cache_frozen(
@@ -97,8 +101,8 @@ def cache_frozen(
     text = _describe(sum(counts.values()), row)
     if not held and size > plan.disk:
         raise UsageError(
-            f"training.cache_features=true: {text}, more than training.cache_memory_gib={plan.memory / GIB:g} and "
-            f"training.cache_disk_gib={plan.disk / GIB:g}; {WAYS_OUT}"
+            f"training.cache_features=true: {text}, more than training.cache_memory_gib={plan.memory / GIB:g} (of a "
+            f"process) and training.cache_disk_gib={plan.disk / GIB:g}; {WAYS_OUT}"
         )
     if held:
         say(f"Caching features in memory: {text}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MaxMetric, MeanMetric
 
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
@@ -34,6 +34,7 @@ class RateMetrics(nn.Module):
         # An infinite loss is never the best; a value that is no number is never hidden.
         self.means = nn.ModuleDict({name: MeanMetric(nan_strategy=math.inf) for name in names})
         self.metric = task.metric() if judged else None
+        self.labelled = MaxMetric()  # 1 where any process met a label
 
     def update(self, losses: RateDistortion, rate_bits: Tensor, output: Any, frozen: FrozenBatch) -> None:
         """Take in a batch; every tensor's first dimension counts pictures."""
@@ -48,7 +49,8 @@ class RateMetrics(nn.Module):
             with torch.no_grad():
                 prediction, reference = self.task.predict(precise(output)), self.task.predict(frozen.teacher)
                 values["agreement"] = self.task.agreement(prediction, reference)
-                if self.task.is_labelled(frozen.targets):
+                self.labelled.update(float(self.task.is_labelled(frozen.targets)))
+                if self.task.can_judge(frozen.targets):
                     self.metric.update(prediction, frozen.targets)
         for name, value in values.items():
             self.means[name].update(value.detach())  # type: ignore[operator]
@@ -56,7 +58,7 @@ class RateMetrics(nn.Module):
     def compute(self) -> dict[str, float]:
         """Give the means, none where nothing was taken in; the task's metric is left out where nothing was labelled."""
         figures = {name: float(mean.compute()) for name, mean in self.means.items() if mean.update_called}  # type: ignore[operator]
-        if self.metric is not None and self.metric.update_called:
+        if self.metric is not None and self.labelled.update_called and self.labelled.compute() > 0:
             figures[self.task.metric_name] = float(self.metric.compute())
         return figures
 
@@ -64,5 +66,6 @@ class RateMetrics(nn.Module):
         """Begin anew."""
         for mean in self.means.values():
             mean.reset()  # type: ignore[operator]
+        self.labelled.reset()
         if self.metric is not None:
             self.metric.reset()
