@@ -76,7 +76,7 @@ CASES = (
             "data.image_size=[120,160]",
         ),
         former=(*FINE, "training.epochs=3"),
-        lambdas=(0.01, 0.03, 0.1, 0.3),
+        lambdas=(0.003, 0.01, 0.03, 0.3, 1.0),
         backbone=("data.augment=true", "backbone.epochs=12"),
     ),
     Case(
@@ -87,7 +87,7 @@ CASES = (
             "data.image_size=[224,224]",
         ),
         former=(*FINE, "training.epochs=4"),
-        lambdas=(0.01, 0.03, 0.1, 0.3, 1.0),
+        lambdas=(0.01, 0.03, 0.1, 1.0, 10.0),
         backbone=("data.augment=true", "backbone.epochs=8"),
         evaluating=("calibration_images=4",),
     ),
