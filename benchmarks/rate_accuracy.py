@@ -16,9 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -33,6 +33,7 @@ from bottlenecks.weights import write_atomically
 from evaluate import evaluate
 from train import train
 
+T = TypeVar("T")
 QUIET = ("logger=none", "trainer.enable_progress_bar=false")
 
 
@@ -62,20 +63,28 @@ def make(part: Part, data: Path, out: Path) -> None:
     seconds = {}
     if "train" in commands:
         cfg = configure("train", [*commands["train"], "overwrite=true"], data, out)  # rates of a part that was cut off
-        seconds["train"] = timed(lambda: train(cfg))
+        seconds["train"], rates = timed(lambda: train(cfg))
+        drop_others(rates)
     cfg = configure("evaluate", [*commands["evaluate"], f"paths.results={folder}"], data, out)
-    seconds["evaluate"] = timed(lambda: evaluate(cfg))
+    seconds["evaluate"], _ = timed(lambda: evaluate(cfg))
     curve = (folder_of(cfg, "results") / "curve.json").relative_to(folder)
     made = {"commands": commands, "seconds": seconds, "threads": torch.get_num_threads(), "curve": str(curve)}
     write_atomically(folder / PART, (json.dumps(made, indent=2) + "\n").encode())
     say(f"Made {folder}: " + ", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items()))
 
 
-def timed(function: Any) -> float:
-    """Give the seconds that a call takes."""
+def timed(function: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds that a call takes, and what it returns."""
     start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    made = function()
+    return time.perf_counter() - start, made
+
+
+def drop_others(rates: Iterable[Path]) -> None:
+    """Delete what a part of other settings left beside the rates of a ladder."""
+    kept = set(rates)
+    for path in {other for rate in kept for other in rate.parent.glob("*.safetensors")} - kept:
+        path.unlink()
 
 
 def make_all(cases: Sequence[Case], codec: str | None, seed: int | None, data: Path, out: Path) -> None:

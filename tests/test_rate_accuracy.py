@@ -59,7 +59,10 @@ def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
-    monkeypatch.setattr(rate_accuracy, "train", lambda cfg: asked.append(cfg.stage))
+    rates = [*(out / "checkpoints/tiny/body").rglob("*.safetensors")]
+    stray = rates[0].with_name("lambda=9.0.safetensors")
+    stray.touch()
+    monkeypatch.setattr(rate_accuracy, "train", lambda cfg: asked.append(cfg.stage) or dict.fromkeys(rates))
     monkeypatch.setattr(rate_accuracy, "evaluate", lambda cfg: asked.append(list(cfg.codecs)))
     make(Part(TINY_CASE, "factorized"), out, out)
     assert asked == [] and "finished with these very settings" in capsys.readouterr().out
@@ -69,6 +72,7 @@ def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
     (out / "tiny/factorized" / PART).write_text(changed)
     make(Part(TINY_CASE, "factorized"), out, out)
     assert asked == ["backbone", "unit", ["factorized"]]
+    assert not stray.exists() and all(path.exists() for path in rates)
     assert json.loads((out / "tiny/factorized" / PART).read_text())["commands"] == json.loads(content)["commands"]
     (out / "tiny/factorized" / PART).write_text(content)
 
