@@ -90,3 +90,8 @@ def check_number(
     if not inside:
         bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise UsageError(f"{argument}={value}: expected a {'whole ' if whole else ''}number {bounds}")
+
+
+def printable(text: str) -> str:
+    """Write what no terminal or file takes, bytes of a file's name that are no UTF-8, in hexadecimal."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.cli import run
-from bottlenecks.errors import UsageError, reason
+from bottlenecks.errors import UsageError, printable, reason
 from bottlenecks.images import load_image
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.terminal import show
@@ -82,7 +82,7 @@ def send(
         prediction = predict(network, stream, path)
         lmbda = network.rate_of(stream).lmbda
         text = network.task.describe(prediction, network.class_names)
-        table.add_row(str(path), repr(lmbda), str(len(stream)), text)
+        table.add_row(printable(str(path)), repr(lmbda), str(len(stream)), text)
         if out is not None and path.suffix != SUFFIX:
             write_atomically(out / f"{path.stem}{SUFFIX}", stream)
         if drawings is not None and path.suffix != SUFFIX:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bottlenecks.errors import printable
 from bottlenecks.processes import is_main
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ WIDTH = 150  # columns of a table where there is no terminal to ask
 def say(message: str) -> None:
     """Print a line; one that is longer than the terminal is left whole, so that paths can be copied."""
     if is_main():
-        Console(soft_wrap=True, highlight=False, markup=False).print(message)
+        Console(soft_wrap=True, highlight=False, markup=False).print(printable(message))
         sys.stdout.flush()
 
 

@@ -82,7 +82,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     """
 
     name: str
-    task: ClassVar[Literal["classification", "segmentation", "detection"]] = "classification"
+    task: Literal["classification", "segmentation", "detection"] = "classification"
     labels: ClassVar[Literal["imagenet", "voc", "coco", "own", "none"]]
 
     def __init__(

@@ -17,7 +17,7 @@ class CamVid(PairedFolders):
 
     task = "segmentation"
     labels = "own"
-    kind, suffix = "labels", ".png"
+    kind, suffixes = "labels", (".png",)
     class_names = (
         "Sky",
         "Building",

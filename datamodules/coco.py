@@ -6,7 +6,7 @@ from bottlenecks.pretrained import coco_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import coco_boxes
 from datamodules.coco_base import CocoPictures
-from datamodules.coco_file import CocoFile
+from datamodules.coco_content import CocoContent
 
 
 class Coco(CocoPictures):
@@ -23,5 +23,5 @@ class Coco(CocoPictures):
         """The names of the categories from 1 on as torchvision has them, `N/A` where there is none."""
         return coco_classes()
 
-    def _annotations(self, parts: list[CocoFile]) -> list[Annotations]:
+    def _annotations(self, parts: list[CocoContent]) -> list[Annotations]:
         return coco_boxes(parts, {number: number - 1 for part in parts for number in part.categories})

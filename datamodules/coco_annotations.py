@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.annotations import Annotations, Boxes, Masks, Objects
-from datamodules.coco_file import CocoFile, Entry
+from datamodules.coco_content import CocoContent, Entry
 from datamodules.damage import DamagedPictureError
 from datamodules.outlines import Outline, fill, parse
 
 
-def coco_boxes(parts: Sequence[CocoFile], classes: Mapping[int, int]) -> list[Annotations]:
+def coco_boxes(parts: Sequence[CocoContent], classes: Mapping[int, int]) -> list[Annotations]:
     """Make the boxes of each part of a dataset.
 
     Crowds are left out, and so is what has neither width nor height, as torchvision's reference training does.
@@ -74,7 +74,7 @@ class OutlinedMasks(Masks):
     marked: npt.NDArray[np.object_]
 
     @classmethod
-    def of(cls, part: CocoFile, labels: Mapping[int, int]) -> OutlinedMasks:
+    def of(cls, part: CocoContent, labels: Mapping[int, int]) -> OutlinedMasks:
         """Build from a file's entries and category -> label; those of other categories are left out."""
         marked = np.empty(len(part.names), dtype=object)
         for index, (size, entries) in enumerate(zip(part.sizes, part.entries, strict=True)):

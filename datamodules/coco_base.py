@@ -10,7 +10,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.pretrained import coco_classes
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
-from datamodules.coco_file import CocoFile, read_coco
+from datamodules.coco_content import CocoContent, read_coco, unlisted
 from datamodules.layout import DatasetNotFoundError, existing_folder
 from datamodules.source import PictureFiles, Pictures
 
@@ -22,7 +22,7 @@ class CocoPictures(PictureDataModule):
     """
 
     @abstractmethod
-    def _annotations(self, parts: list[CocoFile]) -> list[Annotations]:
+    def _annotations(self, parts: list[CocoContent]) -> list[Annotations]:
         """Return what is to be found in the pictures of each part."""
 
     def _sources(self) -> tuple[Pictures, Pictures]:
@@ -36,14 +36,14 @@ class CocoPictures(PictureDataModule):
         return train, val
 
 
-def _read(root: Path, part: str) -> CocoFile:
+def _read(root: Path, part: str) -> CocoContent:
     path, pictures = root / "annotations" / f"instances_{part}.json", root / part
     for wanted, there in ((path, path.exists()), (pictures, pictures.is_dir())):
         if not there:
             raise DatasetNotFoundError(f"data.root={root}: no {wanted}; data.root=PATH must hold COCO 2017")
     read = read_coco(path, pictures)
     _check_categories(path, read.categories, coco_classes())
-    return read
+    return read.without(unlisted(pictures, [read]), f"not listed in {path.name}")
 
 
 def _check_categories(path: Path, categories: Mapping[int, str], names: Sequence[str]) -> None:

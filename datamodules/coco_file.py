@@ -1,136 +1,152 @@
-"""Reads COCO's annotation files."""
+"""Your own pictures with objects in files of COCO's format."""
 
 from __future__ import annotations
 
-import json
 import os
-import posixpath
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
+from bottlenecks.errors import UsageError
+from datamodules.annotations import Annotations
+from datamodules.base import PictureDataModule
+from datamodules.coco_annotations import OutlinedMasks, coco_boxes
+from datamodules.coco_content import CocoContent, read_coco, unlisted
+from datamodules.layout import DatasetNotFoundError, existing_folder, train_and_test
+from datamodules.source import PictureFiles, Pictures, shortened
 
-from bottlenecks.errors import UsageError, reason
-from bottlenecks.images import check_regular
-from datamodules.real_files import files_below, real_identity
-
-Entry = dict[str, Any]
-WAY_OUT = "put its own there"
+LAYOUT = "{train,val}/ with a .json and images each, or these themselves"
+TASKS = {"boxes": "detection", "masks": "segmentation"}
+BACKGROUND = "background"
 
 
-class CocoFile(NamedTuple):
-    """What a file says, a place in each list for each picture, by name.
+class Part(NamedTuple):
+    """Where a part of the dataset is.
 
     Attributes:
-        names: of the pictures' files, below their folder.
-        sizes: `(width, height)` in pixels, or the reason why there is no annotation to use.
-        entries: what is marked in each picture, as the file has it; each is of a category that the file lists.
-        categories: number -> name, in the order of the numbers.
+        file: COCO's annotations.
+        folder: that the file's names of images start from.
     """
 
-    names: list[str]
-    sizes: list[tuple[int, int] | str]
-    entries: list[list[Entry]]
-    categories: dict[int, str]
+    file: Path
+    folder: Path
 
 
-def read_coco(path: Path, folder: Path) -> CocoFile:
-    """Read an annotation file, and list the pictures that it or the folder has.
+class CocoFile(PictureDataModule):
+    """Images with the boxes, or the outlines, that files of COCO's format mark.
 
-    A picture that the file does not list, or lists twice under whatever spelling, is given that as a reason, and so is
-    one with an entry of a category that the file does not list; one that is missing is listed. torchvision's
-    `CocoDetection` checks none of this.
+    `root` holds `train/` and `test/` or `val/`, which is then judged on, each with one `*.json`, there or in
+    `annotations/`, and images, there or in `images/`; or these themselves, and `test_part` is judged on. Classes are
+    the categories in the order of their numbers. Crowds count as masks and not as boxes. Images that no file lists are
+    not used.
 
     Args:
-        path: of the file.
-        folder: that its `file_name`s start from.
+        learn: `boxes`, or `masks`: the outlines over a background, -1 where several objects lie.
+        annotations: the file below `root`, or the one to train on and the one to judge on; None finds it.
+        images: the folder that its names start from, below `root`, or two; None finds it.
+        **settings: as for `PictureDataModule`.
 
     Raises:
-        UsageError: The file is broken.
+        UsageError: `learn` is neither, or `annotations` or `images` is no path or two.
     """
-    content = _load(path)
-    try:
-        categories = _by_number(content["categories"], "category")
-        images = _by_number(content["images"], "image")
-        marked: defaultdict[Hashable, list[Entry]] = defaultdict(list)
-        for entry in content["annotations"]:
-            marked[entry["image_id"]].append(entry)
-        names = {number: _spelt(folder, str(image["file_name"])) for number, image in images.items()}
-        sizes = {number: (whole(image["width"]), whole(image["height"])) for number, image in images.items()}
-        listed = {whole(number): str(category["name"]) for number, category in sorted(categories.items())}
-    except (KeyError, TypeError, ValueError) as error:
-        lacking = f"lacks {error}" if isinstance(error, KeyError) else reason(error)
-        raise UsageError(f"{path}: no annotation file of COCO ({lacking}); {WAY_OUT}") from error
-    if lost := sorted(set(marked) - set(images), key=repr):
-        raise UsageError(
-            f"{path}: annotations of {len(lost)} pictures that it does not list, such as {lost[0]}; mend it"
+
+    labels = "own"
+
+    def __init__(
+        self,
+        *,
+        learn: str = "boxes",
+        annotations: str | Sequence[str] | None = None,
+        images: str | Sequence[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        if learn not in TASKS:
+            raise UsageError(f"data.learn={learn}: expected {' or '.join(TASKS)}")
+        self.task = "segmentation" if learn == "masks" else "detection"
+        self.annotations = _paths("data.annotations", annotations)
+        self.images = _paths("data.images", images)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the categories, for masks behind the background.
+
+        Raises:
+            DatasetNotFoundError: The files that name them are not there.
+            UsageError: They name none.
+        """
+        names = tuple(self._contents[0].categories.values())
+        if not names:
+            raise UsageError(f"{self._parts[1][0].file}: lists no categories; a class needs a name there")
+        return (BACKGROUND, *names) if self.task == "segmentation" else names
+
+    @cached_property
+    def _parts(self) -> tuple[Path, list[Part]]:
+        root = existing_folder(self.root, LAYOUT)
+        if self.annotations:
+            files = [root / name for name in self.annotations]
+            homes = [file.parent.parent if file.parent.name == "annotations" else file.parent for file in files]
+        else:
+            homes = [home for home in train_and_test(root, nested=False) if home is not None]
+            files = [_only_file(root, home) for home in homes]
+        folders = [root / name for name in self.images] or [
+            home / "images" if (home / "images").is_dir() else home for home in homes
+        ]
+        if len(folders) not in (1, len(files)):
+            raise UsageError(f"data.images={self.images}: {len(folders)} folders for {len(files)} files of annotations")
+        parts = [Part(file, folder) for file, folder in zip(files, folders * (len(files) // len(folders)), strict=True)]
+        for wanted in [place for part in parts for place in part]:
+            if not wanted.exists():
+                raise DatasetNotFoundError(f"data.root={root}: no {wanted}; data.root=PATH must hold {LAYOUT}")
+        return root, parts
+
+    @cached_property
+    def _contents(self) -> list[CocoContent]:
+        root, parts = self._parts
+        contents = [read_coco(part.file, part.folder) for part in parts]
+        for part, content in zip(parts, contents, strict=True):
+            for number, name in content.categories.items():
+                if contents[0].categories.get(number) != name:
+                    expected = contents[0].categories.get(number, "none")
+                    raise UsageError(f"{part.file}: category {number} is {name}, in {parts[0].file} it is {expected}")
+        for folder in dict.fromkeys(part.folder for part in parts):
+            if unused := unlisted(folder, contents):
+                warnings.warn(
+                    f"data.root={root}: not listed and not used in {folder}: {shortened(unused)}", stacklevel=2
+                )
+        return contents
+
+    def _sources(self) -> tuple[Pictures, Pictures | None]:
+        root, parts = self._parts
+        made = [
+            PictureFiles(tuple(os.path.relpath(part.folder / name, root) for name in content.names), targets, str(root))
+            for part, content, targets in zip(parts, self._contents, self._targets(), strict=True)
+        ]
+        return made[0], made[1] if len(made) > 1 else None
+
+    def _targets(self) -> Sequence[Annotations]:
+        first = int(self.task == "segmentation")  # 0 is the background
+        classes = {number: index for index, number in enumerate(self._contents[0].categories, first)}
+        if self.task == "segmentation":
+            return [OutlinedMasks.of(content, classes) for content in self._contents]
+        return coco_boxes(self._contents, classes)
+
+
+def _paths(argument: str, value: str | Sequence[str] | None) -> list[str]:
+    paths = [] if value is None else [value] if isinstance(value, str) else list(value)
+    if len(paths) > 2 or not all(isinstance(path, str) for path in paths):
+        raise UsageError(f"{argument}={value}: expected a path below data.root, [to train on, to judge on], or null")
+    return paths
+
+
+def _only_file(root: Path, folder: Path) -> Path:
+    found = sorted(folder.glob("*.json")) + sorted((folder / "annotations").glob("*.json"))
+    if len(found) != 1:
+        named = f" ({shortened([path.name for path in found])})" if found else ""
+        raise DatasetNotFoundError(
+            f"data.root={root}: {len(found)} files *.json in {folder}{named}, expected one; "
+            "data.annotations=PATH, or [PATH,PATH] to train and to judge on, names them"
         )
-    files: defaultdict[Hashable, list[Hashable]] = defaultdict(list)
-    for number, name in names.items():
-        files[real_identity(os.path.join(folder, name)) or name].append(number)
-    found: dict[str, tuple[tuple[int, int] | str, list[Entry]]] = {}
-    for numbers in files.values():
-        first = numbers[0]
-        problem = _unknown(marked[first], listed, path.name)
-        if len(numbers) > 1:
-            problem = f"listed {len(numbers)} times in {path.name}, as images {', '.join(map(str, numbers))}"
-        found[names[first]] = (problem or sizes[first], [] if problem else marked[first])
-    for name in _unlisted(folder, files):
-        found[name] = (f"not listed in {path.name}", [])
-    ordered = sorted(found)
-    return CocoFile(ordered, [found[name][0] for name in ordered], [found[name][1] for name in ordered], listed)
-
-
-def whole(value: Any) -> int:
-    """Return a number that is whole, such as 3 or 3.0.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise ValueError(f"{value!r} is no whole number")
-    return int(value)
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        check_regular(path)
-        with path.open(encoding="utf-8-sig") as file:
-            return json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: no JSON ({reason(error)}); put COCO's own file there") from error
-
-
-def _by_number(entries: Sequence[Entry], kind: str) -> dict[Any, Entry]:
-    numbers = Counter(entry["id"] for entry in entries)
-    if twice := [number for number, count in numbers.items() if count > 1]:
-        raise ValueError(f"{kind} {twice[0]} is there {numbers[twice[0]]} times")
-    return {entry["id"]: entry for entry in entries}
-
-
-def _spelt(folder: Path, name: str) -> str:
-    """Write a file's name in the one way that it has: without detours, and with slashes where Windows wrote others."""
-    there = os.path.exists(os.path.join(folder, name))
-    return posixpath.normpath(name if there else name.replace("\\", "/"))
-
-
-def _unknown(entries: Sequence[Entry], categories: Mapping[int, str], file: str) -> str | None:
-    for entry in entries:
-        try:
-            known = whole(entry.get("category_id")) in categories
-        except ValueError:
-            known = False
-        if not known:
-            return (
-                f"annotation {entry.get('id')} is of category {entry.get('category_id')!r}, which {file} does not list"
-            )
-    return None
-
-
-def _unlisted(folder: Path, listed: Mapping[Hashable, Any]) -> list[str]:
-    """Name the image files in a folder that are not listed, by whatever path."""
-    known = Image.registered_extensions()
-    paths = [path for path in files_below(folder) if os.path.splitext(path)[1].lower() in known]
-    return [os.path.relpath(path, folder) for path in paths if real_identity(path) not in listed]
+    return found[0]

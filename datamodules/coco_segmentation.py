@@ -8,7 +8,7 @@ from bottlenecks.pretrained import coco_classes, voc_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import OutlinedMasks
 from datamodules.coco_base import CocoPictures
-from datamodules.coco_file import CocoFile
+from datamodules.coco_content import CocoContent
 
 IN_COCO = {  # Pascal VOC's name -> COCO's, where they differ
     "aeroplane": "airplane",
@@ -35,7 +35,7 @@ class CocoSegmentation(CocoPictures):
         """The 21 names that torchvision's networks have for them."""
         return voc_classes()
 
-    def _annotations(self, parts: list[CocoFile]) -> list[Annotations]:
+    def _annotations(self, parts: list[CocoContent]) -> list[Annotations]:
         categories = {name: index + 1 for index, name in enumerate(coco_classes())}
         labels = {categories[IN_COCO.get(name, name)]: label for label, name in enumerate(voc_classes()) if label}
         return [OutlinedMasks.of(part, labels) for part in parts]

@@ -7,15 +7,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from bottlenecks.images import ImageError, opened_image, upright, upright_size
 from datamodules.annotations import Masks
 from datamodules.damage import DamagedPictureError
 
 NUMBERED = ("P", "L", "1", "I", "I;16", "I;16B")  # Pillow's modes whose pixels are numbers
+
+UNKNOWN = -2  # stands for a label that there is not
+
+Colour: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +33,13 @@ class MaskFiles(Masks):
         names: (N,), paths below `folder`.
         folder: the dataset's folder.
         num_classes: labels run from 0 to one below it.
-        void: the label of pixels without one.
+        void: the label of pixels without one; None where each has one.
     """
 
     names: npt.NDArray[np.str_]
     folder: str
     num_classes: int
-    void: int
+    void: int | None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,17 +56,22 @@ class MaskFiles(Masks):
         """
         with self._named(index) as path, opened_image(path) as picture:
             picture.load()
-            mode, labels = picture.mode, np.asarray(upright(picture))
-        if mode not in NUMBERED:
-            raise DamagedPictureError(f"{self.names[index]}: {mode} pixels; expected class numbers, in grey or indexed")
-        wrong = (labels != self.void) & ((labels < 0) | (labels >= self.num_classes))
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
+            pixels = self._pixels(upright(picture))
+        labels = self._labels(pixels)
+        if (labels == UNKNOWN).any():
+            row, column = np.argwhere(labels == UNKNOWN)[0]
             raise DamagedPictureError(
-                f"{self.names[index]}: label {labels[row, column]} at row {row}, column {column}; "
-                f"expected 0 to {self.num_classes - 1}, or {self.void} for none"
+                f"{self.names[index]}: {self._say(pixels[row, column])} at row {row}, column {column}; "
+                f"expected {self._expected()}"
             )
-        return np.where(labels == self.void, -1, labels.astype(np.int64))
+        return labels
+
+    def largest(self, index: int) -> int:
+        """Return the largest label of a mask, -1 where there is none or it cannot be read."""
+        try:
+            return int(self.mask(index).max())
+        except DamagedPictureError:
+            return -1
 
     def size(self, index: int) -> tuple[int, int]:
         """Return `(width, height)` of a mask, upright, in pixels.
@@ -75,7 +87,27 @@ class MaskFiles(Masks):
         digest.update(f"{self.num_classes}/{self.void};".encode())
         for name in self.names:
             stat = os.stat(os.path.join(self.folder, name))
-            digest.update(f"{name}/{stat.st_size}/{stat.st_mtime_ns};".encode())
+            digest.update(os.fsencode(f"{name}/{stat.st_size}/{stat.st_mtime_ns};"))
+
+    def _pixels(self, picture: Image.Image) -> npt.NDArray[Any]:
+        """Give a number for each pixel (H, W)."""
+        if picture.mode not in NUMBERED:
+            raise ImageError(f"{picture.mode} pixels; expected class numbers, in grey or indexed")
+        return np.asarray(picture)
+
+    def _labels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Give labels (H, W), -1 where there is none, `UNKNOWN` where it is not known."""
+        known = (pixels >= 0) & (pixels < self.num_classes)
+        return np.where(pixels == self._void(), -1, np.where(known, pixels.astype(np.int64), UNKNOWN))
+
+    def _void(self) -> int:
+        return UNKNOWN if self.void is None else self.void
+
+    def _say(self, pixel: int) -> str:
+        return f"label {pixel}"
+
+    def _expected(self) -> str:
+        return f"0 to {self.num_classes - 1}" + ("" if self.void is None else f", or {self.void} for none")
 
     @contextmanager
     def _named(self, index: int) -> Iterator[str]:
@@ -84,3 +116,43 @@ class MaskFiles(Masks):
             yield os.path.join(self.folder, self.names[index])
         except ImageError as error:
             raise DamagedPictureError(f"{self.names[index]}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ColourMaskFiles(MaskFiles):
+    """Masks in files whose pixels are colours of a list; `void` is a colour as one number, as `number_of` gives it.
+
+    Attributes:
+        colours: of the classes, in their order.
+    """
+
+    colours: tuple[Colour, ...]
+
+    def update(self, digest: hashlib._Hash) -> None:
+        """Put colours, names, sizes and times of change into a digest."""
+        digest.update(repr(self.colours).encode())
+        super().update(digest)
+
+    def _pixels(self, picture: Image.Image) -> npt.NDArray[np.int64]:
+        return number_of(np.asarray(picture.convert("RGB")))
+
+    def _labels(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        known = number_of(np.array(self.colours))
+        order = np.argsort(known)
+        place = np.searchsorted(known[order], pixels).clip(max=len(known) - 1)
+        labels = np.where(known[order][place] == pixels, order[place], UNKNOWN)
+        return np.where(pixels == self._void(), -1, labels)
+
+    def _say(self, pixel: int) -> str:
+        return f"colour [{pixel >> 16},{pixel >> 8 & 255},{pixel & 255}]"
+
+    def _expected(self) -> str:
+        return f"the colours of {self.num_classes} classes" + (
+            "" if self.void is None else f", or {self._say(self.void)}"
+        )
+
+
+def number_of(colours: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Turn colours (…, 3) into one number each."""
+    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
+    return red << 16 | green << 8 | blue

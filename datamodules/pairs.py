@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from bottlenecks.errors import UsageError
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.layout import DatasetNotFoundError, existing_folder, folders_in, train_and_test, visible
@@ -32,11 +33,11 @@ class PairedFolders(PictureDataModule):
 
     Attributes:
         kind: name of the folder of annotations.
-        suffix: how their names end.
+        suffixes: how their names may end, in any case, the usual one first.
     """
 
     kind: ClassVar[str]
-    suffix: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def _annotations(self, root: Path, parts: list[Pairs]) -> list[Annotations]:
@@ -54,7 +55,7 @@ class PairedFolders(PictureDataModule):
                     raise DatasetNotFoundError(f"data.root={root}: no {name}/ in {folder}; it must hold {layout}")
             if unused := [name for name in folders_in(folder) if name not in (PICTURES, self.kind)]:
                 warnings.warn(f"data.root={root}: not used in {folder}: {shortened(unused)}", stacklevel=2)
-        return root, [_pair(root, folder, self.kind, self.suffix) for folder in folders]
+        return root, [_pair(root, folder, self.kind, self.suffixes) for folder in folders]
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:
         root, parts = self._pairs
@@ -65,17 +66,22 @@ class PairedFolders(PictureDataModule):
         return sources[0], sources[1] if len(sources) > 1 else None
 
 
-def _pair(root: Path, folder: Path, kind: str, suffix: str) -> Pairs:
+def _pair(root: Path, folder: Path, kind: str, suffixes: tuple[str, ...]) -> Pairs:
     """List what is there and what ought to be, sorted; hidden files are left out."""
     pictures = {name: Path(name).stem for name in filter(visible, os.listdir(folder / PICTURES))}
-    stems = {Path(name).stem for name in filter(visible, os.listdir(folder / kind)) if name.endswith(suffix)}
+    annotations: dict[str, str] = {}
+    for name in sorted(filter(visible, os.listdir(folder / kind))):
+        if name.lower().endswith(suffixes):
+            other = annotations.setdefault(Path(name).stem, name)
+            if other != name:
+                raise UsageError(f"data.root={root}: both {other} and {name} are in {folder / kind}; keep one of them")
     if not pictures:
         raise DatasetNotFoundError(f"data.root={root}: no files in {folder / PICTURES}; data.root=PATH must hold some")
     ending = Path(min(pictures)).suffix  # of a picture that is missing, most likely
-    pictures |= {f"{stem}{ending}": stem for stem in stems - set(pictures.values())}
+    pictures |= {f"{stem}{ending}": stem for stem in set(annotations) - set(pictures.values())}
     names = sorted(pictures)
     below = folder.relative_to(root)
     return Pairs(
         [str(below / PICTURES / name) for name in names],
-        [str(below / kind / f"{pictures[name]}{suffix}") for name in names],
+        [str(below / kind / annotations.get(stem, stem + suffixes[0])) for stem in map(pictures.__getitem__, names)],
     )

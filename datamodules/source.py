@@ -84,7 +84,7 @@ class Pictures(ABC):
         return in_parallel(lambda index: targets.fault(index, self.size(index), all_pixels), range(len(self)))
 
     def _digest(self) -> hashlib._Hash:
-        digest = hashlib.sha256("\0".join(self.names).encode())
+        digest = hashlib.sha256(os.fsencode("\0".join(self.names)))
         if isinstance(self.targets, Annotations):
             self.targets.update(digest)
         else:

@@ -27,7 +27,7 @@ class VocXml(PairedFolders):
 
     task = "detection"
     labels = "own"
-    kind, suffix = "annotations", ".xml"
+    kind, suffixes = "annotations", (".xml",)
 
     def __init__(self, *, classes: Sequence[str] | None = None, **settings: Any) -> None:
         super().__init__(**settings)

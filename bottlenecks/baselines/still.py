@@ -39,6 +39,16 @@ def import_av() -> ModuleType:
     return av
 
 
+def _encoder(av: ModuleType, name: str) -> Any:
+    try:
+        return av.CodecContext.create(name, "w")
+    except av.codec.codec.UnknownCodecError:
+        remedy = "PyAV's own wheel has it: pip install --force-reinstall --only-binary=av av"
+        raise UsageError(
+            f"codecs: the PyAV installed here is built without {name}; {remedy}, or leave HEVC out"
+        ) from None
+
+
 def encode_hevc(planes: Sequence[Plane], qp: int) -> bytes:
     """Code a picture with x265, preset medium: intra, at one QP, one thread.
 
@@ -56,7 +66,7 @@ def encode_hevc(planes: Sequence[Plane], qp: int) -> bytes:
     av = import_av()
     layout = ("gray" if len(planes) == 1 else "yuv420p") + ("" if planes[0].dtype == np.uint8 else "10le")
     frame = _to_frame(av, planes, layout)
-    encoder = av.CodecContext.create("libx265", "w")
+    encoder = _encoder(av, "libx265")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, layout
     encoder.time_base, encoder.thread_count = Fraction(1), 1
     encoder.options = {"preset": "medium", "x265-params": f"qp={qp}:{X265_OPTIONS}"}

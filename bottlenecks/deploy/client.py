@@ -17,7 +17,7 @@ from PIL import Image
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
-from bottlenecks.errors import UsageError, check_number, reason, run
+from bottlenecks.errors import UsageError, check_number, printable, reason, run
 from bottlenecks.images import ImageError, load_image
 
 T = TypeVar("T")
@@ -324,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in options.pictures:
         try:
             result = send(sender, server, path)
-            print(json.dumps(result) if options.json else line(result), flush=True)
+            print(json.dumps(result) if options.json else printable(line(result)), flush=True)
         except UsageError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1

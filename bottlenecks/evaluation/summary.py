@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
 def _draw(curve: Curve, record: Record) -> dict[str, FloatArray]:
     """Give bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled pictures."""
     task = task_of_metric(curve.metric)
-    draws = record.bootstrap(task, DRAWS, zlib.crc32("\n".join(record.pictures).encode()))  # paired between curves
+    draws = record.bootstrap(task, DRAWS, zlib.crc32(os.fsencode("\n".join(record.pictures))))  # paired between curves
     return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: draws.metric, UNSPLIT: draws.unsplit}
 
 
