@@ -14,7 +14,7 @@ from rich.table import Table
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.cli import run
 from bottlenecks.errors import UsageError, printable, reason
-from bottlenecks.images import load_image
+from bottlenecks.images import allow_megapixels, load_image
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.terminal import show
 from bottlenecks.weights import write_atomically
@@ -103,6 +103,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--unit", help="whose rates, where several lie there; the default unit's where not given")
     parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
     parser.add_argument("--draw", type=Path, help="folder that keeps each picture with its prediction drawn on it")
+    parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--weights", type=Path, help="of the backbone, where they have moved since training")
     return parser.parse_args(arguments)
 
@@ -110,6 +111,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     options = parse(arguments)
+    allow_megapixels("--max-megapixels", options.max_megapixels)
     network = BottleneckNetwork.load(options.folder, options.weights, options.unit)
     if options.lmbda is not None and options.budget_bytes is not None:
         raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or --budget-bytes, not both")

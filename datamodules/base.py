@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -14,6 +14,7 @@ from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
 from bottlenecks.errors import UsageError, check_flag, check_number
+from bottlenecks.images import allow_megapixels
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
 from bottlenecks.terminal import say
@@ -25,6 +26,7 @@ from datamodules.splits import divide, least_share, limit, shuffle
 
 Split = Literal["train", "val", "test"]
 FEW_IMAGES, FEW_VIEWS = 2000, 4  # below so many `augment` pays, with so many views of each
+MEGAPIXELS = "data.max_megapixels"
 STAGES: dict[str | None, tuple[Split, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -68,6 +70,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         views: how many random views of a picture `augment` takes in turn; None draws new ones each epoch.
         skip_damaged: leave out files that are no readable picture, and pictures whose masks or boxes cannot be
             used, instead of refusing the dataset.
+        max_megapixels: million pixels of the largest picture that is opened; None leaves Pillow's limit.
         preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
@@ -103,6 +106,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         flip: bool = True,
         views: int | None = None,
         skip_damaged: bool = False,
+        max_megapixels: float | None = None,
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +115,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
             check_number("data.num_workers", num_workers, whole=True)
         if views is not None:
             check_number("data.views", views, 1, whole=True)
+        allow_megapixels(MEGAPIXELS, max_megapixels)
         for flag, value in (("flip", flip), ("skip_damaged", skip_damaged)):
             check_flag(f"data.{flag}", value)
         if not isinstance(augment, bool) and augment != "auto":
@@ -129,6 +134,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self.flip = flip
         self.views = views
         self.skip_damaged = skip_damaged
+        self.max_megapixels = max_megapixels
         self.default_preprocessing = self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
         self._preprocessing: Preprocessing | None = None
         self._checked: dict[Split, Pictures] = {}
@@ -295,6 +301,12 @@ class PictureDataModule(pl.LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=partial(_allow, self.max_megapixels),
             generator=torch.Generator(),  # else each pass would move the global one on
             **options,
         )
+
+
+def _allow(max_megapixels: float | None, worker: int) -> None:
+    """Let a process that loads pictures open those that the main one may."""
+    allow_megapixels(MEGAPIXELS, max_megapixels)

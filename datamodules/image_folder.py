@@ -3,6 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
+from bottlenecks.errors import printable
 from datamodules.base import PictureDataModule
 from datamodules.folders import labelled_files, with_targets
 from datamodules.layout import existing_folder, train_and_test
@@ -22,12 +23,12 @@ class ImageFolder(PictureDataModule):
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """The folders' names, sorted.
+        """The folders' names, sorted; bytes that are no UTF-8 are written in hexadecimal.
 
         Raises:
             DatasetNotFoundError: There are none.
         """
-        return self._train[1]
+        return tuple(map(printable, self._train[1]))
 
     @cached_property
     def _parts(self) -> tuple[Path, Path, Path | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 from xml.etree import ElementTree
 
 from bottlenecks.errors import closest
-from bottlenecks.images import unreadable
+from bottlenecks.images import check_regular, unreadable
 from datamodules.annotations import Annotations, Boxes, Objects
 
 
@@ -27,6 +28,7 @@ class Found(NamedTuple):
 NamedObjects: TypeAlias = Found | str
 """What an annotation says, or the reason why it cannot be used."""
 
+DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*?encoding\s*=\s*["']([^"'>]+)["']""")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -67,7 +69,7 @@ def _numbered(found: list[tuple[str, list[float]]], numbers: dict[str, int]) -> 
 
 def _read(path: Path, name: str) -> NamedObjects:
     try:
-        root = ElementTree.parse(path).getroot()
+        root = _parse(path)
         if root.tag != "annotation":
             raise ValueError(f"begins with <{root.tag}>, expected <annotation>")
         found = [entry for entry in root.iter("object") if (entry.findtext("difficult") or "0").strip() != "1"]
@@ -76,6 +78,27 @@ def _read(path: Path, name: str) -> NamedObjects:
     except (OSError, ValueError, ElementTree.ParseError) as error:
         kind = "no XML: " if isinstance(error, ElementTree.ParseError) else ""
         return f"{name}: {kind}{unreadable(error)}"
+
+
+def _parse(path: Path) -> ElementTree.Element:
+    """Parse a file in whatever encoding it says; UTF-8 where Python knows none of that name or the file is not in it.
+
+    ElementTree itself ends in errors of several kinds there, and of encodings of several bytes takes UTF alone.
+    """
+    check_regular(path)
+    content = path.read_bytes()
+    declared = DECLARED.match(content)
+    if declared is None:
+        return ElementTree.fromstring(content)
+    encoding = declared[1].decode("ascii", "replace")
+    for name in (encoding, "utf-8"):
+        try:
+            return ElementTree.fromstring(content.decode(name).lstrip("\ufeff"))
+        except (LookupError, UnicodeError, ElementTree.ParseError) as error:
+            last = error
+    if isinstance(last, ElementTree.ParseError):
+        raise last
+    raise ValueError(f"its encoding, {encoding}, is unknown or not the one that it is in; save it as UTF-8")
 
 
 def _text(entry: ElementTree.Element, path: str) -> str:

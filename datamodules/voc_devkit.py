@@ -71,7 +71,7 @@ class VocDevkit(PictureDataModule):
         path = root / "ImageSets" / self.lists / f"{part}.txt"
         if not path.is_file():
             raise DatasetNotFoundError(f"data.root={self.root}: no {path}; data.root=PATH must hold {DEVKIT}/{YEAR}/")
-        numbers = path.read_text().split()
+        numbers = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split()
         if not numbers:
             raise UsageError(f"data.root={self.root}: {path} lists no pictures; fetch Pascal VOC 2012 anew")
         return numbers

@@ -43,9 +43,9 @@ def _encoder(av: ModuleType, name: str) -> Any:
     try:
         return av.CodecContext.create(name, "w")
     except av.codec.codec.UnknownCodecError:
-        remedy = "PyAV's own wheel has it: pip install --force-reinstall --only-binary=av av"
+        wheel = "PyAV's own wheel has it (pip install --force-reinstall --only-binary=av av)"
         raise UsageError(
-            f"codecs: the PyAV installed here is built without {name}; {remedy}, or leave HEVC out"
+            f"codecs: the PyAV installed here is built without {name}; {wheel}, or leave HEVC out"
         ) from None
 
 

@@ -18,7 +18,7 @@ from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
 from bottlenecks.errors import UsageError, check_number, printable, reason, run
-from bottlenecks.images import ImageError, load_image
+from bottlenecks.images import ImageError, allow_megapixels, load_image
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 2**20
@@ -294,6 +294,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
+    parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
     options = parser.parse_args(arguments)
     if options.threads is not None:
@@ -314,6 +315,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Send pictures from the command line; one that cannot be sent does not keep back the others."""
     options = parse(arguments)
+    allow_megapixels("--max-megapixels", options.max_megapixels)
     device = Device(Bundle(options.bundle), options.threads)
     if options.lmbda is not None:
         device.bundle.rate_of(options.lmbda)

@@ -16,7 +16,9 @@ from bottlenecks.baselines.hevc import Hevc
 from bottlenecks.baselines.still import decode_hevc, encode_hevc, pad
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
+from evaluate import evaluate
 from tests.baselines.conftest import FEATURE_SHAPE, make_features
+from tests.conftest import TINY, configure
 from tests.fuzzing import forge
 
 pytest.importorskip("av")
@@ -120,3 +122,18 @@ def test_without_the_package_the_way_out_is_named(calibration: Calibration, monk
     with pytest.raises(UsageError, match="needs the package imageio-ffmpeg"):
         make_baselines("vvc", calibration)
     vvc_module._program.cache_clear()
+
+
+def test_a_pyav_without_x265_is_one_line(trained, monkeypatch):
+    import av
+
+    class Without:
+        """Stands for a build that has decoders alone."""
+
+        @staticmethod
+        def create(name, mode):
+            raise av.codec.codec.UnknownCodecError(name)
+
+    monkeypatch.setattr(av, "CodecContext", Without)
+    with pytest.raises(UsageError, match=r"codecs: the PyAV installed here is built without libx265; .*leave HEVC out"):
+        evaluate(configure("evaluate", trained, *TINY, "logger=none", "codecs=[unit,hevc]", "workers=0"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning.trainer.states import TrainerFn
 
 from bottlenecks.errors import UsageError
@@ -199,3 +200,16 @@ def test_weights_that_take_any_size_get_the_datas_own(load):
     assert data.preprocessing.input_shape == (3, 320, 320) and data.preprocessing.mean == (0.1, 0.2, 0.3)
     data.preprocessing = PLAIN
     assert data.preprocessing.input_shape == (3, 12, 12)
+
+
+def test_a_setting_allows_images_of_any_size(folder, load, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("RGB", (60, 40)).save(folder / "cat/large.png")
+    message = r"cat/large\.png \(more than 0\.002 million pixels, max_megapixels allows more\)"
+    with pytest.raises(UsageError, match=message):
+        load("image_folder", root=str(folder)).setup()
+    data = load("image_folder", root=str(folder), max_megapixels=0.0024, num_workers=1)
+    data.setup()
+    assert sum(len(batch) for split in ("train", "val", "test") for batch, _ in data.view_loaders(split)[0]) == 31
+    with pytest.raises(Exception, match=r"data\.max_megapixels=none: expected a number"):
+        load("image_folder", root=str(folder), max_megapixels="none")

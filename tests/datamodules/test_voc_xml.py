@@ -1,5 +1,6 @@
 """Folders with Pascal VOC's XML files, of one's own and of BCCD."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -99,6 +100,51 @@ def test_unusable_annotations_are_refused_or_left_out(text, message, root, load)
     with pytest.warns(UserWarning, match="left out 1 of"):
         data.setup()
     assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+
+
+@pytest.mark.parametrize(
+    ("declared", "written"),
+    [
+        ("UTF-8", "utf-8"),
+        ("utf8", "utf-8-sig"),
+        ("utf-16", "utf-16"),
+        ("utf-16", "utf-8"),
+        ("GBK", "gbk"),
+        ("gb2312", "gb2312"),
+        ("Shift_JIS", "shift_jis"),
+        ("windows-1252", "cp1252"),
+        ("unicode", "utf-8"),
+        ("ansi", "ascii"),
+        ("utf-8mb4", "utf-8"),
+        ("hex", "utf-8"),
+        ("undefined", "utf-8"),
+    ],
+)
+def test_encodings_of_all_kinds_are_read(declared, written, root, load):
+    name = {"cp1252": "café", "ascii": "cafe"}.get(written, "犬")
+    path = root / "val/annotations/1.xml"
+    write_xml(path, (name, 1, 2, 9, 10))
+    path.write_bytes(f'<?xml version="1.0" encoding="{declared}"?>\n{path.read_text()}'.encode(written))
+    data = load("voc_xml", root=str(root), classes=["cat", "dog", name])
+    index = data.pictures("test").names.index("val/images/1.png")
+    assert data.pictures("test").targets.objects(index).tolist() == [[2, 1, 2, 9, 10]]
+
+
+@pytest.mark.parametrize("declared", ["x-unknown", "utf-8", "ascii"])
+def test_an_encoding_that_the_file_is_not_in_is_named(declared, root, load):
+    path = root / "val/annotations/1.xml"
+    write_xml(path, ("café", 1, 2, 9, 10))
+    path.write_bytes(f'<?xml version="1.0" encoding="{declared}"?>\n{path.read_text()}'.encode("latin-1"))
+    message = rf"val/annotations/1\.xml: its encoding, {declared}, is unknown or not the one that it is in; save"
+    with pytest.raises(UsageError, match=message):
+        load("voc_xml", root=str(root), classes=["cat", "dog"]).setup("test")
+
+
+def test_a_pipe_among_the_annotations_does_not_hang(root, load):
+    (root / "val/annotations/1.xml").unlink()
+    os.mkfifo(root / "val/annotations/1.xml")
+    with pytest.raises(UsageError, match=r"val/annotations/1\.xml: a pipe or device, no file"):
+        load("voc_xml", root=str(root), classes=["cat", "dog"]).setup("test")
 
 
 def with_size(path: Path, width: object, height: object) -> None:
