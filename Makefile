@@ -1,4 +1,4 @@
-# make run | test | test-all | check
+# make run | test | test-all | test-gpu | check
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run test test-all check install clean
+.PHONY: run test test-all test-gpu check install clean
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ test: check    ## checks and default tests; slow, gpu and network tests are left
 
 test-all: check   ## everything but what needs an accelerator or a package index: about twenty minutes on two cores
 	$(PYTEST) -m 'not gpu and not network'
+
+test-gpu: install   ## what needs an accelerator, on one: minutes
+	$(BIN)/python -m pytest -m gpu
 
 clean:
 	rm -rf logs results build *.egg-info .pytest_cache .mypy_cache .ruff_cache

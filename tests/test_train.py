@@ -93,6 +93,12 @@ def test_the_same_settings_give_the_same_file(root: Path) -> None:
     assert path.read_bytes() == first
 
 
+def run_factorized(root: Path, *overrides: str) -> dict[Path, object]:
+    """Train units that begin with convolutions, which have no setting `structure`."""
+    quick = [option for option in QUICK if not option.startswith("unit.")]
+    return train(configure("train", root, *quiet([*TINY, *quick, *SMALL, *overrides])))
+
+
 def interrupt(root: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, *overrides: str) -> None:
     """Train until a given epoch has been saved, and die there."""
     save = ResumeState.on_train_epoch_end
@@ -454,3 +460,18 @@ def test_a_resumed_run_may_have_other_settings_that_do_not_matter(root: Path, mo
     interrupt(root, monkeypatch, 0, "data.limit_train=64")
     options = ("data.limit_train=64", "data.limit_test=10", "+trainer.profiler=simple", "resume=true")
     assert len(run(root, *options)) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("trainer.precision=bf16-mixed",), ("data.batch_size=32", "+trainer.accumulate_grad_batches=2")],
+    ids=["bfloat16", "accumulated"],
+)
+def test_other_ways_to_train_come_to_nearly_the_same(finished: Path, overrides: tuple[str, ...]) -> None:
+    """Batches that are added up have noise of their own, and bfloat16 three digits."""
+    longer = ("training.epochs=3", "data.limit_train=256", "unit=factorized", "lambda=0.05")
+    (one,) = run_factorized(finished, *longer, "unit.name=usual", "overwrite=true")
+    (other,) = run_factorized(finished, *longer, "unit.name=other", "overwrite=true", *overrides)
+    figures = [read_info(path).metrics for path in (one, other)]
+    assert figures[1]["val/loss"] == pytest.approx(figures[0]["val/loss"], rel=0.05)
+    assert figures[1]["val/loss"] != figures[0]["val/loss"]
