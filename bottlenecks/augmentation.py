@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode, functional
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
 
 from bottlenecks.geometry import Sides, Size, Step, centred, resized_sides
 from bottlenecks.images import upright
@@ -71,7 +71,7 @@ class Augmentation:
         ]
 
     def _cropped(self, picture: Image.Image) -> tuple[Image.Image, list[Step]]:
-        top, left, height, width = transforms.RandomResizedCrop.get_params(picture, list(SHARES), list(RATIOS))
+        top, left, height, width = v2.RandomResizedCrop.get_params(picture, list(SHARES), list(RATIOS))
         window, size, mode = (top, left, height, width), self.size[::-1], InterpolationMode(self.interpolation)
         view = functional.resized_crop(self.converted(picture), *window, list(size), mode, antialias=True)
         cut = Step(picture.size, picture.size, (left, top), (width, height))
