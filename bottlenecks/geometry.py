@@ -1,8 +1,8 @@
 """Where a picture's pixels go when it is resized, cut and mirrored, so that masks and boxes can follow.
 
-Boxes go where `torchvision.transforms.v2` takes its own. Masks are stricter: v2's fall short of the middle of a pixel by
-up to half of one, so that they no longer lie on what Pillow made of the picture; and what v2 puts outside the picture is
-class 0. Nor does v2 know which share of an object is left in a view. A device needs the sides without torch.
+Boxes go where `torchvision.transforms.v2` takes its own. Masks are stricter: v2's are resized by the lines before the
+middle of a pixel, and then no longer lie on what Pillow made of the picture; what v2 puts outside the picture is class 0.
+Nor does v2 know which share of an object is left in a view. A device needs the sides without torch.
 """
 
 from __future__ import annotations
