@@ -1,7 +1,7 @@
 """Where a picture's pixels go when it is resized, cut and mirrored, so that masks and boxes can follow.
 
 Boxes go where `torchvision.transforms.v2` takes its own. Masks are stricter: v2's are resized by the lines before the
-middle of a pixel, and then no longer lie on what Pillow made of the picture; what v2 puts outside the picture is class 0.
+middle of a pixel, and then no longer lie on what Pillow made of the picture; what v2 puts outside of it is class 0.
 Nor does v2 know which share of an object is left in a view. A device needs the sides without torch.
 """
 
