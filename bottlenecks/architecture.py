@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
@@ -16,6 +17,7 @@ from bottlenecks.detectors import make_detector
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.timm_features import import_timm
 
+ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
 LIBRARIES = ("torchvision", "timm", "custom")
 TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
 LEFT_OUT = ("quantized_", "maskrcnn_", "keypointrcnn_")  # of torchvision's networks
@@ -96,7 +98,7 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
     """
     classes = {} if num_classes is None else {"num_classes": num_classes}
     if spec.library == "custom":
-        network = instantiate(dict(spec.factory or {}), **classes)
+        network = instantiate(dict(spec.factory or {}), **_wanted_classes(spec, num_classes))
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
         return network.eval()
@@ -104,6 +106,19 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
     if spec.library == "timm":
         return import_timm().create_model(name, pretrained=False, **classes).eval()
     return _build_torchvision(name, spec.task, num_classes).eval()
+
+
+def _wanted_classes(spec: BackboneSpec, num_classes: int | None) -> dict[str, int]:
+    """Give a factory the number of classes where it takes it, and where it has to have it in any case."""
+    factory = dict(spec.factory or {})
+    parameters = inspect.signature(get_object(factory["_target_"])).parameters
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if "num_classes" not in parameters and not open_ended:
+        return {}
+    if num_classes is not None:
+        return {"num_classes": num_classes}
+    needed = "num_classes" in parameters and parameters["num_classes"].default is inspect.Parameter.empty
+    return {"num_classes": ANY_CLASSES} if needed and "num_classes" not in factory else {}
 
 
 def find_architecture(spec: BackboneSpec) -> str:

@@ -29,7 +29,14 @@ from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.tracking import Guarded, say_once
-from bottlenecks.training.backbone import BackboneTraining, backbone_path, obtain_backbone, state_path, train_backbone
+from bottlenecks.training.backbone import (
+    BackboneTraining,
+    backbone_path,
+    check_network,
+    obtain_backbone,
+    state_path,
+    train_backbone,
+)
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.trainer import build_trainer
@@ -127,6 +134,8 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     if shape is None:
         raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
     network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
+    task = make_task(spec.task, backbone.network)
+    check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
     for tensor in network.crossing:
         if tensor.layout != "NCHW":
             raise UsageError(
@@ -137,7 +146,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
         datamodule,
         backbone,
         network,
-        make_task(spec.task, backbone.network),
+        task,
         shape,
         folder,
         folder_of(cfg, "results"),

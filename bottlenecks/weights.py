@@ -78,7 +78,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able metadata, so that `path` is at any moment absent, the old file or the new one."""
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies, since the format has no tensors that share their memory, as tied weights do.
+    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     data = serialise(content, {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
     write_atomically(path, _sort_header(data))
 

@@ -91,6 +91,25 @@ class Task(ABC):
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether a batch has labels at all."""
 
+    def training_outputs(self, output: Any) -> list[Any]:
+        """List what a network gives while it is trained: its output, and those of auxiliary heads.
+
+        Args:
+            output: in training mode, where networks with such heads give a dict or a tuple of several.
+        """
+        return [output]
+
+    def check_output(self, output: Any, num_classes: int | None) -> None:  # noqa: B027  a task need not have it
+        """Refuse what is no output of this task.
+
+        Args:
+            output: of a network in eval mode.
+            num_classes: that the data has; None where it has no labels.
+
+        Raises:
+            UsageError: it has another form, or is for other classes.
+        """
+
     def can_judge(self, targets: Tensor) -> bool:
         """Tell whether the metric takes a batch's targets, though they may hold no label.
 

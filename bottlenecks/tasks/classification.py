@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import name_of, write
+from bottlenecks.tasks.logits import check_logits, is_logits
 from bottlenecks.tasks.probing import probe_softmax
 
 
@@ -47,6 +49,19 @@ class Classification(Task):
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether any picture has a label."""
         return bool((targets >= 0).any())
+
+    def training_outputs(self, output: Any) -> list[Tensor]:
+        """List the logits, and those of auxiliary heads behind them in a dict or a tuple."""
+        values = [*output.values()] if isinstance(output, Mapping) else output
+        return [values] if isinstance(values, Tensor) else [one for one in values if is_logits(one, 2)]
+
+    def check_output(self, output: Any, num_classes: int | None) -> None:
+        """Refuse what is no tensor of logits, or one for other classes.
+
+        Raises:
+            UsageError: it is.
+        """
+        check_logits(output, 2, num_classes)
 
     def can_judge(self, targets: Tensor) -> bool:
         """Tell whether there are labels, whatever they say."""

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
+from bottlenecks.tasks.logits import check_logits, is_logits
 from bottlenecks.tasks.probing import probe_softmax
 
 VOID = -1  # in targets: pixels that do not count
@@ -78,6 +79,19 @@ class Segmentation(Task):
     def is_labelled(self, targets: Tensor) -> bool:
         """Tell whether there are masks, and a pixel with a label."""
         return targets.dim() == 3 and bool((targets != VOID).any())
+
+    def training_outputs(self, output: Any) -> list[Tensor]:
+        """List the logits, and those of an auxiliary head where there is one."""
+        values = {"out": output} if isinstance(output, Tensor) else dict(output)
+        return [values.pop("out"), *(one for one in values.values() if is_logits(one, 4))]
+
+    def check_output(self, output: Any, num_classes: int | None) -> None:
+        """Refuse what has no logits for each pixel, or those of other classes.
+
+        Raises:
+            UsageError: it has not.
+        """
+        check_logits(output["out"] if isinstance(output, Mapping) and "out" in output else output, 4, num_classes)
 
     def can_judge(self, targets: Tensor) -> bool:
         """Tell whether there are masks, whatever they say."""

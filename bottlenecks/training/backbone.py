@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from bottlenecks.architecture import BackboneSpec, build_network, with_weights
 from bottlenecks.backbone import Backbone, load_backbone, save_backbone
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights, is_file
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
@@ -27,6 +28,7 @@ from bottlenecks.weights import fitting
 from datamodules.base import PictureDataModule
 
 TRAINED_ON_THE_SPOT = ("digits", "digit_masks", "digit_boxes")  # small enough to train a network for it in minutes
+AUXILIARY = 0.3  # weight of the loss of an auxiliary head, as of GoogLeNet's
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ class BackboneModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Supervised loss of a batch."""
         images, targets = batch
-        loss = self.task.supervised(self.network(images), targets, self.settings.label_smoothing).mean()
+        main, *auxiliary = [
+            self.task.supervised(output, targets, self.settings.label_smoothing).mean()
+            for output in self.task.training_outputs(self.network(images))
+        ]
+        loss = main + AUXILIARY * sum(auxiliary)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -169,6 +175,69 @@ def obtain_backbone(
     return backbone
 
 
+def check_network(
+    network: nn.Module, task: Task, name: str, preprocessing: Preprocessing, num_classes: int | None
+) -> None:
+    """Refuse a network whose output is not what its task and its data need.
+
+    Args:
+        network: any, in eval mode.
+        task: what it is to do.
+        name: of the network, for the message.
+        preprocessing: gives the size of its input; where that varies nothing is looked at.
+        num_classes: that the data has; None where it has no labels.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if preprocessing.input_shape is not None:
+        output = _try(network, name, 1, preprocessing.input_shape)
+        try:
+            task.check_output(output, num_classes)
+        except UsageError as error:
+            raise UsageError(f"model.name={name}: {error}") from None
+
+
+def check_trainable(network: nn.Module, task: Task, name: str, preprocessing: Preprocessing, num_images: int) -> None:
+    """Refuse a network that cannot be trained, before its training begins.
+
+    Args:
+        network: any; a copy of it is tried.
+        task: what it is to do.
+        name: of the network, for the message.
+        preprocessing: gives the size of its input; where that varies nothing is tried.
+        num_images: in a batch.
+
+    Raises:
+        UsageError: nothing in it can learn, it refuses such a batch, or gives no output of the task.
+    """
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(
+            f"model.name={name}: none of its parameters asks for a gradient, nothing could be trained; "
+            "let the factory leave them so, or give the weights that it has as model.weights=FILE"
+        )
+    if preprocessing.input_shape is None:
+        return
+    with torch.random.fork_rng():
+        output = _try(copy.deepcopy(network).train(), name, min(num_images, 2), preprocessing.input_shape)
+    if not task.training_outputs(output):
+        raise UsageError(f"model.name={name}: no output of {task.name} among what it gives in training mode; wrap it")
+
+
+def _try(network: nn.Module, name: str, num_images: int, shape: tuple[int, int, int]) -> Any:
+    """Run a network on blank images, and turn whatever its own code raises into one line."""
+    try:
+        with torch.no_grad():
+            return network(torch.zeros(num_images, *shape))
+    except Exception as error:  # of any kind
+        one = "; data.batch_size or data.limit_train may be too small" if num_images == 1 else ""
+        raise UsageError(
+            f"model.name={name}: {'cannot be trained on' if network.training else 'refuses'} batches of {num_images} "
+            f"image{'s'[: num_images - 1]} of {'x'.join(map(str, shape))} ({reason(error)}); data.image_size sets "
+            f"another size{one}"
+        ) from error
+
+
 def train_backbone(
     spec: BackboneSpec,
     datamodule: PictureDataModule,
@@ -209,6 +278,9 @@ def train_backbone(
         )
     datamodule.preprocessing = preprocessing
     task = make_task(spec.task, network)
+    check_network(network, task, spec.name, preprocessing, datamodule.num_classes)
+    smallest = min(datamodule.batch_size, len(datamodule.pictures("train")))
+    check_trainable(network, task, spec.name, preprocessing, smallest)
     network.to(memory_format=torch.channels_last)  # small networks learn twice as fast on a CPU, ResNet-50 10 % faster
     module = BackboneModule(network, task, settings, seed)
     fit(module, datamodule, trainer, state, start)

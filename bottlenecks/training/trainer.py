@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.errors import Interrupted, UsageError
+from bottlenecks.errors import Interrupted, UsageError, reason
 from bottlenecks.terminal import say
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.resume import AtomicCheckpointIO, RunState
@@ -80,7 +80,7 @@ def fit(
         return f"in epoch {trainer.current_epoch + 1}{state.of_what}; go on with {state.way_on}"
 
     try:
-        with loaders_may_die(moment):
+        with loaders_may_die(moment), batches_may_be_small():
             trainer.fit(module, datamodule=datamodule, ckpt_path=start)
     except SystemExit:  # how Lightning ends after a signal
         raise Interrupted(f"interrupted {moment()}") from None
@@ -102,4 +102,22 @@ def loaders_may_die(moment: Callable[[], str]) -> Iterator[None]:
             raise
         raise UsageError(
             f"data.num_workers: a loading process was killed (out of memory? fewer of them need less) {moment()}"
+        ) from None
+
+
+@contextmanager
+def batches_may_be_small() -> Iterator[None]:
+    """Turn what BatchNorm says of a single value into an error that names the setting.
+
+    Raises:
+        UsageError: a batch has too few images for it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"data.batch_size: batches of one image are too few to normalise over ({reason(error)}); "
+            "give a larger one, or more training images"
         ) from None
