@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torchvision import models
@@ -98,7 +98,7 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
     """
     classes = {} if num_classes is None else {"num_classes": num_classes}
     if spec.library == "custom":
-        network = instantiate(dict(spec.factory or {}), **_wanted_classes(spec, num_classes))
+        network = _from_factory(spec.factory or {}, num_classes)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
         return network.eval()
@@ -108,17 +108,15 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
     return _build_torchvision(name, spec.task, num_classes).eval()
 
 
-def _wanted_classes(spec: BackboneSpec, num_classes: int | None) -> dict[str, int]:
-    """Give a factory the number of classes where it takes it, and where it has to have it in any case."""
-    factory = dict(spec.factory or {})
-    parameters = inspect.signature(get_object(factory["_target_"])).parameters
-    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    if "num_classes" not in parameters and not open_ended:
-        return {}
-    if num_classes is not None:
-        return {"num_classes": num_classes}
-    needed = "num_classes" in parameters and parameters["num_classes"].default is inspect.Parameter.empty
-    return {"num_classes": ANY_CLASSES} if needed and "num_classes" not in factory else {}
+def _from_factory(factory: Mapping[str, Any], num_classes: int | None) -> Any:
+    """Call a factory with the number of classes where it takes it, and where it has to have it in any case."""
+    known = {} if num_classes is None else {"num_classes": num_classes}
+    try:
+        return instantiate(dict(factory), **known)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, TypeError) or "num_classes" not in str(error.__cause__):
+            raise
+        return instantiate(dict(factory), **({} if known else {"num_classes": ANY_CLASSES}))
 
 
 def find_architecture(spec: BackboneSpec) -> str:

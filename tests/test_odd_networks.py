@@ -46,6 +46,7 @@ def run(root: Path, *overrides: str) -> None:
         (*odd("Named"), "+model.factory.kind=train-named"),
         odd("Tied"),
         odd("Needy"),
+        odd("Fixed"),
         odd("Pooled"),
         pytest.param(
             ("model=torchvision", "model.name=googlenet", "split=inception3a", "data.image_size=64"),
