@@ -1,6 +1,40 @@
-"""Bottleneck units for split networks: train, code, swap and judge them.
+"""Bottleneck units for split networks: train, code, swap and evaluate them.
 
-Nothing heavy is imported here, so that the coder and the bitstream can be used where there is no torch.
+    import bottlenecks as bn
+
+    network = bn.cut(model, at="layer3", example=images)
+    ladder = bn.fit(network, train_loader, lmbdas=[0.003, 0.03])
+    ladder.save("rates/")
+    net = bn.load("rates/", network=network)
+    streams = net.encode(images)
+
+Nothing heavy is imported before it is asked for, so that the coder and the bitstream can be used where there is no
+torch.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_WHERE = {
+    **dict.fromkeys(("cut", "fit", "load", "evaluate", "export", "CutNetwork"), "api"),
+    "BottleneckNetwork": "network",
+    "Ladder": "checkpoint",
+    "Curve": "evaluation.curve",
+    "Preprocessing": "preprocessing",
+    "UsageError": "errors",
+}  # the public names, and the module of each
+__all__ = [*_WHERE, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -18,7 +18,8 @@ from bottlenecks.errors import UsageError, closest
 from bottlenecks.timm_features import import_timm
 
 ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
-LIBRARIES = ("torchvision", "timm", "custom")
+GIVEN = "given"  # a module that a program handed over
+LIBRARIES = ("torchvision", "timm", "custom", GIVEN)
 TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
 LEFT_OUT = ("quantized_", "maskrcnn_", "keypointrcnn_")  # of torchvision's networks
 
@@ -30,7 +31,8 @@ class BackboneSpec:
     Attributes:
         name: the network's name here; checkpoints and results lie under it.
         task: what it does, a file in `bottlenecks/tasks/`.
-        library: `torchvision`, `timm`, or `custom` for a factory of the user's.
+        library: `torchvision`, `timm`, `custom` for a factory of the user's, or `given` for a module that a program
+            handed over, which nothing can build again.
         architecture: its name in that library.
         weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
         weights_package: an installed package that carries the pretrained weights of timm's `architecture` as a file; a

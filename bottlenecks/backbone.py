@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import GIVEN, BackboneSpec, build_network
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights
@@ -57,6 +57,11 @@ def load_backbone(
     Raises:
         UsageError: the weights cannot be had, do not fit, or their transform is unknown.
     """
+    if spec.library == GIVEN:
+        raise UsageError(
+            f"model={spec.name}: a module that a program handed over, which nothing can build again; hand it over once "
+            "more: bottlenecks.load(folder, network=bottlenecks.cut(module, …))"
+        )
     pretrained = find_weights(spec)
     if num_classes is None and pretrained.class_names:
         num_classes = len(pretrained.class_names)

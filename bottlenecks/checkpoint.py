@@ -14,7 +14,7 @@ from torch import Tensor
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
 from bottlenecks.features import Features
-from bottlenecks.rate_files import PATTERN, rate_name, rate_path, rates_of, text_of, units_around
+from bottlenecks.rate_files import PATTERN, place_of, rate_name, rate_path, rates_of, text_of, units_around
 from bottlenecks.rate_range import finest_within
 from bottlenecks.split import SplitNetwork
 from bottlenecks.units import Bottleneck, make_unit
@@ -291,6 +291,24 @@ class Ladder(Mapping[float, Rate]):
             rates[name] = rate
         ranged = [rate for rate in rates.values() if rate.unit.range is not None]
         return cls({rate.lmbda: rate for rate in rates.values() if rate.unit.range is None}, ranged)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
+        """Write each rate into a folder, all or nothing.
+
+        Args:
+            folder: which is made where it is not there.
+            overwrite: rates that lie there.
+
+        Raises:
+            CheckpointError: a rate lies there.
+        """
+        places = [place_of(Path(folder), rate.info.unit_name, rate.info.lmbda) for rate in self.files]
+        if there := [path for path in places if path.exists() and not overwrite]:
+            raise CheckpointError(f"{there[0]}: lies there already; save elsewhere, or overwrite=True")
+        for path, rate in zip(places, self.files, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_rate(path, rate)
+        return places
 
     def only(self, ranged: bool) -> Ladder:
         """Return the units of any rate alone; or the rates of their own alone, where there are any.

@@ -37,12 +37,12 @@ from bottlenecks.training.backbone import (
     state_path,
     train_backbone,
 )
+from bottlenecks.training.images import ImageData
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.trainer import build_trainer
 from bottlenecks.units import Bottleneck
 from bottlenecks.weights import one_at_a_time
-from datamodules.base import PictureDataModule
 
 DEFAULT_LAMBDA = 0.01
 
@@ -61,7 +61,7 @@ class Experiment:
         results: of the curve.
     """
 
-    datamodule: PictureDataModule
+    datamodule: ImageData
     backbone: Backbone
     network: SplitNetwork
     task: Task
@@ -106,7 +106,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
             f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
         )
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: PictureDataModule = instantiate(cfg.data)
+    datamodule: ImageData = instantiate(cfg.data)
     if datamodule.labels != "none" and datamodule.task != spec.task:
         raise UsageError(
             f"data={datamodule.name}: its labels are for {datamodule.task}, model={spec.name} is for {spec.task}; "
@@ -166,7 +166,7 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
     for name in ("lr", "weight_decay", "label_smoothing"):
         check_number(f"backbone.{name}", getattr(settings, name))
     spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
-    datamodule: PictureDataModule = instantiate(cfg.data)
+    datamodule: ImageData = instantiate(cfg.data)
     datamodule.setup("fit")
     bearing = {group: plain(cfg[group]) for group in ("backbone", "data", "trainer")}
     default = datamodule.default_preprocessing

@@ -32,6 +32,7 @@ from bottlenecks.training.candidates import TransformSettings
 from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.frozen import FrozenBatch, gather_frozen
+from bottlenecks.training.images import ImageData
 from bottlenecks.training.ladder import build_units, keep, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.meeting import figures_of, meet
@@ -43,7 +44,6 @@ from bottlenecks.training.start_file import StartFile
 from bottlenecks.training.target import Target
 from bottlenecks.training.trainer import build_trainer, fit, loaders_may_die
 from bottlenecks.units import Bottleneck, TransformUnit, make_unit
-from datamodules.base import PictureDataModule
 
 PRECISIONS_OF_TRAINING = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
 MOST_GIB = 2**30
@@ -167,7 +167,7 @@ def assemble(
     plan: TrainingPlan,
     trainer: pl.Trainer,
     state: StartFile,
-) -> tuple[LadderModule, pl.LightningDataModule]:
+) -> tuple[LadderModule, CachedDataModule | ImageData]:
     """Put together what a trainer fits: units around the cut network, and pictures or what is cached of them."""
     device = trainer.strategy.root_device
     network, pictures = experiment.network.to(device), experiment.datamodule
@@ -266,7 +266,7 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Seq
     return build_trainer(cfg, cfg.training.epochs, callbacks, loggers, num_sanity_val_steps=-1)
 
 
-def check_processes(trainer: pl.Trainer, pictures: PictureDataModule) -> None:
+def check_processes(trainer: pl.Trainer, pictures: ImageData) -> None:
     """Refuse processes that would all do the same, or have nothing to do.
 
     Raises:

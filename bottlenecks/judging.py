@@ -18,13 +18,16 @@ from bottlenecks.errors import UsageError, check_name, check_number, closest
 from bottlenecks.evaluation.calibrating import Calibrator
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import check_installed
-from bottlenecks.evaluation.points import judge
+from bottlenecks.evaluation.points import Judgement, judge
 from bottlenecks.evaluation.record import Record
 from bottlenecks.evaluation.strips import draw_strips
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.experiment import Experiment, folder_of, pick_device, prepare
 from bottlenecks.processes import from_main, join, own_share
 from bottlenecks.rate_files import rate_folder
+from bottlenecks.split import SplitNetwork
+from bottlenecks.tasks import Task
+from bottlenecks.training.images import ImageData
 
 UNIT = "unit"  # the codec that is the configuration's own unit
 
@@ -137,20 +140,39 @@ def judge_codecs(cfg: DictConfig) -> Judged:
         ladder.check_network(network, backbone.fingerprint, backbone.source)
     experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
     device = join(pick_device(cfg.device))
-    pictures = data.pictures("test").names
-    if own_share().world_size > len(pictures):
-        raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
-    with Workers(plan.workers if plan.baselines else 0) as workers:
-        network.to(device)
-        network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
-        codecs = make_codecs(plan, experiment, device, workers)
-        judgement = judge(codecs, network, data.test_dataloader(), pictures, task, device, workers, plan.timed_images)
+    codecs, judgement = judge_given(plan, network, data, task, device)
     images, _ = next(iter(data.test_dataloader()))
     shown = [codec for codec in codecs if codec.lmbda is not None] or codecs
     names = backbone.class_names or data.class_names
     strips = draw_strips(shown, network, task, images.to(device), data.preprocessing, names)
     curve = Curve.of(judgement, backbone.spec.name, network.split, data.name, task)
     return Judged(experiment, curve, judgement.record, strips)
+
+
+def judge_given(
+    plan: JudgingPlan, network: SplitNetwork, data: ImageData, task: Task, device: torch.device
+) -> tuple[list[Codec], Judgement]:
+    """Measure codecs at a cut.
+
+    Args:
+        plan: which.
+        network: the cut network; it is moved to `device`.
+        data: images on which nothing was chosen, and training images for the baselines.
+        task: judges the outputs.
+        device: of this process.
+
+    Raises:
+        UsageError: a codec cannot be had.
+    """
+    pictures = data.pictures("test").names
+    if own_share().world_size > len(pictures):
+        raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
+    with Workers(plan.workers if plan.baselines else 0) as workers:
+        network.to(device)
+        network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
+        codecs = make_codecs(plan, network, data, task, device, workers)
+        batches = data.test_dataloader()
+        return codecs, judge(codecs, network, batches, pictures, task, device, workers, plan.timed_images)
 
 
 def _make(name: str, calibration: Calibration) -> list[Baseline]:
@@ -162,7 +184,9 @@ def _make(name: str, calibration: Calibration) -> list[Baseline]:
         raise UsageError(f"codecs={name}: cannot code these features ({error}); leave it out") from None
 
 
-def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device, workers: Workers) -> list[Codec]:
+def make_codecs(
+    plan: JudgingPlan, network: SplitNetwork, data: ImageData, task: Task, device: torch.device, workers: Workers
+) -> list[Codec]:
     """Make every operating point of every codec; baselines choose theirs on training pictures.
 
     Raises:
@@ -174,9 +198,8 @@ def make_codecs(plan: JudgingPlan, experiment: Experiment, device: torch.device,
         for rate in ladder.files:
             rate.unit.to(device)
     if plan.baselines:
-        data = experiment.datamodule
         batches = data.calibration_dataloader()
-        calibrator = Calibrator(experiment.network, batches, experiment.task, device, workers, plan.calibration_images)
+        calibrator = Calibrator(network, batches, task, device, workers, plan.calibration_images)
         calibration = calibrator.calibration(data.preprocessing)
         for name in plan.baselines:
             made[name] = from_main(partial(_make, name, calibration))

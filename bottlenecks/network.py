@@ -16,7 +16,7 @@ from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_finger
 from bottlenecks.checkpoint import Ladder, Rate
 from bottlenecks.errors import UsageError
 from bottlenecks.features import cat
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.preprocessing import read_preprocessing
 from bottlenecks.pretrained import is_file
 from bottlenecks.split import SplitNetwork, cut
 from bottlenecks.tasks import make_task
@@ -41,7 +41,7 @@ class BottleneckNetwork:
 
     def __init__(self, network: SplitNetwork, ladder: Ladder, backbone: nn.Module | None = None) -> None:
         self.network, self.ladder = network, ladder
-        self.preprocessing = Preprocessing.from_dict(ladder.info.preprocessing)
+        self.preprocessing = read_preprocessing(ladder.info.preprocessing)
         self.class_names = ladder.info.class_names
         self.task = make_task(BackboneSpec.read(ladder.info.backbone, "the rates").task, backbone)
         self._rate: Rate = ladder[max(ladder)]
@@ -67,7 +67,7 @@ class BottleneckNetwork:
             spec = with_weights(spec, weights)
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(ladder[min(ladder)].folder, spec.weights).resolve())
-        backbone = load_backbone(spec, len(info.class_names) or None, Preprocessing.from_dict(info.preprocessing))
+        backbone = load_backbone(spec, len(info.class_names) or None, read_preprocessing(info.preprocessing))
         several = not isinstance(info.feature_shape[0], int)
         network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=several)
         ladder.check_network(network, backbone.fingerprint, backbone.source)

@@ -50,10 +50,10 @@ class Preprocessing:
         UsageError: A field has a value that is none of these.
     """
 
-    resize: Size | None
-    crop: Size | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    resize: Size | None = None
+    crop: Size | None = None
+    mean: tuple[float, float, float] = ()  # type: ignore[assignment] # to be given, as the check below says
+    std: tuple[float, float, float] = ()  # type: ignore[assignment]
     interpolation: str = "bilinear"
     antialias: bool = True
 
@@ -298,3 +298,29 @@ def _channels(argument: str, value: Any) -> tuple[float, float, float]:
 
 
 _PARSERS = {"resize": _optional_size, "crop": _optional_size, "mean": _channels, "std": _channels}
+
+
+class NoPreprocessing:
+    """Of images that come as tensors: nothing says how they are made of files."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nothing, as files keep it."""
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse whatever a `Preprocessing` has.
+
+        Raises:
+            UsageError: always; the message names the way out.
+        """
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise UsageError(
+            "preprocessing: nothing says how image files become the network's input; give "
+            "bottlenecks.cut(…, preprocessing=bottlenecks.Preprocessing(mean=…, std=…))"
+        )
+
+
+def read_preprocessing(values: Mapping[str, Any]) -> Any:
+    """Return the `Preprocessing` that a file kept, or `NoPreprocessing` where it kept none."""
+    return Preprocessing.from_dict(values) if values else NoPreprocessing()

@@ -18,9 +18,9 @@ from bottlenecks.images import allow_megapixels
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
 from bottlenecks.terminal import say
+from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from datamodules.dataset import PictureDataset
 from datamodules.real_files import check_apart, once
-from datamodules.sampler import EpochSampler, ShareSampler
 from datamodules.source import PictureFiles, Pictures, readable
 from datamodules.splits import divide, least_share, limit, shuffle
 

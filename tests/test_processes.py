@@ -21,7 +21,7 @@ from bottlenecks.tasks import Classification, Segmentation, Task
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortion
 from bottlenecks.training.metrics import RateMetrics
-from datamodules.sampler import EpochSampler, ShareSampler
+from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from evaluate import evaluate
 from tests.conftest import QUICK, REPOSITORY, TINY, configure, quiet
 from tests.processes import in_two

@@ -34,7 +34,7 @@ from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.preprocessing import read_preprocessing
 from bottlenecks.split import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
@@ -117,7 +117,7 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             needs torch.
     """
     info, folder = ladder.info, folder.resolve()
-    if not Preprocessing.from_dict(info.preprocessing).antialias:
+    if not read_preprocessing(info.preprocessing).antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")
     if task.name not in ANSWERS:
         raise UsageError(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +19,9 @@ from bottlenecks.evaluation.points import Judgement, Point
 from bottlenecks.evaluation.record import interval
 from bottlenecks.tasks import Task
 from bottlenecks.weights import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def _is_share(value: Any) -> bool:
@@ -120,6 +123,12 @@ class Curve:
         content = json.dumps(vars(self), indent=2, allow_nan=False)
         write_atomically(folder / "curve.json", (content + "\n").encode())
         write_atomically(folder / "curve.csv", self._csv().encode())
+
+    def plot(self) -> Figure:
+        """Draw the task's metric over the bytes of an image, a line a codec, as matplotlib's figure."""
+        from bottlenecks.evaluation.plot import draw
+
+        return draw({"": self})
 
     @property
     def codecs(self) -> list[str]:

@@ -20,12 +20,12 @@ from bottlenecks.pretrained import find_weights, is_file
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
+from bottlenecks.training.images import ImageData
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.seeds import seed_for
 from bottlenecks.training.trainer import fit
 from bottlenecks.weights import fitting
-from datamodules.base import PictureDataModule
 
 TRAINED_ON_THE_SPOT = ("digits", "digit_masks", "digit_boxes")  # small enough to train a network for it in minutes
 AUXILIARY = 0.3  # weight of the loss of an auxiliary head, as of GoogLeNet's
@@ -131,7 +131,7 @@ def state_path(backbone: Path) -> Path:
 
 
 def obtain_backbone(
-    spec: BackboneSpec, datamodule: PictureDataModule, checkpoints: Path, train: Callable[[], Backbone]
+    spec: BackboneSpec, datamodule: ImageData, checkpoints: Path, train: Callable[[], Backbone]
 ) -> Backbone:
     """Find the frozen network that `model.weights` asks for.
 
@@ -240,7 +240,7 @@ def _try(network: nn.Module, name: str, num_images: int, shape: tuple[int, int, 
 
 def train_backbone(
     spec: BackboneSpec,
-    datamodule: PictureDataModule,
+    datamodule: ImageData,
     checkpoints: Path,
     settings: BackboneTraining,
     trainer: pl.Trainer,
@@ -300,7 +300,7 @@ def train_backbone(
     return backbone
 
 
-def _start(network: nn.Module, spec: BackboneSpec, datamodule: PictureDataModule) -> Preprocessing | None:
+def _start(network: nn.Module, spec: BackboneSpec, datamodule: ImageData) -> Preprocessing | None:
     """Load the weights that training begins from; give their transform, or None after a random start."""
     if spec.weights == "none" or (spec.weights == "auto" and datamodule.name in TRAINED_ON_THE_SPOT):
         return None

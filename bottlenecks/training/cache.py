@@ -24,8 +24,8 @@ from bottlenecks.split import SplitNetwork
 from bottlenecks.terminal import progress, say
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
+from bottlenecks.training.images import ImageData, Split
 from bottlenecks.weights import one_at_a_time, write_atomically
-from datamodules.base import PictureDataModule, Split
 
 GIB = 2**30
 FORMAT_VERSION = 1
@@ -61,7 +61,7 @@ class CachePlan:
 
 
 def cache_frozen(
-    network: SplitNetwork, pictures: PictureDataModule, device: torch.device, plan: CachePlan, key: Mapping[str, Any]
+    network: SplitNetwork, pictures: ImageData, device: torch.device, plan: CachePlan, key: Mapping[str, Any]
 ) -> CachedDataModule | None:
     """Pass every training and held-back picture through the frozen network once.
 
@@ -120,7 +120,7 @@ class _Maker:
     def __init__(
         self,
         network: SplitNetwork,
-        pictures: PictureDataModule,
+        pictures: ImageData,
         split: Split,
         device: torch.device,
         count: int,
@@ -222,7 +222,7 @@ class _Maker:
             yield pass_frozen(self.network, images.to(self.device), targets)
 
 
-def _example(network: SplitNetwork, pictures: PictureDataModule, device: torch.device) -> FrozenBatch:
+def _example(network: SplitNetwork, pictures: ImageData, device: torch.device) -> FrozenBatch:
     images, targets = next(iter(pictures.val_dataloader()))
     return pass_frozen(network, images[:1].to(device), targets[:1])
 

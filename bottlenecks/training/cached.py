@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bottlenecks.features import Features
 from bottlenecks.training.frozen import FrozenBatch
-from datamodules.base import PictureDataModule, Split
+from bottlenecks.training.images import ImageData, Split
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CachedDataModule(pl.LightningDataModule):
         splits: `train` and `val`.
     """
 
-    def __init__(self, pictures: PictureDataModule, splits: Mapping[Split, CachedSplit]) -> None:
+    def __init__(self, pictures: ImageData, splits: Mapping[Split, CachedSplit]) -> None:
         super().__init__()
         self.pictures, self.splits = pictures, splits
 

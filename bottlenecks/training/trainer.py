@@ -55,7 +55,7 @@ def build_trainer(
 
 def fit(
     module: pl.LightningModule,
-    datamodule: pl.LightningDataModule,
+    datamodule: Any,
     trainer: pl.Trainer,
     state: RunState,
     start: Path | None,
@@ -64,7 +64,7 @@ def fit(
 
     Args:
         module: what is trained.
-        datamodule: the images.
+        datamodule: the images, or what is cached of them, as a `LightningDataModule`.
         trainer: has `state` among its callbacks.
         state: where the run is kept while it is unfinished.
         start: what to go on from, or None to begin.

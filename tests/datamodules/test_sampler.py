@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.sampler import EpochSampler
+from bottlenecks.training.sampler import EpochSampler
 
 
 class Recorder(pl.LightningModule):

@@ -1,0 +1,278 @@
+"""The library from Python: cut a network, fit units, load them, evaluate them, export them."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from bottlenecks.architecture import GIVEN, BackboneSpec
+from bottlenecks.backbone import Backbone
+from bottlenecks.baselines import BASELINES
+from bottlenecks.checkpoint import Ladder
+from bottlenecks.cli import CONFIGS, hush_lightning
+from bottlenecks.deploy.export import export_bundle
+from bottlenecks.errors import UsageError, closest
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.experiment import Experiment, pick_device, rates_asked, settings_of
+from bottlenecks.fitting import TrainingPlan, train_rates
+from bottlenecks.given import GivenImages
+from bottlenecks.judging import JudgingPlan, judge_given
+from bottlenecks.network import BottleneckNetwork
+from bottlenecks.preprocessing import NoPreprocessing, Preprocessing
+from bottlenecks.split import SplitNetwork
+from bottlenecks.split import cut as cut_network
+from bottlenecks.tasks import Task, make_task
+from bottlenecks.training.ladder import unfinished
+
+
+@dataclass(frozen=True)
+class CutNetwork:
+    """A frozen network of a user's own, cut in two.
+
+    Attributes:
+        backbone: the network and what is known of it.
+        network: its two halves.
+        task: what it does.
+        image_shape: (C, H, W) of its input.
+    """
+
+    backbone: Backbone
+    network: SplitNetwork
+    task: Task
+    image_shape: tuple[int, ...]
+
+
+def cut(
+    model: nn.Module,
+    at: str,
+    example: Tensor,
+    task: str = "classification",
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    several: bool = True,
+    name: str | None = None,
+) -> CutNetwork:
+    """Freeze a network and cut it behind one of its modules.
+
+    Args:
+        model: any `nn.Module` that torch.fx can trace; it is put into eval mode and takes no gradients any more.
+        at: name of the module behind which it is cut, as `model.named_modules()` has it.
+        example: images (N, C, H, W) as the network takes them.
+        task: what its output means: `classification`, `segmentation` or `detection`.
+        preprocessing: what makes such images of image files; without it, codecs of image files and export are refused.
+        class_names: of its outputs.
+        several: whether several tensors may cross the cut.
+        name: of the network, for results; its class's name by default.
+
+    Raises:
+        UsageError: it cannot be cut there; the message names what can be done.
+    """
+    spec = BackboneSpec(name=name or _as_name(type(model).__name__), task=task, library=GIVEN)
+    known: Any = NoPreprocessing()
+    if preprocessing is not None:
+        known = (
+            preprocessing
+            if preprocessing.input_shape
+            else preprocessing.with_image_size((example.shape[2], example.shape[3]))
+        )
+    backbone = Backbone(model, spec, known, tuple(class_names), "the module that was given")
+    network = cut_network(model, at, example[:1], several=several)
+    for tensor in network.crossing:
+        if tensor.layout != "NCHW":
+            raise UsageError(
+                f"at={at}: the features there are {tensor.layout} {tensor.shape}; units take NCHW maps so far"
+            )
+    return CutNetwork(backbone, network, make_task(task, model), tuple(example.shape[1:]))
+
+
+def fit(
+    network: CutNetwork,
+    train: Any,
+    val: Any = None,
+    *,
+    lmbdas: Sequence[float] | float = (0.003, 0.01, 0.03),
+    unit: str = "transform",
+    settings: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    random_views: bool = False,
+    name: str = "images",
+) -> Ladder:
+    """Train a unit for each lambda.
+
+    Args:
+        network: as `cut` makes it.
+        train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule. Targets are
+            not needed.
+        val: the same, held back from training; without it a tenth of `train` is, at least 40 images of 200.
+        lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range.
+        unit: a file in `configs/unit/`.
+        settings: any of `python train.py --help`, such as `{"training.epochs": 0}`.
+        folder: where rates are written and an interrupted run goes on with `settings={"resume": True}`; a temporary
+            one by default.
+        random_views: whether `train` gives another view of an image each time; its features are not kept then.
+        name: of the images, for results.
+
+    Returns:
+        The rates, ready for bytes; `save` writes them.
+
+    Raises:
+        UsageError: something cannot be used; the message names the argument.
+    """
+    hush_lightning()
+    if isinstance(train, pl.LightningDataModule):
+        train.prepare_data()
+        train.setup("fit")
+        train, val = train.train_dataloader(), train.val_dataloader() if val is None else val
+    with ExitStack() as stack:
+        place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cfg = configuration(network, name, unit, {"lambda": _listed(lmbdas), **(settings or {})}, place)
+        images = GivenImages(
+            name,
+            network.task.name,
+            network.backbone.preprocessing,
+            network.backbone.class_names,
+            train=train,
+            val=val,
+            seed=cfg.seed,
+            random_views=random_views,
+        )
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        shape: Any = network.image_shape
+        experiment = Experiment(images, network.backbone, network.network, network.task, shape, place, place)
+        plan, wanted, settings_used = TrainingPlan.of(cfg), rates_asked(cfg), settings_of(cfg, experiment)
+        if todo := unfinished(place, wanted, settings_used, cfg.overwrite):
+            train_rates(cfg, experiment, todo, settings_used, plan)
+        network.network.cpu()
+        return Ladder.load(place, cfg.unit.name)
+
+
+def load(
+    folder: str | Path, network: CutNetwork | None = None, weights: str | Path | None = None, unit: str | None = None
+) -> BottleneckNetwork:
+    """Load a folder of rates, ready to encode and decode.
+
+    Args:
+        folder: that `Ladder.save` or `train.py` wrote.
+        network: the cut network, where the rates were trained around a module that was given.
+        weights: of the backbone, where they do not lie where they did in training.
+        unit: whose rates, where the folder holds several.
+
+    Raises:
+        UsageError: there are no rates, they are for another network, or the network cannot be had.
+    """
+    if network is None:
+        return BottleneckNetwork.load(folder, weights, unit)
+    ladder = Ladder.load(folder, unit)
+    ladder.check_network(network.network, network.backbone.fingerprint, network.backbone.source)
+    return BottleneckNetwork(network.network, ladder, network.backbone.network)
+
+
+def evaluate(
+    net: BottleneckNetwork,
+    test: Any,
+    calibration: Any = None,
+    codecs: Sequence[str] = ("unit",),
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> Curve:
+    """Judge units and other codecs by bytes that are really written and decoded.
+
+    Args:
+        net: as `load` gives it.
+        test: images on which nothing was chosen, and their targets where there are any, in any form that `fit` takes.
+        calibration: training images, on which the other codecs choose their settings.
+        codecs: `unit`, and any of those in docs/judging.md.
+        settings: `calibration_images`, `timed_images`, `points` and `workers` of `evaluate.py`.
+        device: where to run.
+
+    Raises:
+        UsageError: something cannot be used; the message names the argument.
+    """
+    others = [codec for codec in codecs if codec != "unit"]
+    for codec in others:
+        if codec not in BASELINES:
+            raise UsageError(f"codecs={codec}: unknown; did you mean {closest(codec, ['unit', *BASELINES])}?")
+    if others and calibration is None:
+        raise UsageError(f"calibration: {', '.join(others)} choose settings on training images; give some")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("evaluate", ["logger=none"])
+    _set(cfg, settings or {})
+    info = net.ladder.info
+    images = GivenImages(
+        info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, val=test, test=test
+    )
+    plan = JudgingPlan(
+        list(dict.fromkeys(codecs)),
+        {"unit": net.ladder} if "unit" in codecs else {},
+        None,
+        cfg.workers,
+        cfg.calibration_images,
+        cfg.timed_images,
+        cfg.points,
+    )
+    _, judgement = judge_given(plan, net.network, images, net.task, pick_device(device))
+    net.network.cpu()
+    return Curve.of(judgement, info.model, info.split, info.data, net.task)
+
+
+def export(net: BottleneckNetwork, folder: str | Path, curve: Curve) -> Path:
+    """Write the bundle that devices and servers run without torch.
+
+    Args:
+        net: as `load` gives it; its rates know their preprocessing.
+        folder: of the bundle.
+        curve: of its rates, for rate control; `evaluate` makes one.
+
+    Raises:
+        UsageError: it has no ONNX form, or nothing says how images are made of files.
+    """
+    export_bundle(Path(folder), net.network, net.ladder, curve, net.task)
+    return Path(folder)
+
+
+def configuration(network: CutNetwork, name: str, unit: str, settings: Mapping[str, Any], folder: Path) -> DictConfig:
+    """Compose the configuration that `train.py` would have.
+
+    Raises:
+        UsageError: there is no such setting.
+    """
+    overrides = [
+        "model=custom",
+        f"unit={unit}",
+        "logger=none",
+        *(f"paths.{one}={folder / one}" for one in ("logs", "cache")),
+    ]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", overrides)
+    cfg.model, cfg.split = {**network.backbone.spec.to_dict(), "split": network.network.split}, network.network.split
+    cfg.data, cfg.paths.checkpoints = {"name": name}, str(folder)
+    _set(cfg, settings)
+    return cfg
+
+
+def _set(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        parent, _, key = name.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not OmegaConf.is_dict(node) or key not in node:
+            known = [str(one) for one in (node if OmegaConf.is_dict(node) else cfg)]
+            raise UsageError(f"settings: no such setting as {name}; closest: {closest(key, known)}")
+        OmegaConf.update(cfg, name, value)
+
+
+def _listed(lmbdas: Sequence[float] | float) -> list[float]:
+    return [lmbdas] if isinstance(lmbdas, (int, float)) else [*lmbdas]
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"\W+", "-", text).lower()

@@ -1,0 +1,162 @@
+"""The library from Python: a user's own module, tensors and loaders, as the examples use them."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import bottlenecks as bn
+from bottlenecks.deploy.bundle import Bundle
+from tests.conftest import REPOSITORY
+from tests.networks import Tiny
+
+FAST = {"training.epochs": 1, "training.fit_images": 64, "unit.structure": "separable"}
+IMAGES = torch.randn(120, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(**options: Any) -> bn.CutNetwork:
+    """Cut a module whose output depends on its input."""
+    torch.manual_seed(0)
+    model = Tiny()
+    for parameter in list(model.parameters())[-2:]:
+        parameter.data *= 300
+    return bn.cut(model, at="body", example=IMAGES[:2], **options)
+
+
+@pytest.fixture(scope="module")
+def cut() -> bn.CutNetwork:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def rates(cut: bn.CutNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rates")
+    loader = DataLoader(TensorDataset(IMAGES), batch_size=16)
+    bn.fit(cut, loader, lmbdas=[0.1, 1.0], settings=FAST).save(folder)
+    return folder
+
+
+def test_rates_are_saved_and_loaded_around_the_module_that_is_handed_in_again(rates: Path) -> None:
+    net = bn.load(rates, network=network())
+    assert list(net.ladder) == [0.1, 1.0]
+    streams = []
+    for lmbda in (0.1, 1.0):
+        net.lmbda = lmbda
+        streams += net.encode(IMAGES[:2])
+    assert net.decode(streams).shape == (4, 10)
+    assert len(streams[2]) > len(streams[0]) > 6
+    with pytest.raises(bn.UsageError, match=r"model=tiny: .* hand it over once more: .*network="):
+        bn.load(rates)
+    other = network()
+    other.backbone.network.out.weight.data += 1  # type: ignore[operator,union-attr]
+    with pytest.raises(bn.UsageError, match="weights"):
+        bn.load(rates, network=bn.cut(other.backbone.network, at="body", example=IMAGES[:2]))
+    with pytest.raises(bn.UsageError, match="lies there already"):
+        net.ladder.save(rates)
+
+
+class Module(pl.LightningDataModule):
+    """The same images, in two loaders."""
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(IMAGES[:100], torch.zeros(100, dtype=torch.long)), batch_size=16)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(IMAGES[100:], torch.zeros(20, dtype=torch.long)), batch_size=16)
+
+
+def test_however_images_come_the_units_are_the_same(cut: bn.CutNetwork) -> None:
+    ways: list[tuple[Any, Any]] = [
+        (IMAGES[:100], IMAGES[100:]),
+        (TensorDataset(IMAGES[:100]), (IMAGES[100:],)),
+        (Module(), None),
+    ]
+    settings = {**FAST, "training.epochs": 0}
+    found = [bn.fit(cut, train, val, lmbdas=0.1, settings=settings)[0.1].unit.state_dict() for train, val in ways]
+    for other in found[1:]:
+        assert all(torch.equal(other[name], tensor) for name, tensor in found[0].items())
+
+
+def test_curve_and_bundle_take_codecs_of_images_where_preprocessing_is_known(tmp_path: Path) -> None:
+    known = network(preprocessing=bn.Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3), class_names=list("abcdefghij"))
+    ladder = bn.fit(known, IMAGES, lmbdas=0.1, settings={**FAST, "training.epochs": 0})
+    net = bn.BottleneckNetwork(known.network, ladder, known.backbone.network)
+    few = {"calibration_images": 8, "timed_images": 1, "workers": 0}
+    curve = bn.evaluate(net, IMAGES[:12], calibration=IMAGES, codecs=["unit", "jpeg"], settings=few)
+    assert curve.codecs == ["unit", "jpeg"] and curve.plot().axes
+    assert Bundle(bn.export(net, tmp_path / "bundle", curve)).manifest.class_names == list("abcdefghij")
+
+
+def test_without_preprocessing_they_are_refused_with_the_way_out(
+    cut: bn.CutNetwork, rates: Path, tmp_path: Path
+) -> None:
+    net = bn.load(rates, network=cut)
+    curve = bn.evaluate(net, IMAGES[:8], settings={"timed_images": 1})
+    with pytest.raises(bn.UsageError, match=r"preprocessing=bottlenecks\.Preprocessing"):
+        bn.export(net, tmp_path / "bundle", curve)
+    with pytest.raises(bn.UsageError, match=r"preprocessing=bottlenecks\.Preprocessing"):
+        bn.evaluate(net, IMAGES[:8], calibration=IMAGES[:8], codecs=["jpeg"], settings={"workers": 0})
+
+
+class Endless(IterableDataset[Tensor]):
+    """Images without a number."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "message"),
+    [
+        (IMAGES[:, 0], {}, r"expected floating-point images \(N, C, H, W\), got \(.*32, 32\)"),
+        ((IMAGES * 255).byte(), {}, "got .* of torch.uint8"),
+        (Endless(), {}, "train: expected a tensor .* got Endless"),
+        ("images", {}, "train: expected a tensor .* got str"),
+        (IMAGES[:0], {}, "train: there are no images in it"),
+        (IMAGES[:1], {}, "train: one image alone"),
+        (IMAGES, {"settings": {"training.epoch": 1}}, "no such setting as training.epoch; closest: epochs"),
+        (IMAGES, {"lmbdas": []}, r"lambda=\[\]"),
+    ],
+)
+def test_what_cannot_be_used_is_named(cut: bn.CutNetwork, train: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(bn.UsageError, match=message):
+        bn.fit(cut, train, **options)
+
+
+def test_codecs_that_are_unknown_or_need_images_are_named(cut: bn.CutNetwork, rates: Path) -> None:
+    net = bn.load(rates, network=cut)
+    with pytest.raises(bn.UsageError, match="codecs=jpg: unknown"):
+        bn.evaluate(net, IMAGES[:8], codecs=["jpg"])
+    with pytest.raises(bn.UsageError, match="calibration: jpeg choose"):
+        bn.evaluate(net, IMAGES[:8], codecs=["jpeg"])
+
+
+def test_a_cut_that_is_not_there_is_named() -> None:
+    with pytest.raises(bn.UsageError, match="bdoy: no tensor of Tiny has this name; closest: body"):
+        bn.cut(Tiny(), at="bdoy", example=IMAGES[:1])
+    with pytest.raises(bn.UsageError, match="NCHW"):
+        bn.cut(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), at="0", example=IMAGES[:1])
+
+
+def test_public_names_are_there_and_nothing_else() -> None:
+    assert {"cut", "fit", "load", "evaluate", "export", "Preprocessing"} <= set(dir(bn))
+    assert all(getattr(bn, name) is not None for name in bn.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        bn.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path))
+    assert "bytes an image" in capsys.readouterr().out and (tmp_path / "curve.png").stat().st_size > 1000
