@@ -25,9 +25,12 @@ IMAGES = torch.randn(120, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def network(**options: Any) -> bn.CutNetwork:
     """Cut a module whose output depends on its input."""
     torch.manual_seed(0)
-    model = Tiny()
-    for parameter in list(model.parameters())[-2:]:
-        parameter.data *= 300
+    model = Tiny().eval()
+    with torch.no_grad():
+        logits = model(IMAGES)
+        scale = 3 / logits.std(0)
+        model.classifier.weight *= scale[:, None]
+        model.classifier.bias.copy_(scale * (model.classifier.bias - logits.mean(0)))
     return bn.cut(model, at="body", example=IMAGES[:2], **options)
 
 
@@ -56,7 +59,7 @@ def test_rates_are_saved_and_loaded_around_the_module_that_is_handed_in_again(ra
     with pytest.raises(bn.UsageError, match=r"model=tiny: .* hand it over once more: .*network="):
         bn.load(rates)
     other = network()
-    other.backbone.network.out.weight.data += 1  # type: ignore[operator,union-attr]
+    other.backbone.network.classifier.weight.data += 1  # type: ignore[operator,union-attr]
     with pytest.raises(bn.UsageError, match="weights"):
         bn.load(rates, network=bn.cut(other.backbone.network, at="body", example=IMAGES[:2]))
     with pytest.raises(bn.UsageError, match="lies there already"):
