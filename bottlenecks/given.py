@@ -176,6 +176,7 @@ class GivenImages(pl.LightningDataModule):
         self.sources = {split: Source.of(images, split) for split, images in given.items() if images is not None}
         if val is None and train is not None:
             self.sources |= hold_back(self.sources["train"])
+        self.batch_size = next(iter(self.sources.values())).batch_size
 
     @property
     def num_classes(self) -> int | None:

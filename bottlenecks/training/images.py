@@ -22,6 +22,7 @@ class ImageData(Protocol):
         class_names: in the order of the targets, empty where there are no labels.
         num_classes: how many, or None.
         num_views: of each training image; None where they are new each epoch.
+        batch_size: of a batch to train on.
         preprocessing: makes them of image files; its `to_dict` is kept with what is trained.
         default_preprocessing: of a network that is trained from scratch on them, or None.
     """
@@ -29,6 +30,7 @@ class ImageData(Protocol):
     name: str
     task: Any
     labels: Any
+    batch_size: int
     preprocessing: Any
     default_preprocessing: Any
 
