@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.cli import entry_point
-from bottlenecks.errors import UsageError
-from bottlenecks.evaluation.compare import combine
-from bottlenecks.evaluation.curve import Curve, rows_of
-from bottlenecks.evaluation.interactive import chart
-from bottlenecks.evaluation.report import Report, write_and_say
-from bottlenecks.experiment import folder_of, open_logger
-from bottlenecks.judging import judge_codecs
-from bottlenecks.processes import is_main, leave
-from bottlenecks.tracking import close, log_chart, log_picture, log_table
-from bottlenecks.weights import write_atomically
+from bottlenecks.processes import leave
+from bottlenecks.settings.commands import check_evaluation
+
+if TYPE_CHECKING:
+    from bottlenecks.evaluation.curve import Curve
 
 
 def evaluate(cfg: DictConfig) -> Curve:
@@ -28,13 +23,11 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    judged = judge_codecs(cfg)
-    if is_main():
-        report = Report({"": judged.curve}, {"": judged.record}, cfg.anchor)
-        folder = judged.experiment.results
-        write_atomically(folder / "predictions.png", judged.strips)
-        write_and_log(cfg, report, folder, judged.experiment.title)
-    return judged.curve
+    check_evaluation(cfg)
+
+    from bottlenecks.runs import evaluation  # torch is imported here and no sooner: it takes seconds
+
+    return evaluation.evaluate(cfg)
 
 
 def evaluate_splits(cfg: DictConfig) -> None:
@@ -43,31 +36,11 @@ def evaluate_splits(cfg: DictConfig) -> None:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    splits = [str(split) for split in cfg.split]
-    if not splits or len(set(splits)) < len(splits):
-        raise UsageError(f"split={splits}: expected one or several split points, each once")
-    single = [OmegaConf.merge(cfg, {"split": split}) for split in splits]
-    for one in single:
-        evaluate(one)
-    if is_main():
-        together = "+".join(splits)
-        paths = [folder_of(one, "results") / "curve.json" for one in single]
-        folder = Path(cfg.paths.results, cfg.model.name, together, cfg.data.name)
-        anchor = cfg.anchor if cfg.anchor is None or len(splits) == 1 else f"{splits[0]}: {cfg.anchor}"
-        write_and_log(cfg, combine(paths, anchor), folder, f"{cfg.model.name}/{together}/{cfg.data.name}")
+    check_evaluation(cfg)
 
+    from bottlenecks.runs import evaluation
 
-def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> None:
-    """Write a report into a folder, and show it on the logger's dashboard."""
-    write_and_say(report, folder)
-    logger = open_logger(cfg, "evaluate", "evaluate", title, set())
-    for prefix, curve in report.curves.items():
-        log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
-    for name in ("curve", "predictions"):
-        if (folder / f"{name}.png").exists():
-            log_picture(logger, name, folder / f"{name}.png")
-    log_chart(logger, "curve_chart", lambda: chart(report.curves))
-    close(logger)
+    evaluation.evaluate_splits(cfg)
 
 
 @entry_point("evaluate")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
-from rich.table import Table
 
-from bottlenecks.checkpoint import RateInfo
 from bottlenecks.cli import entry_point
-from bottlenecks.errors import UsageError, check_flag
-from bottlenecks.experiment import make_backbone, prepare, rates_asked, settings_of
-from bottlenecks.fitting import TrainingPlan, train_rates
-from bottlenecks.rate_files import text_of
-from bottlenecks.terminal import say, show
-from bottlenecks.training.backbone import backbone_path, state_path
-from bottlenecks.training.ladder import is_met, unfinished
-from bottlenecks.training.remarks import remarks
-from bottlenecks.training.resume import ResumeState
-from bottlenecks.training.target import Target
+from bottlenecks.settings.commands import check_training
+
+if TYPE_CHECKING:
+    from bottlenecks.checkpoint import RateInfo
 
 
 def train(cfg: DictConfig) -> dict[Path, RateInfo]:
@@ -31,51 +23,11 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    for name in ("overwrite", "resume"):
-        check_flag(name, cfg[name])
-    if cfg.stage == "backbone":
-        train_network(cfg)
-        return {}
-    if cfg.stage != "unit":
-        raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
-    target, plan = Target.of(cfg), TrainingPlan.of(cfg)
-    lmbdas = [] if target else rates_asked(cfg)
-    experiment = prepare(cfg, "fit")
-    settings = settings_of(cfg, experiment)
-    resuming = cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists()
-    if target and not (cfg.overwrite or resuming) and is_met(experiment.folder, settings):
-        return {}
-    todo = unfinished(experiment.folder, lmbdas, settings, cfg.overwrite)
-    if resuming:
-        todo = lmbdas  # the run was cut off while it wrote the first of its rates
-    written = train_rates(cfg, experiment, todo, settings, plan) if target or todo else {}
-    if written:
-        show(summary(written, experiment.task.metric_name))
-        for line in remarks(written.values()):
-            say(line)
-    return written
+    check_training(cfg)
 
+    from bottlenecks.runs import training  # torch is imported here and no sooner: it takes seconds
 
-def train_network(cfg: DictConfig) -> None:
-    """Train the backbone itself, unless it is there and no interrupted run is to go on."""
-    path = backbone_path(Path(cfg.paths.checkpoints), cfg.model.name, cfg.data.name)
-    resuming = cfg.resume and state_path(path).exists()
-    if path.exists() and not (cfg.overwrite or resuming):
-        say(f"Kept {path}: there already; train it anew with overwrite=true")
-    else:
-        make_backbone(cfg)
-
-
-def summary(written: Mapping[Path, RateInfo], metric: str) -> Table:
-    """Draw what was trained as a table for the terminal."""
-    table = Table(title="Trained, as seen on the held-back training pictures")
-    keys = ["val/bpp", f"val/{metric}", "val/agreement", "val/loss"]
-    for name in ("lambda", "estimated bpp", metric, "agreement", "loss", "best epoch", "file"):
-        table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")
-    for path, info in written.items():
-        figures = [f"{info.metrics[key]:.4g}" if key in info.metrics else "" for key in keys]
-        table.add_row(text_of(info.lmbda), *figures, f"{info.metrics['epoch'] + 1:g}", str(path))
-    return table
+    return training.train(cfg)
 
 
 @entry_point("train")

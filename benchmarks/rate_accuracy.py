@@ -27,9 +27,9 @@ from omegaconf import DictConfig
 from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
 from benchmarks.results import PART, read_part, write_results
 from bottlenecks.cli import CONFIGS, hush_lightning, run
-from bottlenecks.experiment import folder_of
+from bottlenecks.files import write_atomically
+from bottlenecks.settings.experiment import folder_of
 from bottlenecks.terminal import say
-from bottlenecks.weights import write_atomically
 from evaluate import evaluate
 from train import train
 

@@ -30,8 +30,8 @@ from bottlenecks.evaluation.summary import (
     series_of,
     summarise,
 )
+from bottlenecks.files import write_atomically
 from bottlenecks.terminal import markdown, say
-from bottlenecks.weights import write_atomically
 
 PART = "part.json"
 ANCHOR, LADDER = "hevc", "transform"

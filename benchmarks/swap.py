@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone
-from bottlenecks.checkpoint import Ladder, Rate, RateInfo, find_rates, load_rate, save_rate
+from bottlenecks.checkpoint import Ladder, Rate, RateInfo, load_rate, save_rate
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.rate_files import rate_path
-from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.rate_files import find_rates, rate_path
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.units import DEFAULT_UNIT, make_unit
 
 RATES = 10

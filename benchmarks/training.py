@@ -42,13 +42,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch.nn import functional as F
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone, save_backbone
 from bottlenecks.cli import CONFIGS, hush_lightning
 from bottlenecks.experiment import Experiment, prepare
-from bottlenecks.fitting import TrainingPlan, assemble
+from bottlenecks.fitting import assemble
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.rate_files import Lmbda
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.training.start_file import StartFile

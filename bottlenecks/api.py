@@ -15,7 +15,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from bottlenecks.architecture import GIVEN, BackboneSpec
 from bottlenecks.backbone import Backbone
 from bottlenecks.baselines import BASELINES
 from bottlenecks.checkpoint import Ladder
@@ -23,14 +22,18 @@ from bottlenecks.cli import CONFIGS, hush_lightning
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.experiment import Experiment, pick_device, rates_asked, settings_of
-from bottlenecks.fitting import TrainingPlan, train_rates
+from bottlenecks.experiment import Experiment, pick_device, settings_of
+from bottlenecks.fitting import train_rates
 from bottlenecks.given import GivenImages
-from bottlenecks.judging import JudgingPlan, judge_given
+from bottlenecks.judging import judge_given
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import NoPreprocessing, Preprocessing
-from bottlenecks.split import SplitNetwork
-from bottlenecks.split import cut as cut_network
+from bottlenecks.settings.judging import JudgingPlan
+from bottlenecks.settings.model import GIVEN, BackboneSpec
+from bottlenecks.settings.rates import rates_asked
+from bottlenecks.settings.training import TrainingPlan
+from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.cut import cut as cut_network
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.ladder import unfinished
 
@@ -213,14 +216,14 @@ def evaluate(
     )
     plan = JudgingPlan(
         list(dict.fromkeys(codecs)),
-        {"unit": net.ladder} if "unit" in codecs else {},
         None,
         cfg.workers,
         cfg.calibration_images,
         cfg.timed_images,
         cfg.points,
     )
-    _, judgement = judge_given(plan, net.network, images, net.task, pick_device(device))
+    ladders = {"unit": net.ladder} if "unit" in codecs else {}
+    _, judgement = judge_given(plan, ladders, net.network, images, net.task, pick_device(device))
     net.network.cpu()
     return Curve.of(judgement, info.model, info.split, info.data, net.task)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from bottlenecks.architecture import GIVEN, BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights
+from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.weights import fingerprint, load_exactly, write_safetensors
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from bottlenecks.coder import SymbolTables
 from bottlenecks.errors import UsageError
 from bottlenecks.features import Features
-from bottlenecks.rate_files import PATTERN, place_of, rate_name, rate_path, rates_of, text_of, units_around
+from bottlenecks.rate_files import CheckpointError, find_rates, place_of, rate_name, rate_path, text_of
 from bottlenecks.rate_range import finest_within
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.units import Bottleneck, make_unit
 from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
 
@@ -60,10 +60,6 @@ EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     "class_names": _is_names,
     "lmbda": lambda value: _is_lambda(value) or _is_range(value),
 }
-
-
-class CheckpointError(UsageError):
-    """A rate checkpoint that is damaged, of another version, or not for this network."""
 
 
 @dataclass(frozen=True)
@@ -401,26 +397,6 @@ class Ladder(Mapping[float, Rate]):
 def as_tuples(shape: Any) -> Any:
     """Turn a shape, or a list of shapes, as JSON has them into tuples."""
     return tuple(map(as_tuples, shape)) if isinstance(shape, (list, tuple)) else shape
-
-
-def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
-    """List the files of a ladder.
-
-    Args:
-        folder: of the rates.
-        unit: the unit's name; None for the default unit where it has any, else for the one that lies there.
-
-    Raises:
-        CheckpointError: there are none, or of several units; the message names those that are there.
-    """
-    if paths := rates_of(folder, unit):
-        return paths
-    if there := units_around(folder):
-        raise CheckpointError(
-            f"{folder}: no rate checkpoints of {unit or 'the default unit'}; there are some of {', '.join(there)}: "
-            "choose one with unit=, or train some with train.py"
-        )
-    raise CheckpointError(f"{folder}: no rate checkpoints ({PATTERN}); train some with train.py")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,37 +13,31 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.architecture import BackboneSpec, build_network, with_weights
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.errors import UsageError, check_flag, check_name, check_number, reason
-from bottlenecks.pretrained import is_file
+from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import one_at_a_time
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import Lmbda, place_of, rate_folder
-from bottlenecks.rate_range import WIDEST
-from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.rate_files import Lmbda, place_of
+from bottlenecks.settings.experiment import check_experiment, check_kind, folder_of, plain
+from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.settings.training import BackboneTraining
+from bottlenecks.settings.weights import backbone_path, state_path
+from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.tracking import Guarded, say_once
-from bottlenecks.training.backbone import (
-    BackboneTraining,
-    backbone_path,
-    check_network,
-    obtain_backbone,
-    state_path,
-    train_backbone,
-)
+from bottlenecks.training.backbone import check_network, obtain_backbone, train_backbone
 from bottlenecks.training.images import ImageData
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.trainer import build_trainer
 from bottlenecks.units import Bottleneck
-from bottlenecks.weights import one_at_a_time
-
-DEFAULT_LAMBDA = 0.01
+from datamodules.settings import Kind
 
 
 @dataclass(frozen=True)
@@ -76,18 +69,6 @@ class Experiment:
         return "/".join([self.backbone.spec.name, self.network.split, self.datamodule.name, *unit])
 
 
-def folder_of(cfg: DictConfig, root: str = "checkpoints") -> Path:
-    """Name the folder of the rates that a configuration means, or under another of its `paths`.
-
-    Raises:
-        UsageError: a name in it could not be a folder's.
-    """
-    model, split, data, unit = cfg.model.name, str(cfg.split), cfg.data.name, cfg.unit.name
-    for argument, name in (("model.name", model), ("split", split), ("data.name", data), ("unit.name", unit)):
-        check_name(argument, name)
-    return rate_folder(Path(cfg.paths[root]), model, split, data, unit)
-
-
 def prepare(cfg: DictConfig, stage: str) -> Experiment:
     """Build what a configuration names; a backbone that has to be trained first is trained.
 
@@ -98,20 +79,10 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     Raises:
         UsageError: something is missing or does not fit.
     """
-    folder, spec, split = folder_of(cfg), BackboneSpec.of(cfg.model), str(cfg.split)
-    check_number("seed", cfg.seed, whole=True)
-    check_flag("several", cfg.several)
-    if cfg.task not in (None, spec.task):
-        raise UsageError(
-            f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
-        )
+    spec, folder, split = check_experiment(cfg), folder_of(cfg), str(cfg.split)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule: ImageData = instantiate(cfg.data)
-    if datamodule.labels != "none" and datamodule.task != spec.task:
-        raise UsageError(
-            f"data={datamodule.name}: its labels are for {datamodule.task}, model={spec.name} is for {spec.task}; "
-            "choose other data, or another model"
-        )
+    check_kind(datamodule.name, Kind(datamodule.task, datamodule.labels), spec)
     datamodule.setup(stage)
     if stage == "fit" and cfg.unit.architecture == "transform" and cfg.training.epochs:
         datamodule.augment_few()
@@ -161,10 +132,7 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
         alone: on one device of this process, whatever the trainer is otherwise.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    settings = BackboneTraining(**plain(cfg.backbone))
-    check_number("backbone.epochs", settings.epochs, 1, whole=True)
-    for name in ("lr", "weight_decay", "label_smoothing"):
-        check_number(f"backbone.{name}", getattr(settings, name))
+    settings = BackboneTraining.of(cfg)
     spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
     datamodule: ImageData = instantiate(cfg.data)
     datamodule.setup("fit")
@@ -256,55 +224,6 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu") from None
 
 
-def parse_lambdas(value: Any) -> list[float]:
-    """Read `lambda`, one number or a list, from coarse to fine; None is for the default.
-
-    Raises:
-        UsageError: nothing, no number, not above zero and finite, or the same twice.
-    """
-    if value is None:
-        return [DEFAULT_LAMBDA]
-    values = list(value) if OmegaConf.is_list(value) or isinstance(value, (list, tuple)) else [value]
-    if not values:
-        raise UsageError("lambda=[]: expected at least one number above 0, such as lambda=0.01")
-    lmbdas = [_parse_lambda(one) for one in values]
-    twice = sorted({one for one in lmbdas if lmbdas.count(one) > 1})
-    if twice:
-        raise UsageError(f"lambda={lmbdas}: {twice[0]!r} is there twice; give each rate once")
-    return sorted(lmbdas)
-
-
-def rates_asked(cfg: DictConfig) -> list[Lmbda]:
-    """Read which rates are asked for: those of `lambda`, or with `unit.range` one unit for all between its two.
-
-    Raises:
-        UsageError: the settings cannot be used.
-    """
-    lmbdas, ranged = parse_lambdas(cfg["lambda"]), cfg.unit.get("range", False)
-    check_flag("unit.range", ranged)
-    if not ranged:
-        return [*lmbdas]
-    if len(lmbdas) != 2:
-        raise UsageError(f"lambda={lmbdas}: unit.range=true takes both ends of its range, such as lambda=[0.003,0.03]")
-    low, high = lmbdas
-    if high > WIDEST * low:
-        raise UsageError(f"lambda={lmbdas}: one unit spans a factor of {WIDEST:g} at the most; train two ranges")
-    return [(low, high)]
-
-
-def _parse_lambda(value: Any) -> float:
-    try:
-        lmbda = float(value)
-    except (TypeError, ValueError):
-        lmbda = math.nan
-    if isinstance(value, bool) or not (math.isfinite(lmbda) and lmbda > 0):
-        raise UsageError(
-            f"lambda={value}: expected a number above 0, or a list of such; useful ones lie between 0.0003 and 0.1 "
-            "(a larger lambda buys fidelity with rate)"
-        )
-    return lmbda
-
-
 def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set[str]) -> Logger | None:
     """Open the logger of a run; only the main process has any, and none ends a run by its failure.
 
@@ -331,8 +250,3 @@ def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set
         say_once(f"{cfg.logger._target_} failed ({reason(error)}); the run goes on without it", told)
         return Guarded(None, told)
     return logger and Guarded(logger, told)
-
-
-def plain(node: Any) -> dict[str, Any]:
-    """Turn a configuration node into plain containers, every interpolation resolved."""
-    return OmegaConf.to_container(node, resolve=True)

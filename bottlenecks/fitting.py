@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,23 @@ from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.errors import UsageError, check_flag, check_number
-from bottlenecks.experiment import Experiment, describe_rate, open_logger, plain
+from bottlenecks.errors import UsageError
+from bottlenecks.experiment import Experiment, describe_rate, open_logger
 from bottlenecks.features import all_finite, num_elements, num_pictures
 from bottlenecks.processes import is_main, leave
 from bottlenecks.rate_files import Lmbda, rate_name
-from bottlenecks.split import Crossing, SplitNetwork
+from bottlenecks.settings.experiment import plain
+from bottlenecks.settings.target import Target
+from bottlenecks.settings.training import TrainingPlan
+from bottlenecks.settings.unit import TransformSettings
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.terminal import progress, say
 from bottlenecks.tracking import close, in_sweep, log_file, offline_folders
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.best import BestStates
-from bottlenecks.training.cache import GIB, PRECISIONS, CachePlan, cache_frozen
+from bottlenecks.training.cache import PRECISIONS, cache_frozen
 from bottlenecks.training.cached import CachedDataModule
 from bottlenecks.training.calibration import FeatureStatistics, calibrate, statistics_of
-from bottlenecks.training.candidates import TransformSettings
 from bottlenecks.training.dashboard import Dashboard
 from bottlenecks.training.folding import fold_batch_norm
 from bottlenecks.training.frozen import FrozenBatch, gather_frozen
@@ -36,71 +38,17 @@ from bottlenecks.training.images import ImageData
 from bottlenecks.training.ladder import build_units, keep, unfinished
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.meeting import figures_of, meet
-from bottlenecks.training.module import LadderModule, OptimiserConfig
+from bottlenecks.training.module import LadderModule
 from bottlenecks.training.resume import ResumeState
 from bottlenecks.training.settling import settle_range
 from bottlenecks.training.start import find_starts
 from bottlenecks.training.start_file import StartFile
-from bottlenecks.training.target import Target
 from bottlenecks.training.trainer import build_trainer, fit, loaders_may_die
 from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 
-PRECISIONS_OF_TRAINING = ("32-true", "32", "bf16-mixed", "16-mixed", "64-true", "64")
-MOST_GIB = 2**30
 EASE = 3.0  # lambda over that of the step that training begins with, where there is a restoring network
 FIT_BYTES = 2**30  # of features that a closed form is fitted to
 MOST_MEASURED = 2048  # images by which a target is met
-LARGE_MAP = 7  # positions a side; on a CPU, smaller maps are slower in channels_last
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """The settings of `training`, checked.
-
-    Attributes:
-        optimiser: learning rates and schedule.
-        cache: how the frozen network's outputs are kept, or None for not at all.
-        channels_last: the memory layout, or `auto`.
-    """
-
-    optimiser: OptimiserConfig
-    cache: CachePlan | None
-    channels_last: bool | str
-
-    @classmethod
-    def of(cls, cfg: DictConfig) -> TrainingPlan:
-        """Read and check the settings of a run.
-
-        Raises:
-            UsageError: one cannot be used.
-        """
-        training = cfg.training
-        for name, weight in cfg.loss.items():
-            check_number(f"loss.{name}", weight)
-        if (precision := str(cfg.trainer.precision)) not in PRECISIONS_OF_TRAINING:
-            known = ", ".join(PRECISIONS_OF_TRAINING)
-            raise UsageError(f"trainer.precision={precision}: rates are counted in 32 bits or more; expected {known}")
-        for name in ("warm_start", "fold_batch_norm"):
-            check_flag(f"training.{name}", training[name])
-        if training.cache_precision not in PRECISIONS:
-            raise UsageError(
-                f"training.cache_precision={training.cache_precision}: expected 32, or 16 for half the space"
-            )
-        for name, least in (("epochs", 0), ("calibration_images", 1), ("fit_images", 1)):
-            check_number(f"training.{name}", training[name], least, whole=True)
-        if training.rates_per_pass is not None:
-            check_number("training.rates_per_pass", training.rates_per_pass, 1, whole=True)
-        names = ("lr", "entropy_lr", "linear_lr", "weight_decay", "warmup", "gradient_clip")
-        for name in names:
-            check_number(f"training.{name}", training[name])
-        optimiser = OptimiserConfig(**{name: training[name] for name in names})
-        return cls(optimiser, _plan_cache(cfg), _choice(cfg, "channels_last"))
-
-    def is_channels_last(self, crossing: Sequence[Crossing]) -> bool:
-        """Decide the layout for what crosses; `auto` takes it where maps are large enough to gain from it."""
-        if self.channels_last != "auto":
-            return bool(self.channels_last)
-        return min(side for tensor in crossing for side in tensor.shape[1:]) >= LARGE_MAP
 
 
 def train_rates(
@@ -174,7 +122,8 @@ def assemble(
     if cfg.training.fold_batch_norm:
         head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
-    layout = torch.channels_last if plan.is_channels_last(network.crossing) else torch.contiguous_format
+    channels_last = plan.is_channels_last(tensor.shape for tensor in network.crossing)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
@@ -282,24 +231,6 @@ def check_processes(trainer: pl.Trainer, pictures: ImageData) -> None:
         count = len(pictures.pictures(split))
         if count < trainer.world_size:
             raise UsageError(f"{trainer.world_size} processes for {count} pictures ({split}); start fewer")
-
-
-def _plan_cache(cfg: DictConfig) -> CachePlan | None:
-    choice = _choice(cfg, "cache_features")
-    for name in ("cache_memory_gib", "cache_disk_gib"):
-        check_number(f"training.{name}", cfg.training[name])
-    memory, disk = (int(min(cfg.training[f"cache_{place}_gib"], MOST_GIB) * GIB) for place in ("memory", "disk"))
-    if not cfg.paths.cache:
-        raise UsageError(f"paths.cache={cfg.paths.cache}: expected a folder")
-    plan = CachePlan(Path(cfg.paths.cache), memory, disk, cfg.training.cache_precision, choice is True)
-    return plan if choice else None
-
-
-def _choice(cfg: DictConfig, name: str) -> bool | str:
-    value = cfg.training[name]
-    if value not in (True, False, "auto"):
-        raise UsageError(f"training.{name}={value}: expected true, false or auto")
-    return value
 
 
 def _cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:

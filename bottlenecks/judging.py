@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from bottlenecks.baselines import BASELINES, make_baselines
+from bottlenecks.baselines import make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration
-from bottlenecks.checkpoint import CheckpointError, Ladder, find_rates
+from bottlenecks.checkpoint import Ladder
 from bottlenecks.codec import Codec, UnitCodec
-from bottlenecks.errors import UsageError, check_name, check_number, closest
+from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.calibrating import Calibrator
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import check_installed
@@ -22,75 +21,12 @@ from bottlenecks.evaluation.points import Judgement, judge
 from bottlenecks.evaluation.record import Record
 from bottlenecks.evaluation.strips import draw_strips
 from bottlenecks.evaluation.workers import Workers
-from bottlenecks.experiment import Experiment, folder_of, pick_device, prepare
+from bottlenecks.experiment import Experiment, pick_device, prepare
 from bottlenecks.processes import from_main, join, own_share
-from bottlenecks.rate_files import rate_folder
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.images import ImageData
-
-UNIT = "unit"  # the codec that is the configuration's own unit
-
-
-@dataclass(frozen=True)
-class JudgingPlan:
-    """The settings of `evaluate.py`, checked.
-
-    Attributes:
-        codecs: their names.
-        ladders: the trained units among them.
-        anchor: the one that others are compared with, None for the first.
-        workers: processes that code for the baselines, None for as many as there are threads.
-        calibration_images: training pictures that baselines choose their settings on.
-        timed_images: pictures that times are taken over.
-        points: rates of a unit of any rate.
-    """
-
-    codecs: Sequence[str]
-    ladders: Mapping[str, Ladder]
-    anchor: str | None
-    workers: int | None
-    calibration_images: int
-    timed_images: int
-    points: int
-
-    @classmethod
-    def of(cls, cfg: DictConfig) -> JudgingPlan:
-        """Read and check the settings, and load the units.
-
-        Raises:
-            UsageError: one cannot be used.
-        """
-        for name in ("timed_images", "calibration_images", "points"):
-            check_number(name, cfg[name], 1, whole=True)
-        if cfg.workers is not None:
-            check_number("workers", cfg.workers, whole=True)
-        names = codec_names(cfg)
-        if cfg.anchor is not None and cfg.anchor not in names:
-            raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are judged, {', '.join(names)}")
-        if len(names) > 1:
-            check_installed()
-        ladders = {name: load_ladder(cfg, name) for name in names if name not in BASELINES}
-        return cls(names, ladders, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points)
-
-    @property
-    def baselines(self) -> list[str]:
-        """Names of the codecs that are no trained units."""
-        return [name for name in self.codecs if name not in self.ladders]
-
-
-def codec_names(cfg: DictConfig) -> list[str]:
-    """Read `codecs`, a name or a list of them.
-
-    Raises:
-        UsageError: none, or none that could be a codec's.
-    """
-    names = list(cfg.codecs) if OmegaConf.is_list(cfg.codecs) else [cfg.codecs]
-    if not names:
-        raise UsageError(f"codecs=[]: expected at least one of {UNIT}, {', '.join(BASELINES)}")
-    for name in names:
-        check_name("codecs", name)
-    return list(dict.fromkeys(names))
 
 
 def load_ladder(cfg: DictConfig, name: str) -> Ladder:
@@ -99,15 +35,7 @@ def load_ladder(cfg: DictConfig, name: str) -> Ladder:
     Raises:
         UsageError: there is none.
     """
-    if name == UNIT:
-        return Ladder.load(folder_of(cfg), cfg.unit.name).only(cfg.unit.get("range", False))
-    folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
-    try:
-        find_rates(folder, name)
-    except CheckpointError as error:
-        known = closest(name, [UNIT, *BASELINES], len(BASELINES))
-        raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
-    return Ladder.load(folder, name).only(ranged=False)
+    return Ladder.load(*find_ladder(cfg, name)).only(name == UNIT and cfg.unit.get("range", False))
 
 
 @dataclass(frozen=True)
@@ -134,13 +62,16 @@ def judge_codecs(cfg: DictConfig) -> Judged:
         UsageError: the configuration cannot be used.
     """
     plan = JudgingPlan.of(cfg)
+    if len(plan.codecs) > 1:
+        check_installed()
+    ladders = {name: load_ladder(cfg, name) for name in plan.units}
     experiment = prepare(cfg, "test")
     backbone, network, data, task = experiment.backbone, experiment.network, experiment.datamodule, experiment.task
-    for ladder in plan.ladders.values():
+    for ladder in ladders.values():
         ladder.check_network(network, backbone.fingerprint, backbone.source)
     experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
     device = join(pick_device(cfg.device))
-    codecs, judgement = judge_given(plan, network, data, task, device)
+    codecs, judgement = judge_given(plan, ladders, network, data, task, device)
     images, _ = next(iter(data.test_dataloader()))
     shown = [codec for codec in codecs if codec.lmbda is not None] or codecs
     names = backbone.class_names or data.class_names
@@ -150,12 +81,18 @@ def judge_codecs(cfg: DictConfig) -> Judged:
 
 
 def judge_given(
-    plan: JudgingPlan, network: SplitNetwork, data: ImageData, task: Task, device: torch.device
+    plan: JudgingPlan,
+    ladders: Mapping[str, Ladder],
+    network: SplitNetwork,
+    data: ImageData,
+    task: Task,
+    device: torch.device,
 ) -> tuple[list[Codec], Judgement]:
     """Measure codecs at a cut.
 
     Args:
         plan: which.
+        ladders: the trained units among them, by name.
         network: the cut network; it is moved to `device`.
         data: images on which nothing was chosen, and training images for the baselines.
         task: judges the outputs.
@@ -170,7 +107,7 @@ def judge_given(
     with Workers(plan.workers if plan.baselines else 0) as workers:
         network.to(device)
         network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
-        codecs = make_codecs(plan, network, data, task, device, workers)
+        codecs = make_codecs(plan, ladders, network, data, task, device, workers)
         batches = data.test_dataloader()
         return codecs, judge(codecs, network, batches, pictures, task, device, workers, plan.timed_images)
 
@@ -185,7 +122,13 @@ def _make(name: str, calibration: Calibration) -> list[Baseline]:
 
 
 def make_codecs(
-    plan: JudgingPlan, network: SplitNetwork, data: ImageData, task: Task, device: torch.device, workers: Workers
+    plan: JudgingPlan,
+    ladders: Mapping[str, Ladder],
+    network: SplitNetwork,
+    data: ImageData,
+    task: Task,
+    device: torch.device,
+    workers: Workers,
 ) -> list[Codec]:
     """Make every operating point of every codec; baselines choose theirs on training pictures.
 
@@ -193,7 +136,7 @@ def make_codecs(
         UsageError: there is none.
     """
     made: dict[str, Sequence[Codec]] = {}
-    for name, ladder in plan.ladders.items():
+    for name, ladder in ladders.items():
         made[name] = [UnitCodec(rate, name) for rate in ladder.spread(plan.points)]
         for rate in ladder.files:
             rate.unit.to(device)

@@ -160,7 +160,7 @@ class Preprocessing:
         Args:
             size: side of the square, or `(height, width)`, in pixels.
         """
-        size = _size("data.image_size", size)
+        size = check_size("data.image_size", size)
         if self.crop is None and isinstance(self.resize, tuple):
             return replace(self, resize=_pair(size))
         if self.crop is None:
@@ -278,7 +278,12 @@ def _square(size: Sequence[int]) -> Size:
     return size[0] if len(size) == 1 else (size[0], size[1])
 
 
-def _size(argument: str, value: Any) -> Size:
+def check_size(argument: str, value: Any) -> Size:
+    """Return a size as one side or `(height, width)`.
+
+    Raises:
+        UsageError: it is none.
+    """
     sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if len(sides) in (1, 2) and all(isinstance(side, int) and side > 0 for side in sides):
         return _square(sides)
@@ -286,7 +291,7 @@ def _size(argument: str, value: Any) -> Size:
 
 
 def _optional_size(argument: str, value: Any) -> Size | None:
-    return None if value is None else _size(argument, value)
+    return None if value is None else check_size(argument, value)
 
 
 def _channels(argument: str, value: Any) -> tuple[float, float, float]:

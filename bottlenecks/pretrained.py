@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from bottlenecks.architecture import BackboneSpec, build_network, find_architecture
+from bottlenecks.architecture import build_network, find_architecture
 from bottlenecks.detectors.foreign import WITHOUT_EPS, with_eps
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.settings.model import FILE_SUFFIXES, BackboneSpec, is_file
 from bottlenecks.timm_features import import_timm
 from bottlenecks.weights import own_names, read_safetensors, read_weights
 
 WHOLE_SIDE = 320  # pixels, of pictures for detection and segmentation
-FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,6 @@ def find_weights(spec: BackboneSpec) -> Pretrained:
     if spec.weights_package and spec.weights == "DEFAULT":
         return _for_a_part(spec)
     raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH")
-
-
-def is_file(weights: str) -> bool:
-    """Tell whether `model.weights` names a file rather than one of the library's weights."""
-    return weights.endswith(FILE_SUFFIXES) or "/" in weights
 
 
 def imagenet_classes() -> tuple[str, ...]:

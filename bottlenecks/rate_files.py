@@ -4,7 +4,7 @@
     checkpoints/<model>/<split>/<data>/unit=spic/lambda=0.01.safetensors   of another unit, or of a variant
 
 A rate goes by the unit that its file says it holds. A rate of a former default unit in the plain folder is found under
-that unit's own name, and a new one is written beside it.
+that unit's own name, and a new one is written beside it. No torch: a rate that is not there is told at once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bottlenecks.errors import UsageError
+from bottlenecks.files import read_metadata
 from bottlenecks.terminal import say
 from bottlenecks.units import DEFAULT_UNIT, UNITS
-from bottlenecks.weights import read_metadata
 
 Lmbda = float | tuple[float, float]  # of a rate, or the ends of a unit of any rate
 
 PATTERN = "lambda=*.safetensors"
 FOLDER = "unit="  # begins the name of a folder of another unit than the default
+
+
+class CheckpointError(UsageError):
+    """A rate checkpoint that is damaged, of another version, or not for this network."""
 
 
 def rate_folder(checkpoints: Path, model: str, split: str, data: str, unit: str) -> Path:
@@ -91,6 +95,26 @@ def rates_of(folder: Path, unit: str | None) -> list[Path]:
     if held or unit in UNITS:
         return held
     return [path for place in places if place.name == f"{FOLDER}{unit}" for path in sorted(place.glob(PATTERN))]
+
+
+def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
+    """List the files of a ladder.
+
+    Args:
+        folder: of the rates.
+        unit: the unit's name; None for the default unit where it has any, else for the one that lies there.
+
+    Raises:
+        CheckpointError: there are none, or of several units; the message names those that are there.
+    """
+    if paths := rates_of(folder, unit):
+        return paths
+    if there := units_around(folder):
+        raise CheckpointError(
+            f"{folder}: no rate checkpoints of {unit or 'the default unit'}; there are some of {', '.join(there)}: "
+            "choose one with unit=, or train some with train.py"
+        )
+    raise CheckpointError(f"{folder}: no rate checkpoints ({PATTERN}); train some with train.py")
 
 
 def place_of(folder: Path, unit: str, lmbda: float | Sequence[float]) -> Path:

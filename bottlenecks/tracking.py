@@ -16,9 +16,9 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from torch import Tensor
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.settings.experiment import LOGGER_MODES
 from bottlenecks.terminal import say
 
-MODES = ("auto", "online", "offline", "disabled")
 WANDB_MODES = {"online": "online", "run": "online", "shared": "shared", "offline": "offline", "dryrun": "offline"}
 WANDB_MODES |= {"disabled": "disabled"}
 OFF = ("", "0", "false", "no", "off", "n", "f")  # values of a switch that is not on
@@ -49,8 +49,8 @@ def wandb_logger(
         mode: `online`, `offline`, `disabled`, or `auto`: as W&B's own switches say (`WANDB_MODE`, `WANDB_DISABLED`,
             `wandb disabled`, `wandb offline`), else online where logged in, else offline, never a prompt.
     """
-    if mode not in MODES:
-        raise UsageError(f"logger.mode={mode}: expected one of {', '.join(MODES)}")
+    if mode not in LOGGER_MODES:
+        raise UsageError(f"logger.mode={mode}: expected one of {', '.join(LOGGER_MODES)}")
     switch = _switch() if mode == "auto" else mode
     if switch == "disabled":
         return None

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import metadata_of, opened, write_atomically
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema")
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -59,21 +56,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UsageError: the file is missing or damaged.
     """
-    with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        metadata = file.metadata() or {}
-    return tensors, {key: _from_json(value) for key, value in metadata.items()}
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a safetensors file and none of its tensors; every value is decoded from JSON.
-
-    Raises:
-        UsageError: the file is missing or damaged.
-    """
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
-    return {key: _from_json(value) for key, value in metadata.items()}
+    with opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata_of(file)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -82,28 +66,6 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     data = serialise(content, {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
     write_atomically(path, _sort_header(data))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside `path`, force it to disk, and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def one_at_a_time(path: Path) -> Iterator[Path]:
-    """Let one process after the other make a file or folder; a killed one does not block the rest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        yield path
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -189,15 +151,6 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
-
-
 def _sort_header(data: bytes) -> bytes:
     """Put the header's keys in order, so that the same content gives the same bytes: the library shuffles them."""
     end = 8 + int.from_bytes(data[:8], "little")
@@ -226,13 +179,6 @@ def _strip_prefixes(state: Mapping[str, Tensor], expected: Container[str]) -> Ma
 
 def _fits(tensor: Tensor, expected: Tensor | None) -> bool:
     return expected is not None and tensor.shape == expected.shape
-
-
-def _from_json(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:  # a file of another program
-        return value
 
 
 def _shorten(names: list[str], most: int = 6) -> str:

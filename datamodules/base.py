@@ -13,7 +13,6 @@ import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
-from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.images import allow_megapixels
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
@@ -21,6 +20,7 @@ from bottlenecks.terminal import say
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from datamodules.dataset import PictureDataset
 from datamodules.real_files import check_apart, once
+from datamodules.settings import Labels, Task, check_data
 from datamodules.source import PictureFiles, Pictures, readable
 from datamodules.splits import divide, least_share, limit, shuffle
 
@@ -85,8 +85,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     """
 
     name: str
-    task: Literal["classification", "segmentation", "detection"] = "classification"
-    labels: ClassVar[Literal["imagenet", "voc", "coco", "own", "none"]]
+    task: Task = "classification"
+    labels: ClassVar[Labels]
 
     def __init__(
         self,
@@ -110,16 +110,8 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         preprocessing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_number("data.batch_size", batch_size, 1, whole=True)
-        if num_workers is not None:
-            check_number("data.num_workers", num_workers, whole=True)
-        if views is not None:
-            check_number("data.views", views, 1, whole=True)
+        check_data({name: value for name, value in locals().items() if name != "self"})
         allow_megapixels(MEGAPIXELS, max_megapixels)
-        for flag, value in (("flip", flip), ("skip_damaged", skip_damaged)):
-            check_flag(f"data.{flag}", value)
-        if not isinstance(augment, bool) and augment != "auto":
-            raise UsageError(f"data.augment={augment}: expected true, false or auto")
         self.name = name
         self.root = root
         self.location = f"data={name}" if root is None else f"data.root={root}"

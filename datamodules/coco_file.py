@@ -15,10 +15,10 @@ from datamodules.base import PictureDataModule
 from datamodules.coco_annotations import OutlinedMasks, coco_boxes
 from datamodules.coco_content import CocoContent, read_coco, unlisted
 from datamodules.layout import DatasetNotFoundError, existing_folder, train_and_test
+from datamodules.settings import LEARN, check_data
 from datamodules.source import PictureFiles, Pictures, shortened
 
 LAYOUT = "{train,val}/ with a .json and images each, or these themselves"
-TASKS = {"boxes": "detection", "masks": "segmentation"}
 BACKGROUND = "background"
 
 
@@ -63,9 +63,8 @@ class CocoFile(PictureDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if learn not in TASKS:
-            raise UsageError(f"data.learn={learn}: expected {' or '.join(TASKS)}")
-        self.task = "segmentation" if learn == "masks" else "detection"
+        check_data({"learn": learn})
+        self.task = LEARN[learn]
         self.annotations = _paths("data.annotations", annotations)
         self.images = _paths("data.images", images)
 

@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from typing import Any
 
-from bottlenecks.errors import check_number
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.scenes import Scenes, compose_parts
+from datamodules.settings import check_data
 from datamodules.source import PictureArrays, Pictures
 
 
@@ -26,8 +26,7 @@ class DigitScenes(PictureDataModule):
 
     def __init__(self, *, num_train: int, num_test: int, **settings: Any) -> None:
         super().__init__(**settings)
-        check_number("data.num_train", num_train, 2, whole=True)
-        check_number("data.num_test", num_test, 1, whole=True)
+        check_data({"num_train": num_train, "num_test": num_test})
         self.num_train, self.num_test = num_train, num_test
 
     @abstractmethod

@@ -6,15 +6,14 @@ from typing import Any
 
 from torchvision import datasets
 
-from bottlenecks.errors import UsageError
 from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder, parts_in
+from datamodules.settings import IMAGENETTE, check_data
 from datamodules.source import Pictures
 
-FOLDERS = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}
 INDICES = {  # synset -> ImageNet's index
     "n01440764": 0,
     "n02102040": 217,
@@ -47,8 +46,7 @@ class Imagenette(PictureDataModule):
 
     def __init__(self, *, root: str, size: str = "320px", download: bool = True, **settings: Any) -> None:
         super().__init__(root=root, **settings)
-        if size not in FOLDERS:
-            raise UsageError(f"data.size={size}: there are {', '.join(FOLDERS)}")
+        check_data({"size": size})
         self.root: str = root
         self.size = size
         self.download = download
@@ -64,7 +62,7 @@ class Imagenette(PictureDataModule):
         Raises:
             DatasetNotFoundError: It could not be fetched.
         """
-        folder, place = FOLDERS[self.size], Path(self.root).expanduser()
+        folder, place = IMAGENETTE[self.size], Path(self.root).expanduser()
         if self.download and not ((place / folder).is_dir() or "train" in parts_in(place)):
             fetch(
                 "Imagenette",
@@ -74,7 +72,7 @@ class Imagenette(PictureDataModule):
             )
 
     def _sources(self) -> tuple[Pictures, Pictures | None]:
-        folder = FOLDERS[self.size]
+        folder = IMAGENETTE[self.size]
         root = existing_folder(self.root, f"{folder}/ or {{train,val}}/<synset>/*")
         unpacked = root / folder if (root / folder).is_dir() else root
         return labelled_parts(unpacked, INDICES, "classes of Imagenette", parts=["val"], divided=True)

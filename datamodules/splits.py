@@ -3,6 +3,7 @@
 import numpy as np
 
 from bottlenecks.errors import UsageError
+from datamodules.settings import check_limit, check_part
 from datamodules.source import Pictures
 
 LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there are so many to train on
@@ -50,8 +51,7 @@ def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pi
         UsageError: The part or the rest would be empty, or `part` is neither a number nor a share.
     """
     total = len(pictures)
-    if part < 0 or (part > 1 and part != int(part)):
-        raise UsageError(f"{argument}={part}: must be a number of pictures or a share between 0 and 1")
+    check_part(argument, part)
     count = round(part * total) if isinstance(part, float) and part <= 1 else int(part)
     if not 0 < count < total:
         raise UsageError(
@@ -80,6 +80,5 @@ def limit(pictures: Pictures, count: int | None, argument: str) -> Pictures:
     """
     if count is None:
         return pictures
-    if count < 1 or count != int(count):
-        raise UsageError(f"{argument}={count}: must be a number of pictures from 1 up, or null for all")
+    check_limit(argument, count)
     return pictures.select(range(min(int(count), len(pictures))))

@@ -8,6 +8,7 @@ from typing import Any
 from bottlenecks.errors import UsageError
 from datamodules.annotations import Annotations
 from datamodules.pairs import PairedFolders, Pairs
+from datamodules.settings import check_data
 from datamodules.voc_annotations import NamedObjects, boxes_of, class_names_in, read_annotations
 
 
@@ -31,10 +32,8 @@ class VocXml(PairedFolders):
 
     def __init__(self, *, classes: Sequence[str] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
-        names = None if classes is None or isinstance(classes, str) else [str(name) for name in classes]
-        if classes is not None and (not names or len(set(names)) < len(names)):
-            raise UsageError(f"data.classes={classes}: expected a list of names, each once, or null")
-        self.classes = names
+        check_data({"classes": classes})
+        self.classes = None if classes is None else [str(name) for name in classes]
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

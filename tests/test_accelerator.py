@@ -15,9 +15,9 @@ import torch
 
 from bottlenecks.checkpoint import RateInfo, load_rate
 from bottlenecks.errors import UsageError
+from bottlenecks.files import read_metadata
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.training.module import LadderModule
-from bottlenecks.weights import read_metadata
 from evaluate import evaluate
 from export import export
 from tests.conftest import QUICK, TINY, configure

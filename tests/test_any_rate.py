@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.checkpoint import CheckpointError, Ladder, load_rate, read_info
+from bottlenecks.checkpoint import Ladder, load_rate, read_info
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.rate_files import CheckpointError
 from bottlenecks.run import main as run_images
 from bottlenecks.training.resume import ResumeState
 from bottlenecks.weights import read_safetensors, write_safetensors

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.training.backbone import backbone_path, obtain_backbone
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.weights import backbone_path
+from bottlenecks.training.backbone import obtain_backbone
 from datamodules.digits import Digits
 from tests.networks import Tiny
 

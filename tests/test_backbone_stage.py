@@ -11,8 +11,8 @@ from unittest.mock import ANY
 import pytest
 
 from bottlenecks.errors import UsageError
+from bottlenecks.files import read_metadata
 from bottlenecks.training.backbone import BackboneModule
-from bottlenecks.weights import read_metadata
 from evaluate import main as evaluate
 from tests.conftest import configure, quiet
 from train import main, train

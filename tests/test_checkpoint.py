@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bottlenecks.checkpoint import CheckpointError, Ladder, Rate, find_rates, load_rate, save_rate
+from bottlenecks.checkpoint import Ladder, Rate, load_rate, save_rate
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.rate_files import rate_path
+from bottlenecks.rate_files import CheckpointError, find_rates, rate_path
 from bottlenecks.weights import read_safetensors, write_safetensors
 from evaluate import evaluate
 from tests.conftest import TINY, configure

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.cli import CONFIGS
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.settings.model import BackboneSpec
 from tests.conftest import configure
 
 TEMPLATES = {"torchvision", "timm", "custom"}

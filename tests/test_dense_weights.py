@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import load_backbone
 from bottlenecks.detectors.foreign import with_eps
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.pretrained import find_weights
+from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.weights import fitting, load_exactly
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

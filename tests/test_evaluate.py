@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bottlenecks.checkpoint import CheckpointError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.rate_files import CheckpointError
 from datamodules.digits import Digits
 from evaluate import evaluate
 from tests.conftest import TINY, configure

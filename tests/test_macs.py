@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from bottlenecks.macs import count_macs
-from bottlenecks.split import SplitPoint, render_table, split_points
+from bottlenecks.splitting.cut import SplitPoint, render_table, split_points
 
 PUBLISHED = ("resnet18", "resnet50", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vgg16_bn")
 SLOW = ("densenet121", "vit_b_16", "swin_t")

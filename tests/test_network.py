@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bottlenecks.bitstream import BitstreamError
-from bottlenecks.checkpoint import CheckpointError
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.rate_files import CheckpointError
 
 
 @pytest.fixture

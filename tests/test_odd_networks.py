@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import load_backbone
 from bottlenecks.errors import UsageError
+from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.weights import read_safetensors
 from tests.conftest import configure, quiet

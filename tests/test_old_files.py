@@ -14,14 +14,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from bottlenecks.checkpoint import CheckpointError, Ladder, find_rates, load_rate, read_info
+from bottlenecks.checkpoint import Ladder, load_rate, read_info
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.rate_files import place_of, rate_folder, rate_path, rates_of, unit_of
+from bottlenecks.rate_files import CheckpointError, find_rates, place_of, rate_folder, rate_path, rates_of, unit_of
 from bottlenecks.run import main as run_images
 from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.training.resume import differences

@@ -17,7 +17,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import Line
 from bottlenecks.evaluation.summary import AGREEMENT, Figure, Series
-from bottlenecks.experiment import parse_lambdas
+from bottlenecks.settings.rates import parse_lambdas
 from tests.conftest import TINY, quiet
 
 TINY_CASE = Case(

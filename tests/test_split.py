@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.detectors.small import small_fcos
 from bottlenecks.errors import UsageError
 from bottlenecks.graph import Graph
-from bottlenecks.split import crowded_points, cut, cut_graph, graph_points
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.splitting.cut import crowded_points, cut, cut_graph, graph_points
 from tests.conftest import configure
 
 SHIPPED = {

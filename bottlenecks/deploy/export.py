@@ -34,12 +34,12 @@ from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
+from bottlenecks.files import one_at_a_time
 from bottlenecks.preprocessing import read_preprocessing
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
 from bottlenecks.units import Bottleneck
-from bottlenecks.weights import one_at_a_time
 
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")
 BATCH = 2  # of the examples that graphs are traced with; any other number works

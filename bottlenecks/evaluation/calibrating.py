@@ -14,7 +14,7 @@ from bottlenecks.evaluation.points import features_of, outputs_of
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.features import cat, to_arrays, to_tensors
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
 

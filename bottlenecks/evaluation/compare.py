@@ -6,14 +6,17 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bottlenecks.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.record import PER_POINT, FloatArray, Record
-from bottlenecks.evaluation.report import RECORD, Report, write_and_say
+from bottlenecks.evaluation.record import PER_POINT, RECORD, FloatArray, Record
+
+if TYPE_CHECKING:
+    from bottlenecks.evaluation.report import Report
 
 
 def prefixes(curves: Sequence[Curve], paths: Sequence[Path]) -> list[str]:
@@ -46,6 +49,9 @@ def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
         raise UsageError(f"{twice[0]}: is there twice; give each curve once")
     curves = [Curve.read(path) for path in paths]
     records = [read_record(path.parent / RECORD, curve) for path, curve in zip(paths, curves, strict=True)]
+
+    from bottlenecks.evaluation.report import Report  # it draws, for which torch and matplotlib are imported
+
     if can_join(curves, records):
         curve, record = join(curves, [record for record in records if record is not None])
         return Report({"": curve}, {"": record}, anchor)
@@ -96,7 +102,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare from the command line."""
     options = parse(arguments)
-    write_and_say(combine(options.curves, options.anchor), options.out)
+    report = combine(options.curves, options.anchor)
+
+    from bottlenecks.evaluation.report import write_and_say
+
+    write_and_say(report, options.out)
 
 
 if __name__ == "__main__":

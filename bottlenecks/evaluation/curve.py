@@ -15,10 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.evaluation.points import Judgement, Point
 from bottlenecks.evaluation.record import interval
-from bottlenecks.tasks import Task
-from bottlenecks.weights import write_atomically
+from bottlenecks.files import write_atomically
+
+if TYPE_CHECKING:  # what only reads a curve needs no torch
+    from bottlenecks.evaluation.points import Judgement, Point
+    from bottlenecks.tasks import Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.labels import place_labels
 from bottlenecks.evaluation.merit import Line, NoFigureError, bytes_at
-from bottlenecks.weights import write_atomically
+from bottlenecks.files import write_atomically
 
 # Okabe and Ito's palette, told apart by colour-blind readers; marker and dashes change as it comes round again.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

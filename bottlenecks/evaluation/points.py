@@ -21,7 +21,7 @@ from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.features import Features, all_finite, cat, num_elements, num_pictures, split, tensors_of
 from bottlenecks.macs import count_macs
 from bottlenecks.processes import add_up, own_share
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
 

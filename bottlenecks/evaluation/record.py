@@ -7,17 +7,20 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.tasks import Task
-from bottlenecks.weights import write_atomically
+from bottlenecks.files import write_atomically
+
+if TYPE_CHECKING:
+    from bottlenecks.tasks import Task
 
 FloatArray = npt.NDArray[np.float64]
+RECORD = "pictures.npz"  # beside the curve
 PER_POINT = ("num_bytes", "agreement", "evidence")
 ARRAYS = (*PER_POINT, "unsplit")
 RESAMPLES = 1000

@@ -13,7 +13,7 @@ from torch import Tensor
 from bottlenecks.codec import Codec
 from bottlenecks.features import split
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 
 MOST_PICTURES, MOST_CODECS = 4, 6

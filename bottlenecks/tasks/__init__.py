@@ -1,14 +1,49 @@
-"""What a network does, one task a file: its distortions, its metric, its agreement."""
+"""What a network does, one task a file: its distortions, its metric, its agreement.
 
-from torch import nn
+The tasks, and torch with them, are imported when one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from bottlenecks.errors import UsageError
-from bottlenecks.tasks.base import Task
-from bottlenecks.tasks.classification import Classification
-from bottlenecks.tasks.detection import Detection
-from bottlenecks.tasks.segmentation import Segmentation
+from bottlenecks.lazy import importer
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation, Detection)}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bottlenecks.tasks.base import Task as Task
+    from bottlenecks.tasks.classification import Classification as Classification
+    from bottlenecks.tasks.detection import Detection as Detection
+    from bottlenecks.tasks.segmentation import Segmentation as Segmentation
+
+    Factory = Callable[[nn.Module | None], Task]
+
+_CLASSES = {"classification": "Classification", "segmentation": "Segmentation", "detection": "Detection"}
+
+__getattr__ = importer(__name__, {"Task": "base", **{own: module for module, own in _CLASSES.items()}})
+
+
+def _make(module: str, network: nn.Module | None) -> Task:
+    task: Task = getattr(import_module(f"{__name__}.{module}"), _CLASSES[module])(network)
+    return task
+
+
+TASKS: dict[str, Factory] = {name: partial(_make, name) for name in _CLASSES}
+
+
+def check_task(name: str) -> None:
+    """Refuse a task that there is not.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if name not in TASKS:
+        raise UsageError(f"model.task={name}: no such task; there are {', '.join(TASKS)}")
 
 
 def make_task(name: str, network: nn.Module | None = None) -> Task:
@@ -21,8 +56,7 @@ def make_task(name: str, network: nn.Module | None = None) -> Task:
     Raises:
         UsageError: there is no such task.
     """
-    if name not in TASKS:
-        raise UsageError(f"model.task={name}: no such task; there are {', '.join(TASKS)}")
+    check_task(name)
     return TASKS[name](network)
 
 
@@ -32,11 +66,7 @@ def task_of_metric(metric: str) -> Task:
     Raises:
         UsageError: there is none.
     """
-    found = [task for task in TASKS.values() if task.metric_name == metric]
-    if not found:
-        known = ", ".join(task.metric_name for task in TASKS.values())
-        raise UsageError(f"metric={metric}: no task is judged by it; there are {known}")
-    return found[0]()
-
-
-__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "make_task", "task_of_metric"]
+    tasks = {task.metric_name: task for task in map(make_task, TASKS)}
+    if metric not in tasks:
+        raise UsageError(f"metric={metric}: no task is judged by it; there are {', '.join(tasks)}")
+    return tasks[metric]

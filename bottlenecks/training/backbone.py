@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.architecture import BackboneSpec, build_network, with_weights
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.pretrained import find_weights, is_file
+from bottlenecks.pretrained import find_weights
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
+from bottlenecks.settings.model import BackboneSpec, with_weights
+from bottlenecks.settings.training import BackboneTraining
+from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, backbone_path, choose_weights
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.terminal import say
 from bottlenecks.training.images import ImageData
@@ -27,25 +29,7 @@ from bottlenecks.training.seeds import seed_for
 from bottlenecks.training.trainer import fit
 from bottlenecks.weights import fitting
 
-TRAINED_ON_THE_SPOT = ("digits", "digit_masks", "digit_boxes")  # small enough to train a network for it in minutes
 AUXILIARY = 0.3  # weight of the loss of an auxiliary head, as of GoogLeNet's
-
-
-@dataclass(frozen=True)
-class BackboneTraining:
-    """How a backbone is trained on labels.
-
-    Attributes:
-        epochs: passes over the training pictures.
-        lr: AdamW's learning rate at the peak of the one-cycle schedule.
-        weight_decay: AdamW's.
-        label_smoothing: share of each label spread over the other classes.
-    """
-
-    epochs: int = 6
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.0
 
 
 class BackboneModule(pl.LightningModule):
@@ -120,23 +104,10 @@ class BackboneModule(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def backbone_path(checkpoints: Path, model: str, data: str) -> Path:
-    """Name the file of a backbone trained here."""
-    return checkpoints / model / "backbone" / f"{data}.safetensors"
-
-
-def state_path(backbone: Path) -> Path:
-    """Name the file that a backbone's training goes on from after an interruption."""
-    return backbone.parent / ".resume" / f"{backbone.stem}.ckpt"
-
-
 def obtain_backbone(
     spec: BackboneSpec, datamodule: ImageData, checkpoints: Path, train: Callable[[], Backbone]
 ) -> Backbone:
-    """Find the frozen network that `model.weights` asks for.
-
-    `auto` takes pretrained weights where the pictures carry ImageNet's labels or none, else the backbone trained
-    earlier for this model and data, else, for digits alone, trains one now.
+    """Find the frozen network that `model.weights` asks for, see `choose_weights`.
 
     Args:
         spec: the network.
@@ -147,25 +118,10 @@ def obtain_backbone(
     Raises:
         UsageError: there is none, with the ways out; or it does not fit the labels.
     """
-    kept = backbone_path(checkpoints, spec.name, datamodule.name)
-    if spec.weights == "auto":
-        if datamodule.labels != "own":
-            spec = with_weights(spec, "DEFAULT")
-        elif kept.is_file():
-            spec = with_weights(spec, kept)
-        elif datamodule.name in TRAINED_ON_THE_SPOT:
-            return train()
-        else:
-            raise UsageError(
-                f"model.weights=auto: no {spec.name} for data={datamodule.name} yet ({kept} is not there); train one "
-                f"with stage=backbone, give a file with model.weights=FILE, or choose data with ImageNet's labels"
-            )
-    if datamodule.labels == "own" and not is_file(spec.weights):
-        raise UsageError(
-            f"model.weights={spec.weights}: those outputs are not the classes of data={datamodule.name}; fine-tune "
-            "with stage=backbone, give a file with model.weights=FILE, or use data=pictures to distil without labels"
-        )
-    backbone = load_backbone(spec, datamodule.num_classes, datamodule.default_preprocessing)
+    chosen = choose_weights(spec, datamodule.name, datamodule.labels, checkpoints)
+    if chosen is None:
+        return train()
+    backbone = load_backbone(chosen, datamodule.num_classes, datamodule.default_preprocessing)
     names = tuple(datamodule.class_names)
     if datamodule.num_classes is not None and backbone.class_names and backbone.class_names != names:
         raise UsageError(

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leave
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.features import Features, all_finite, num_pictures
-from bottlenecks.split import SplitNetwork
+from bottlenecks.files import one_at_a_time, write_atomically
+from bottlenecks.settings.training import GIB, CachePlan
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.terminal import progress, say
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.images import ImageData, Split
-from bottlenecks.weights import one_at_a_time, write_atomically
 
-GIB = 2**30
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PRECISIONS = {16: torch.float16, 32: torch.float32}
@@ -35,29 +34,6 @@ WAYS_OUT = (
     "ways out: training.cache_precision=16 halves it, fewer data.views or data.limit_train, "
     "larger training.cache_memory_gib or training.cache_disk_gib, or training.cache_features=false"
 )
-
-
-@dataclass(frozen=True)
-class CachePlan:
-    """How the frozen network's outputs are kept.
-
-    Attributes:
-        folder: where files go that do not fit in memory.
-        memory: bytes that a process may hold in memory.
-        disk: bytes that files may take.
-        precision: 32, or 16 for features in half the space; the teacher's outputs stay in 32 bits.
-        required: whether not to fit is an error, or only no cache.
-    """
-
-    folder: Path
-    memory: int
-    disk: int
-    precision: int
-    required: bool
-
-    def shared_by(self, num_processes: int) -> CachePlan:
-        """Divide the memory among the processes of a machine: each would hold all of it, files are common to them."""
-        return replace(self, memory=self.memory // num_processes)
 
 
 def cache_frozen(

@@ -3,79 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from bottlenecks.errors import UsageError, check_number
+from bottlenecks.errors import UsageError
 from bottlenecks.macs import count_macs
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.unit import MOST_RANK, TransformSettings
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.training.structure import LARGEST_BLOCK, Candidate
 from bottlenecks.units.restorer import FEW_CHANNELS
-from bottlenecks.units.transform_part import STRUCTURES
 
-MOST_RANK = 64  # directions of a joint transform
 ALWAYS_BYTES, ALWAYS_MACS = 2**16, 2**22  # that a unit may take, however small the network is
 RESTORER_WIDTH, RESTORER_WIDTH_FEW = 192, 96
-
-
-@dataclass(frozen=True)
-class TransformSettings:
-    """The settings of `unit` for `transform`, checked; None is for what is chosen by measurement.
-
-    Attributes:
-        structure: `separable` or `joint`.
-        block: positions of a separable transform's block, a side.
-        rank: channels of the latent.
-        rounding: the quantiser's offset.
-        restorer: width of the restoring network, 0 for none.
-        max_bytes: share of the network's parameters, at 32 bits, that a rate may take without its restoring network.
-        max_macs: share of the head's work that the encoder may take.
-    """
-
-    structure: str | None
-    block: int | None
-    rank: int | None
-    rounding: float | None
-    restorer: int | None
-    max_bytes: float
-    max_macs: float
-
-    @classmethod
-    def of(cls, unit: Mapping[str, Any]) -> TransformSettings:
-        """Read and check the settings.
-
-        Raises:
-            UsageError: one cannot be used.
-        """
-        names = ("structure", "block", "rank", "rounding", "restorer", "max_bytes", "max_macs")
-        unknown = set(unit) - {"name", "architecture", "range", *names}
-        if unknown:
-            raise UsageError(f"unit.{min(unknown)}: no such setting of this unit; there are {', '.join(names)}")
-        chosen: dict[str, Any] = {name: unit.get(name) for name in names}
-        settings = cls(**chosen)
-        if settings.structure not in (None, *STRUCTURES):
-            raise UsageError(f"unit.structure={settings.structure}: expected {', '.join(STRUCTURES)}, or null")
-        for name, least in (("block", 1), ("rank", 1), ("restorer", 0)):
-            if getattr(settings, name) is not None:
-                check_number(f"unit.{name}", getattr(settings, name), least, whole=True)
-        if settings.rounding is not None and not 0 < settings.rounding <= 0.5:
-            raise UsageError(f"unit.rounding={settings.rounding}: expected a number above 0, and 0.5 at the most")
-        if settings.structure == "joint" and settings.block is not None:
-            raise UsageError(
-                f"unit.block={settings.block}: a joint transform takes whole maps; leave it out, or give "
-                "unit.structure=separable"
-            )
-        if settings.structure == "joint" and (settings.rank or 0) > MOST_RANK:
-            raise UsageError(
-                f"unit.rank={settings.rank}: a joint transform has {MOST_RANK} channels at the most; give fewer, or "
-                "unit.structure=separable"
-            )
-        for name in ("max_bytes", "max_macs"):
-            check_number(f"unit.{name}", getattr(settings, name))
-        return settings
 
 
 def list_candidates(network: SplitNetwork, settings: TransformSettings, image_shape: Sequence[int]) -> list[Candidate]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.features import Features, cat, num_elements, num_pictures
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 
 
 class FrozenBatch(NamedTuple):

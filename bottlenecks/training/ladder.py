@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from bottlenecks.checkpoint import CheckpointError, Rate, RateInfo, read_info, save_rate
+from bottlenecks.checkpoint import Rate, RateInfo, read_info, save_rate
 from bottlenecks.errors import UsageError
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import Lmbda, place_of, rate_name, rates_of, say_where, text_of
+from bottlenecks.rate_files import CheckpointError, Lmbda, place_of, rate_name, rates_of, say_where, text_of
 from bottlenecks.rate_range import RateRange
-from bottlenecks.split import SplitNetwork
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.calibration import FeatureStatistics

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.errors import UsageError
 from bottlenecks.features import Features, tensors_of
+from bottlenecks.settings.target import PERCENT
+from bottlenecks.settings.training import check_loss
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
 
 T = TypeVar("T")
-PERCENT = 100.0
 
 
 class RateDistortion(NamedTuple):
@@ -73,15 +73,8 @@ class RateDistortionLoss:
     """
 
     def __init__(self, task: Task, weights: Mapping[str, float], variances: Sequence[float] = (1.0,)) -> None:
-        unknown = set(weights) - {"kd", "ce", "mse"}
-        if unknown:
-            raise UsageError(f"loss.{min(unknown)}: no such distortion; there are kd, ce, mse")
-        negative = {name: weight for name, weight in weights.items() if weight < 0}
-        if negative:
-            raise UsageError(f"loss={negative}: weights are at least 0")
+        check_loss(weights)
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
-        if not self.weights:
-            raise UsageError("loss: every weight is 0; set loss.kd, loss.ce or loss.mse above 0")
         self.task, self.variances = task, tuple(variances)
 
     def __call__(

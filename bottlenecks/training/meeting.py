@@ -13,7 +13,8 @@ from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
 from bottlenecks.features import Features, elements_of, like, num_pictures, tensors_of
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.target import Target
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.closed_form import fit_scales
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -21,7 +22,7 @@ from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
 from bottlenecks.training.start import CHUNK
 from bottlenecks.training.structure import encode
-from bottlenecks.training.target import PointsLost, Target
+from bottlenecks.training.target import PointsLost
 from bottlenecks.units.base import UnitOutput
 from bottlenecks.units.transform import TransformUnit
 

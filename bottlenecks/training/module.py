@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +15,8 @@ from bottlenecks.errors import UsageError
 from bottlenecks.features import Features, cat, elements_of, num_pictures, split
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.rate_files import Lmbda
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.training import OptimiserConfig
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
@@ -32,28 +32,6 @@ from bottlenecks.units.base import LearningRates, UnitOutput
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
 FINE, SLOWEST = 2.0, 0.1  # per cent of distortion below which learning is slower, and the least share that is left
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """How the units are optimised.
-
-    Attributes:
-        lr: Adam's learning rate for encoder and decoder, at its peak.
-        entropy_lr: the same for the entropy model.
-        linear_lr: the same for a linear transform, relative to its weights' mean magnitude. Where a start's distortion
-            is small, all but entropy_lr are smaller, too: what a step of learning disturbs goes with their squares.
-        weight_decay: of a restoring network.
-        warmup: share of the steps over which both rise from 0; they fall to 0 along a cosine after that.
-        gradient_clip: largest norm of one unit's gradient, 0 for no limit.
-    """
-
-    lr: float = 2e-3
-    entropy_lr: float = 2e-2
-    linear_lr: float = 5e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.05
-    gradient_clip: float = 1.0
 
 
 def pace_of(measured: Sequence[Measured]) -> float:

@@ -13,11 +13,11 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import write_atomically
 from bottlenecks.rate_files import Lmbda, middle_of, text_of
 from bottlenecks.terminal import say
 from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.training.relevant import comparable
-from bottlenecks.weights import write_atomically
 
 
 class RunState(pl.Callback):

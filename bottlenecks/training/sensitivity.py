@@ -11,9 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from bottlenecks.errors import UsageError
 from bottlenecks.features import Features, all_finite, num_elements, tensors_of
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.target import PERCENT
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
-from bottlenecks.training.loss import PERCENT, precise
+from bottlenecks.training.loss import precise
 
 MEMORY = 2**30
 FLOAT_BYTES = 4

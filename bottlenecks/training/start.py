@@ -12,12 +12,14 @@ from torch import Tensor
 
 from bottlenecks.features import like, tensors_of
 from bottlenecks.rate_files import Lmbda, middle_of, rate_name
-from bottlenecks.split import SplitNetwork
+from bottlenecks.settings.target import Target
+from bottlenecks.settings.unit import TransformSettings
+from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress, say
 from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
-from bottlenecks.training.candidates import TransformSettings, list_candidates, restorer_widths
+from bottlenecks.training.candidates import list_candidates, restorer_widths
 from bottlenecks.training.closed_form import Sample
 from bottlenecks.training.frozen import FrozenBatch, rows_of
 from bottlenecks.training.loss import RateDistortionLoss
@@ -33,7 +35,7 @@ from bottlenecks.training.structure import (
     set_step,
     try_candidates,
 )
-from bottlenecks.training.target import PointsLost, Target, find_lambda
+from bottlenecks.training.target import PointsLost, find_lambda
 from bottlenecks.units.transform import TransformUnit
 
 CHUNK = 64  # images that pass through the tail at once

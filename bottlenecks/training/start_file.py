@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import one_at_a_time, write_atomically
 from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.start import Start
-from bottlenecks.weights import one_at_a_time, write_atomically
 
 BEGAN = time.time()  # of this process
 

@@ -1,18 +1,59 @@
-"""The trainable units: one architecture a file, each a `Bottleneck`."""
+"""The trainable units: one architecture a file, each a `Bottleneck`.
 
-from collections.abc import Mapping
-from typing import Any
+They, and torch with them, are imported when one is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from bottlenecks.errors import UsageError, closest
-from bottlenecks.units.base import Bottleneck, BottleneckUnit, UnitOutput
-from bottlenecks.units.factorized import FactorizedUnit
-from bottlenecks.units.joint import JointUnit
-from bottlenecks.units.spic import SpicUnit
-from bottlenecks.units.transform import TransformUnit
+from bottlenecks.lazy import importer
 
-SINGLE: dict[str, type[BottleneckUnit]] = {"factorized": FactorizedUnit, "spic": SpicUnit}  # one for each tensor
-UNITS: dict[str, type[Bottleneck]] = {"transform": TransformUnit, **SINGLE}
+if TYPE_CHECKING:
+    from bottlenecks.units.base import Bottleneck as Bottleneck
+    from bottlenecks.units.base import BottleneckUnit as BottleneckUnit
+    from bottlenecks.units.base import UnitOutput as UnitOutput
+    from bottlenecks.units.factorized import FactorizedUnit as FactorizedUnit
+    from bottlenecks.units.joint import JointUnit as JointUnit
+    from bottlenecks.units.spic import SpicUnit as SpicUnit
+    from bottlenecks.units.transform import TransformUnit as TransformUnit
+
+    Factory = Callable[..., Bottleneck]
+
+_CLASSES = {"transform": "TransformUnit", "factorized": "FactorizedUnit", "spic": "SpicUnit", "joint": "JointUnit"}
+
+__getattr__ = importer(
+    __name__,
+    {
+        **dict.fromkeys(("Bottleneck", "BottleneckUnit", "UnitOutput"), "base"),
+        **{own: module for module, own in _CLASSES.items()},
+    },
+)
+
+
+def _make(module: str, **config: Any) -> Bottleneck:
+    unit: Bottleneck = getattr(import_module(f"{__name__}.{module}"), _CLASSES[module])(**config)
+    return unit
+
+
+SINGLE = ("factorized", "spic")  # one for each tensor
+UNITS: dict[str, Factory] = {name: partial(_make, name) for name in ("transform", *SINGLE)}
 DEFAULT_UNIT = "transform"
+
+
+def check_architecture(architecture: object) -> None:
+    """Refuse an architecture that there is not.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    if architecture not in UNITS:
+        known = closest(str(architecture), [*UNITS])
+        raise UsageError(f"unit.architecture={architecture}: no such unit; there are {known}")
 
 
 def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
@@ -25,25 +66,10 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
     Raises:
         UsageError: an unknown architecture, or an argument it does not take.
     """
-    if architecture not in UNITS:
-        raise UsageError(f"unit.architecture={architecture}: no such unit; there are {closest(architecture, [*UNITS])}")
+    check_architecture(architecture)
     try:
         if architecture in SINGLE and "parts" in config:
-            return JointUnit([SINGLE[architecture](**part) for part in config["parts"]])
+            return _make("joint", units=[UNITS[architecture](**part) for part in config["parts"]])
         return UNITS[architecture](**config)
     except TypeError as error:
         raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None
-
-
-__all__ = [
-    "DEFAULT_UNIT",
-    "UNITS",
-    "Bottleneck",
-    "BottleneckUnit",
-    "FactorizedUnit",
-    "JointUnit",
-    "SpicUnit",
-    "TransformUnit",
-    "UnitOutput",
-    "make_unit",
-]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bottlenecks.coder import SymbolTables
 from bottlenecks.entropy import FactorizedPrior
-from bottlenecks.errors import UsageError
+from bottlenecks.settings.unit import check_factorized
 from bottlenecks.units.base import BottleneckUnit
 
 START_STEPS = 2.5  # standard deviation of the first component at a warm start, in quantiser steps
@@ -50,7 +50,7 @@ class FactorizedUnit(BottleneckUnit):
         init_scale: float = 10.0,
     ) -> None:
         super().__init__(feature_shape)
-        _check(latent_channels, stride, kernel_size, activation)
+        check_factorized(latent_channels, stride, kernel_size, activation, init_scale)
         channels = self.feature_shape[0]
         self.latent_channels, self.stride, self.kernel_size = latent_channels, stride, kernel_size
         self.nonnegative, self.activation, self.init_scale = nonnegative, activation, init_scale
@@ -224,17 +224,3 @@ def pass_through(norm: nn.BatchNorm2d, inputs: Tensor, offset: Tensor, noise: Te
     norm.running_var.copy_(variance)
     norm.weight.copy_((variance + norm.eps).sqrt())
     norm.bias.copy_(offset)
-
-
-def _check(latent_channels: int, stride: int, kernel_size: int, activation: str) -> None:
-    if latent_channels < 1:
-        raise UsageError(f"unit.latent_channels={latent_channels}: expected at least 1")
-    if stride < 1:
-        raise UsageError(f"unit.stride={stride}: expected at least 1")
-    if kernel_size % 2 == 0 or kernel_size < stride:
-        raise UsageError(
-            f"unit.kernel_size={kernel_size}: expected an odd number of at least unit.stride={stride}, "
-            "so that every position of the features is seen"
-        )
-    if activation not in ("relu", "none"):
-        raise UsageError(f"unit.activation={activation}: expected relu or none")

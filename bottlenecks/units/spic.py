@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 
 from bottlenecks.coder import TOTAL, SymbolTables, ideal_bits
 from bottlenecks.entropy import FactorizedPrior
-from bottlenecks.errors import UsageError, check_number
 from bottlenecks.escapes import Int64Array
+from bottlenecks.settings.unit import check_spic
 from bottlenecks.units.base import BottleneckUnit
 
 NUM_SYMBOLS = 256  # 0 to 255 can be listed in the table; what lies above is escaped
@@ -66,7 +66,7 @@ class SpicUnit(BottleneckUnit):
         nonnegative: bool = True,
     ) -> None:
         super().__init__(feature_shape)
-        _check(latent_channels, stride, step)
+        check_spic(latent_channels, stride, step)
         channels = self.feature_shape[0]
         self.latent_channels, self.stride = latent_channels, stride
         self.step, self.nonnegative = float(step), nonnegative
@@ -222,11 +222,3 @@ def whole_counts(shares: npt.NDArray[np.float64]) -> Int64Array:
     counts: Int64Array = 1 + np.floor(normed * (TOTAL - len(shares))).astype(np.int64)
     counts[counts.argmax()] += TOTAL - counts.sum()
     return counts
-
-
-def _check(latent_channels: int, stride: int, step: float) -> None:
-    check_number("unit.latent_channels", latent_channels, 1, whole=True)
-    check_number("unit.stride", stride, 1, whole=True)
-    check_number("unit.step", step)
-    if step == 0:
-        raise UsageError(f"unit.step={step}: expected a number above 0")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.ops import batched_nms
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.backbone import freeze
 from bottlenecks.checkpoint import Ladder, Rate, RateInfo
 from bottlenecks.deploy.answers import ANSWERS, suppress
@@ -21,7 +21,8 @@ from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.deploy.receiver import Receiver, rows
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units

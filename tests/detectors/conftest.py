@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from bottlenecks.architecture import BackboneSpec, build_network
+from bottlenecks.architecture import build_network
 from bottlenecks.detectors import Detector
+from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.weights import load_exactly
 
 CLASSES = 5

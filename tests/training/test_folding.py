@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 
 from bottlenecks.backbone import freeze
-from bottlenecks.split import cut
+from bottlenecks.splitting.cut import cut
 from bottlenecks.training.folding import fold_batch_norm
 
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bottlenecks.backbone import freeze
-from bottlenecks.split import cut
+from bottlenecks.settings.training import OptimiserConfig
+from bottlenecks.splitting.cut import cut
 from bottlenecks.tasks import Classification
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
 from bottlenecks.training.loss import RateDistortionLoss
-from bottlenecks.training.module import FINE, LadderModule, OptimiserConfig, trained
+from bottlenecks.training.module import FINE, LadderModule, trained
 from bottlenecks.training.optimisers import scaler_of
 from bottlenecks.training.seeds import generator_for
 from tests.networks import Tiny

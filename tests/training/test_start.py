@@ -17,7 +17,7 @@ from torchvision import models
 from bottlenecks.backbone import freeze
 from bottlenecks.errors import UsageError
 from bottlenecks.macs import count_macs
-from bottlenecks.split import SplitNetwork, cut
+from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.tasks import Classification
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import statistics_of

@@ -13,11 +13,12 @@ import torch
 from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import Record
+from bottlenecks.settings.target import Target
 from bottlenecks.tasks.classification import Classification
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.meeting import Figure, search
 from bottlenecks.training.resume import ResumeState
-from bottlenecks.training.target import Point, PointsLost, Target, fewest_bits, read_off
+from bottlenecks.training.target import Point, PointsLost, fewest_bits, read_off
 from evaluate import evaluate
 from tests.conftest import TINY, configure, quiet
 from train import train

@@ -193,8 +193,8 @@ def test_any_stride_restores_odd_sizes(stride: int, kernel_size: int) -> None:
     [
         ({"kernel_size": 4}, r"unit.kernel_size=4: expected an odd number of at least unit.stride=2"),
         ({"stride": 5}, r"unit.kernel_size=3: expected an odd number of at least unit.stride=5"),
-        ({"stride": 0}, r"unit.stride=0: expected at least 1"),
-        ({"latent_channels": 0}, r"unit.latent_channels=0: expected at least 1"),
+        ({"stride": 0}, r"unit.stride=0: expected a whole number of at least 1"),
+        ({"latent_channels": 0}, r"unit.latent_channels=0: expected a whole number of at least 1"),
         ({"activation": "gelu"}, r"unit.activation=gelu: expected relu or none"),
         ({"widht": 3}, r"unit: factorized was given .*widht"),
         ({"feature_shape": (197, 768)}, r"features there have shape \(197, 768\); units take \(C, H, W\)"),

@@ -1,0 +1,79 @@
+"""Files that are written whole or not at all, and what a safetensors file says of itself; no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+
+from bottlenecks.errors import UsageError
+
+SUFFIX = ".bneck"  # of a file that keeps the bytes of an image
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside `path`, force it to disk, and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[Path]:
+    """Let one process after the other make a file or folder; a killed one does not block the rest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield path
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read the metadata of a safetensors file and none of its tensors; every value is decoded from JSON.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    with opened(path, "numpy") as file:
+        return metadata_of(file)
+
+
+@contextmanager
+def opened(path: Path, framework: str) -> Iterator[Any]:
+    """Open a safetensors file.
+
+    Args:
+        path: the file.
+        framework: whose arrays it is to give, `numpy` or `pt`.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework=framework, device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path}: damaged or no safetensors file ({error}); remove it or make it anew") from None
+
+
+def metadata_of(file: Any) -> dict[str, Any]:
+    """Return the metadata of an open safetensors file, every value decoded from JSON."""
+    return {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
+
+
+def _from_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:  # a file of another program
+        return value

@@ -1,0 +1,63 @@
+"""Export a trained ladder with its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bottlenecks.checkpoint import Ladder
+from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
+from bottlenecks.deploy.bundled_rate import BundledRate
+from bottlenecks.deploy.export import export_bundle
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.experiment import Experiment, prepare
+from bottlenecks.judging import judge_codecs, load_ladder
+from bottlenecks.rate_files import find_rates
+from bottlenecks.settings.judging import UNIT as OWN_UNIT
+from bottlenecks.terminal import say
+
+
+def export(cfg: DictConfig) -> Path:
+    """Write the bundle of all rates found for the configuration's model, split and data.
+
+    Returns:
+        The bundle's folder.
+
+    Raises:
+        UsageError: there are no rates, they are not for this network, or it has no ONNX form.
+    """
+    ladder = load_ladder(cfg, OWN_UNIT)
+    experiment = prepare(cfg, "test")
+    ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
+    folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
+    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment, ladder), experiment.task)
+    for line in describe(Bundle(folder)):
+        say(line)
+    return folder
+
+
+def describe(bundle: Bundle) -> Iterator[str]:
+    """Say what a bundle holds, and how large it is."""
+
+    def size(*names: str, rate: BundledRate | None = None) -> str:
+        return f"{bundle.num_bytes(*names, rate=rate) / 1000:,.1f} kB"
+
+    yield f"Wrote {bundle.folder}: the head has {size(HEAD)}, the tail {size(TAIL)}"
+    for rate in bundle.rates:
+        device, server = size(ENCODER, TABLES, rate=rate), size(DECODER, TABLES, rate=rate)
+        yield f"{rate.folder}: {device} on the device, {server} on the server, checkpoint {size(UNIT, rate=rate)}"
+
+
+def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
+    """Read the curve of the rates; measure it where there is none, or a rate is newer or not on it."""
+    path = experiment.results / "curve.json"
+    rates = find_rates(experiment.folder, cfg.unit.name)
+    if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
+        curve = Curve.read(path)
+        judged = {point["lambda"] for point in curve.points if point["codec"] == OWN_UNIT}
+        if judged >= set(ladder) and all(lmbda in ladder for lmbda in judged):
+            return curve
+    say("No curve of these rates yet: judging them now")
+    return judge_codecs(cfg).curve

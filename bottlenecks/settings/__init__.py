@@ -1,0 +1,1 @@
+"""What a configuration says, read and refused before anything heavy is imported; no torch."""

@@ -1,0 +1,112 @@
+"""What a configuration has judged, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from bottlenecks.baselines import BASELINES
+from bottlenecks.errors import UsageError, check_name, check_number, closest
+from bottlenecks.rate_files import CheckpointError, find_rates, rate_folder
+from bottlenecks.settings.experiment import folder_of
+
+UNIT = "unit"  # the codec that is the configuration's own unit
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla")
+
+
+@dataclass(frozen=True)
+class JudgingPlan:
+    """The settings of `evaluate.py`, checked.
+
+    Attributes:
+        codecs: their names.
+        anchor: the one that others are compared with, None for the first.
+        workers: processes that code for the baselines, None for as many as there are threads.
+        calibration_images: training pictures that baselines choose their settings on.
+        timed_images: pictures that times are taken over.
+        points: rates of a unit of any rate.
+    """
+
+    codecs: Sequence[str]
+    anchor: str | None
+    workers: int | None
+    calibration_images: int
+    timed_images: int
+    points: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> JudgingPlan:
+        """Read and check the settings.
+
+        Raises:
+            UsageError: one cannot be used.
+        """
+        for name in ("timed_images", "calibration_images", "points"):
+            check_number(name, cfg[name], 1, whole=True)
+        if cfg.workers is not None:
+            check_number("workers", cfg.workers, whole=True)
+        names = codec_names(cfg)
+        if cfg.anchor is not None and cfg.anchor not in names:
+            raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are judged, {', '.join(names)}")
+        check_device(cfg.device)
+        return cls(names, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points)
+
+    @property
+    def units(self) -> list[str]:
+        """Names of the codecs that are trained units."""
+        return [name for name in self.codecs if name not in BASELINES]
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the codecs that are no trained units."""
+        return [name for name in self.codecs if name in BASELINES]
+
+
+def codec_names(cfg: DictConfig) -> list[str]:
+    """Read `codecs`, a name or a list of them.
+
+    Raises:
+        UsageError: none, or none that could be a codec's.
+    """
+    names = list(cfg.codecs) if OmegaConf.is_list(cfg.codecs) else [cfg.codecs]
+    if not names:
+        raise UsageError(f"codecs=[]: expected at least one of {UNIT}, {', '.join(BASELINES)}")
+    for name in names:
+        check_name("codecs", name)
+    return list(dict.fromkeys(names))
+
+
+def check_device(device: object) -> None:
+    """Refuse what is no kind of device, with or without a number.
+
+    Raises:
+        UsageError: it is not.
+    """
+    kind, _, index = str(device).partition(":")
+    if kind not in DEVICES or not (index or "0").isdecimal():
+        raise UsageError(f"device={device}: expected one of {', '.join(DEVICES)}, or one with its number, as cuda:1")
+
+
+def find_ladder(cfg: DictConfig, name: str) -> tuple[Path, str]:
+    """Say where the rates of the configuration's own unit lie, or those of another by its name.
+
+    Returns:
+        Their folder, and the unit's name.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if name == UNIT:
+        folder = folder_of(cfg)
+        find_rates(folder, cfg.unit.name)
+        return folder, cfg.unit.name
+    folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
+    try:
+        find_rates(folder, name)
+    except CheckpointError as error:
+        known = closest(name, [UNIT, *BASELINES], len(BASELINES))
+        raise UsageError(f"codecs={name}: no baseline ({known}), and no trained unit ({error})") from None
+    return folder, name

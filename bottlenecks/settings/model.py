@@ -1,0 +1,86 @@
+"""The network that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bottlenecks.errors import UsageError
+from bottlenecks.tasks import check_task
+
+GIVEN = "given"  # a module that a program handed over
+LIBRARIES = ("torchvision", "timm", "custom", GIVEN)
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What a `configs/model/*.yaml` says of a network.
+
+    Attributes:
+        name: the network's name here; checkpoints and results lie under it.
+        task: what it does, a file in `bottlenecks/tasks/`.
+        library: `torchvision`, `timm`, `custom` for a factory of the user's, or `given` for a module that a program
+            handed over, which nothing can build again.
+        architecture: its name in that library.
+        weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
+        weights_package: an installed package that carries the pretrained weights of timm's `architecture` as a file; a
+            custom network that contains it begins its training from them.
+        factory: for `custom`, a Hydra node with `_target_` that builds the `nn.Module`.
+    """
+
+    name: str
+    task: str = "classification"
+    library: str = "torchvision"
+    architecture: str = ""
+    weights: str = "auto"
+    weights_package: str | None = None
+    factory: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.library not in LIBRARIES:
+            raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
+        if self.library == "custom" and not self.factory:
+            raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
+        check_task(self.task)
+
+    @classmethod
+    def of(cls, node: DictConfig) -> BackboneSpec:
+        """Read the `model` node of a configuration; the cut that it proposes is not the network's."""
+        values = {str(name): node[name] for name in node if name not in ("split", "several")}
+        nested = {
+            name: OmegaConf.to_container(value, throw_on_missing=True)
+            for name, value in values.items()
+            if OmegaConf.is_config(value)
+        }
+        return cls(**{**values, **nested})
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], source: str) -> BackboneSpec:
+        """Read what `to_dict` gave and a file kept.
+
+        Raises:
+            UsageError: it does not describe a network; the message names the source.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(f"{source}: its backbone is described as {dict(values)} ({error})") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-able values."""
+        return asdict(self)
+
+
+def with_weights(spec: BackboneSpec, weights: str | Path) -> BackboneSpec:
+    """Give the same network with other weights."""
+    return replace(spec, weights=str(weights))
+
+
+def is_file(weights: str) -> bool:
+    """Tell whether `model.weights` names a file rather than one of the library's weights."""
+    return weights.endswith(FILE_SUFFIXES) or "/" in weights

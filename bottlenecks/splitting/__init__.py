@@ -1,0 +1,1 @@
+"""A network as a graph, cut at a named node."""
