@@ -20,7 +20,7 @@ LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
 def plain(node: Any) -> dict[str, Any]:
     """Turn a configuration node into plain containers, every interpolation resolved."""
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return OmegaConf.to_container(node, resolve=True)
 
 
 def folder_of(cfg: DictConfig, root: str = "checkpoints") -> Path:
