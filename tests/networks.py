@@ -36,6 +36,38 @@ class Forgetful(Tiny):
         self.top = nn.Sequential(self.top, nn.Dropout(0.5))
 
 
+class Mixing(Tiny):
+    """The same, but that it mixes the images of a batch, or draws at random, also in eval mode.
+
+    Args:
+        num_classes: of the output.
+        how: `mean` and `statistics` of the batch before the cut, `statistics_behind` it; `first`, one image is added to
+            all; `pairs` of neighbours; `dropout` that stays.
+    """
+
+    def __init__(self, num_classes: int = 10, how: str = "mean") -> None:
+        super().__init__(num_classes)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give logits."""
+        maps = self.stem(x)
+        if self.how == "mean":
+            maps = maps - maps.mean(0)
+        if self.how == "statistics":
+            maps = nn.functional.batch_norm(maps, None, None, training=True)
+        if self.how == "first":
+            maps = maps + maps[:1]
+        if self.how == "pairs":
+            maps = maps + maps.roll(1, 0)
+        maps = self.body(maps)
+        if self.how == "statistics_behind":
+            maps = nn.functional.batch_norm(maps, None, None, training=True)
+        if self.how == "dropout":
+            maps = nn.functional.dropout(maps, 0.5, training=True)
+        return self.classifier(self.top(maps).mean((2, 3)))
+
+
 class Tokens(nn.Module):
     """Features laid out as (N, tokens, channels) and (N, H, W, C)."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bottlenecks.checkpoint import Ladder, Rate, save_rate
 from bottlenecks.deploy.answers import ANSWERS
@@ -36,7 +37,8 @@ from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.files import one_at_a_time
 from bottlenecks.preprocessing import read_preprocessing
-from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.cut import MIXED, SplitNetwork
+from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.tasks import Task
 from bottlenecks.terminal import progress
 from bottlenecks.units import Bottleneck
@@ -162,7 +164,24 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             files=_checksums(temporary),
         )
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        refuse_mixing(Bundle(temporary))
     return manifest
+
+
+def refuse_mixing(bundle: Bundle) -> None:
+    """Refuse graphs that mix the images of a batch: each of a server's answers would depend on who else asks.
+
+    Raises:
+        UsageError: one does, or it draws at random.
+    """
+    manifest = bundle.manifest
+    head = bundle.graph(HEAD, manifest.image_shape, gives=manifest.feature_shape)
+    tail = bundle.graph(TAIL, manifest.feature_shape)
+    images = random_images(tuple(manifest.image_shape))
+    features = tree_leaves(head(images.numpy()))
+    for name, graph, inputs in ((HEAD, head, [images]), (TAIL, tail, [torch.as_tensor(one) for one in features])):
+        if is_mixed(lambda *batch, graph=graph: graph(tuple(one.numpy() for one in batch)), *inputs):
+            raise UsageError(f"model={manifest.model}: {name}: {MIXED}")
 
 
 def describe(rate: Rate, curve: Curve) -> BundledRate:

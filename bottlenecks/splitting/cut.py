@@ -17,7 +17,12 @@ from bottlenecks.errors import UsageError, closest
 from bottlenecks.features import Features, tensors_of
 from bottlenecks.graph import Graph, Layout
 from bottlenecks.sides import Sides
+from bottlenecks.splitting.mixing import is_mixed, random_images
 
+MIXED = (
+    "what it makes of an image depends on the other images of the batch, or on chance, also in eval mode; let "
+    "BatchNorm use its running statistics there, take means over each image alone, and switch dropout off"
+)
 LISTING = "python -m bottlenecks.split model=..."
 
 
@@ -154,9 +159,33 @@ def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = Fals
 
     Raises:
         UsageError: the network cannot be traced or refuses the example, no tensor has that name, one side
-            would be empty, or several tensors cross where one was asked for.
+            would be empty, several tensors cross where one was asked for, or what comes of an image depends on the
+            other images of the batch.
     """
-    return cut_graph(Graph(network, example), split, several=several)
+    graph = Graph(network, example)
+    parts = cut_graph(graph, split, several=several)
+    refuse_mixing(graph.title, parts, example)
+    return parts
+
+
+def refuse_mixing(title: str, network: SplitNetwork, example: Tensor) -> None:
+    """Refuse a network that mixes the images of a batch: each of a server's answers would depend on who else asks.
+
+    Args:
+        title: names the network.
+        network: the network, cut.
+        example: pictures, (N, 3, H, W); only shape and device matter.
+
+    Raises:
+        UsageError: it does, or it draws at random.
+    """
+
+    def run(images: Tensor) -> Any:
+        features = network.head(images)
+        return features, network.finish(features, network.sizes(images))
+
+    if is_mixed(run, random_images(tuple(example.shape[1:]), example.device)):
+        raise UsageError(f"model={title}: {MIXED}")
 
 
 def cut_graph(graph: Graph, split: str, *, several: bool = False) -> SplitNetwork:

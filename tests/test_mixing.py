@@ -1,0 +1,73 @@
+"""Networks that mix the images of a batch are refused: answers would depend on who else asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models
+
+import evaluate
+import export
+import train
+from bottlenecks.splitting.cut import cut
+from bottlenecks.splitting.mixing import is_mixed
+from tests.conftest import TINY, quiet
+from tests.networks import Mixing
+
+HOW = ("mean", "statistics", "first", "pairs", "statistics_behind", "dropout")
+MESSAGE = "model=Mixing: what it makes of an image depends on the other images of the batch"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_network_that_mixes_images_is_not_trained(
+    how: str, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    arguments = [*quiet(TINY), "model.factory._target_=tests.networks.Mixing", f"+model.factory.how={how}"]
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("checkpoints", "results", "logs")]
+    status, error = command(train.main, *arguments, *paths, "logger=none")
+    assert status == 2 and MESSAGE in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("main", [evaluate.main, export.main], ids=["evaluate", "export"])
+def test_a_network_that_mixes_images_is_neither_judged_nor_exported(
+    main: Callable[[], None], command: Callable[..., tuple[int, str]], trained: Path, tmp_path: Path
+) -> None:
+    arguments = [*TINY, "model.factory._target_=tests.networks.Mixing", f"paths.checkpoints={trained / 'checkpoints'}"]
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("results", "logs")]
+    status, error = command(main, *arguments, *paths, "logger=none")
+    assert status == 2 and MESSAGE in error and error.count("\n") == 1
+
+
+def test_a_graph_that_mixes_images_is_not_exported(
+    command: Callable[..., tuple[int, str]], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bottlenecks.splitting.cut.refuse_mixing", lambda *_: None)
+    how = ["model.factory._target_=tests.networks.Mixing", "+model.factory.how=statistics_behind"]
+    paths = [f"paths.checkpoints={trained / 'checkpoints'}", f"paths.results={tmp_path}", f"out={tmp_path / 'dist'}"]
+    status, error = command(
+        export.main, *TINY, *how, *paths, f"paths.logs={tmp_path}", "logger=none", "data.limit_test=20"
+    )
+    assert status == 2 and "model=tiny: tail.onnx: what it makes of an image" in error
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", "vit_b_16", "swin_t"])
+def test_usual_networks_do_not_mix(name: str) -> None:
+    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    network = models.get_model(name, weights=None, **options).eval()
+    side = 224 if name == "vit_b_16" else 64
+    assert not is_mixed(network, torch.randn(5, 3, side, side))
+
+
+def test_a_cut_takes_no_numbers_from_the_global_generator() -> None:
+    before = torch.random.get_rng_state()
+    with pytest.raises(ValueError, match="depends on the other images"):
+        cut(Mixing(), "body", torch.zeros(1, 3, 32, 32))
+    expected = torch.random.get_rng_state()
+    torch.random.set_rng_state(before)
+    Mixing()
+    assert torch.equal(torch.random.get_rng_state(), expected)
