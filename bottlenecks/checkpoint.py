@@ -17,6 +17,7 @@ from bottlenecks.features import Features
 from bottlenecks.rate_files import CheckpointError, find_rates, place_of, rate_name, rate_path, text_of
 from bottlenecks.rate_range import finest_within
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.terminal import say
 from bottlenecks.units import Bottleneck, make_unit
 from bottlenecks.weights import fingerprint, read_safetensors, write_safetensors
 
@@ -226,21 +227,22 @@ class Ladder(Mapping[float, Rate]):
     """All rates of one split, by lambda, from coarse to fine.
 
     A unit of any rate is there at both ends of its range, and on request at any lambda between; a rate of its own comes
-    before it.
+    before it. Rates whose tables have one fingerprint are left out, and named: a frame would not say which of them it
+    is of.
 
     Args:
         rates: of one architecture, backbone, split and preprocessing.
         ranged: units of any rate, of the same.
 
     Raises:
-        CheckpointError: they do not belong together.
+        CheckpointError: they do not belong together, or none is left.
     """
 
     def __init__(self, rates: Mapping[float, Rate], ranged: Sequence[Rate] = ()) -> None:
-        self.files = [*(rates[lmbda] for lmbda in sorted(rates)), *ranged]  # one rate of each
-        self.ranged = ranged
-        ends = {end: rate.at(end) for rate in ranged for end in rate.info.lmbda}  # type: ignore[union-attr]
-        known = {**ends, **rates}
+        self.files = _told_apart([*(rates[lmbda] for lmbda in sorted(rates)), *ranged])  # one rate of each
+        self.ranged = [rate for rate in self.files if rate.unit.range is not None]
+        ends = {end: rate.at(end) for rate in self.ranged for end in rate.info.lmbda}  # type: ignore[union-attr]
+        known = {**ends, **{rate.lmbda: rate for rate in self.files if rate.unit.range is None}}
         self._rates = {lmbda: known[lmbda] for lmbda in sorted(known)}
         first = self.info
         for rate in self.files:
@@ -259,8 +261,6 @@ class Ladder(Mapping[float, Rate]):
                         "they are no ladder: train them on one backbone, or move one of them away"
                     )
         self._by_fingerprint = {rate.unit.framing.fingerprint: rate for rate in self.files}
-        if len(self._by_fingerprint) != len(self.files):
-            raise CheckpointError("two rates have tables of one fingerprint; train one of them anew with another seed")
 
     @classmethod
     def load(cls, folder: str | Path, unit: str | None = None) -> Ladder:
@@ -392,6 +392,30 @@ class Ladder(Mapping[float, Rate]):
 
     def __len__(self) -> int:
         return len(self._rates)
+
+
+def _told_apart(rates: Sequence[Rate]) -> list[Rate]:
+    """Leave out the rates that share a fingerprint with another one, and say so.
+
+    Raises:
+        CheckpointError: none is left.
+    """
+    sharing: dict[bytes, list[Rate]] = {}
+    for rate in rates:
+        sharing.setdefault(rate.unit.framing.fingerprint, []).append(rate)
+    lines = [
+        f"{' and '.join(rate_name(rate.info.lmbda) for rate in same)}: their tables have one fingerprint, "
+        f"{fingerprint.hex()}, as with rates that send next to nothing; no frame could say which it is of: move "
+        "all but one of them away to use that one, or train them anew with larger lambdas"
+        for fingerprint, same in sharing.items()
+        if len(same) > 1
+    ]
+    left = [rate for same in sharing.values() if len(same) == 1 for rate in same]
+    if rates and not left:
+        raise CheckpointError("; ".join(lines))
+    for line in lines:
+        say(f"Left out {line}")
+    return left
 
 
 def as_tuples(shape: Any) -> Any:

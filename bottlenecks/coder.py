@@ -264,5 +264,11 @@ def seal(encoder: stream.queue.RangeEncoder) -> bytes:
 
 
 def to_words(payload: bytes) -> npt.NDArray[np.uint32]:
-    """Append zeros to what `seal` returned, up to whole words as constriction's decoder takes them."""
+    """Append zeros to what `seal` returned, up to whole words as constriction's decoder takes them.
+
+    Raises:
+        ValueError: it ends in a zero byte, so it is not what `seal` returned.
+    """
+    if payload.endswith(b"\0"):
+        raise ValueError("the payload ends in a zero byte, which no encoder writes")
     return np.frombuffer(payload + bytes(-len(payload) % 4), dtype=">u4").astype(np.uint32)

@@ -50,7 +50,7 @@ def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:
     return ", ".join(difflib.get_close_matches(name, candidates, n=most, cutoff=0.4) or list(candidates)[:most])
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Give the first line of an error's message, or its kind where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 

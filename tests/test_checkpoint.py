@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from safetensors import safe_open
 from bottlenecks.checkpoint import Ladder, Rate, load_rate, save_rate
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rate_files import CheckpointError, find_rates, rate_path
+from bottlenecks.run import main as send
 from bottlenecks.weights import read_safetensors, write_safetensors
 from evaluate import evaluate
-from tests.conftest import TINY, configure
+from tests.conftest import REPOSITORY, TINY, configure
 
 
 @pytest.fixture
@@ -140,10 +142,41 @@ def test_rates_that_do_not_belong_together_are_refused(folder: Path, key: str) -
         Ladder.load(folder)
 
 
-def test_two_rates_with_the_same_tables_are_refused(folder: Path) -> None:
+def collapse(folder: Path) -> None:
+    """Put a second rate with the tables of the finest one into a folder."""
     rate = load_rate(rate_path(folder, 0.03))
-    with pytest.raises(CheckpointError, match="tables of one fingerprint"):
-        Ladder({0.03: rate, 0.1: Rate(rate.unit, replace(rate.info, lmbda=0.1))})
+    save_rate(rate_path(folder, 0.1), Rate(rate.unit, replace(rate.info, lmbda=0.1)))
+
+
+SAME = r"lambda=0.03 and lambda=0.1: their tables have one fingerprint, \w{4}, .* move all but one of them away"
+
+
+def test_two_rates_with_the_same_tables_are_named_and_the_rest_is_judged(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collapse(folder)
+    overrides = [*TINY, "logger=none", f"paths.checkpoints={tmp_path / 'checkpoints'}", "data.limit_test=20"]
+    curve = evaluate(configure("evaluate", tmp_path, *overrides))
+    assert [point["lambda"] for point in curve.points] == [0.003]
+    assert re.search(f"Left out {SAME}", capsys.readouterr().out)
+
+
+def test_two_rates_with_the_same_tables_leave_the_others_to_send_with(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collapse(folder)
+    send([str(folder), str(REPOSITORY / "docs/seven.png")])
+    output = capsys.readouterr().out
+    assert re.search(f"Left out {SAME}", output) and "0.003" in output.splitlines()[-2]
+    with pytest.raises(CheckpointError, match=r"lambda=0.03: no such rate; there are 0.003"):
+        send([str(folder), "--lambda", "0.03", str(REPOSITORY / "docs/seven.png")])
+
+
+def test_two_rates_with_the_same_tables_alone_are_refused(folder: Path) -> None:
+    collapse(folder)
+    rate_path(folder, 0.003).unlink()
+    with pytest.raises(CheckpointError, match=SAME):
+        Ladder.load(folder)
 
 
 def test_a_ladder_is_a_mapping_from_coarse_to_fine(folder: Path) -> None:

@@ -255,11 +255,20 @@ def assert_decodes_or_refuses(coder: Coder, payload: bytes, shape: tuple[int, ..
     try:
         decoded = coder.decode(payload, shape)
     except ValueError as error:
-        assert re.search("not valid for these tables|escaped value outside of int32", str(error))
+        assert re.search("not valid for these tables|escaped value outside of int32|ends in a zero byte", str(error))
         return None
     assert decoded.shape == shape
     assert decoded.dtype == np.int32
     return decoded
+
+
+@QUICK
+@given(any_latent(), st.integers(1, 9))
+def test_zero_bytes_at_the_end_are_refused(case, num_zeros):
+    tables, symbols = case
+    coder = Coder(tables)
+    with pytest.raises(ValueError, match="ends in a zero byte"):
+        coder.decode(coder.encode(symbols) + bytes(num_zeros), symbols.shape)
 
 
 def test_data_that_no_encoder_writes_is_refused():

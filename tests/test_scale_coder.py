@@ -179,6 +179,16 @@ def test_threads_and_copies_code_alike() -> None:
 
 
 @QUICK
+@given(any_case(), st.integers(1, 9))
+def test_zero_bytes_at_the_end_are_refused(case: tuple, num_zeros: int) -> None:
+    tables, scales, symbols, multiplier = case
+    coder = ScaleCoder(tables)
+    order = coder.order(scales, multiplier)
+    with pytest.raises(ValueError, match="ends in a zero byte"):
+        coder.decode(coder.encode(symbols, order) + bytes(num_zeros), order)
+
+
+@QUICK
 @given(any_case(), st.binary(max_size=40))
 def test_garbage_ends_in_an_error_or_the_promised_shapes(case: tuple, payload: bytes) -> None:
     tables, scales, _, multiplier = case
@@ -186,7 +196,7 @@ def test_garbage_ends_in_an_error_or_the_promised_shapes(case: tuple, payload: b
     try:
         decoded = coder.decode(payload, coder.order(scales, multiplier))
     except ValueError as error:
-        assert re.search("not valid for these tables|escaped value outside of int32", str(error))
+        assert re.search("not valid for these tables|escaped value outside of int32|ends in a zero byte", str(error))
         with pytest.raises(ValueError, match="no encoder writes this"):
             documented_decode(payload, tables, scales, multiplier)
     else:

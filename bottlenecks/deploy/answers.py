@@ -25,9 +25,14 @@ def classes(logits: Array, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def mask(numbers: Array, class_names: Sequence[str]) -> dict[str, Any]:
-    """Give the class of each pixel (H, W) as the grey values of a PNG in base64, and the classes' shares."""
+    """Give the class of each pixel (H, W) as the grey values of a PNG in base64, and the classes' shares.
+
+    The PNG has 8 bits a pixel, or 16 where the bundle has more classes than 8 bits count.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(numbers.astype(np.uint8)).save(buffer, format="PNG")
+    most = max(int(numbers.max()), len(class_names) - 1)
+    grey = np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16
+    Image.fromarray(numbers.astype(grey)).save(buffer, format="PNG")
     found, counts = np.unique(numbers, return_counts=True)
     shares = [
         {**_named(int(found[index]), class_names), "share": float(counts[index] / numbers.size)}

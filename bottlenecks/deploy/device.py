@@ -14,6 +14,8 @@ from bottlenecks.errors import UsageError
 Features = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...]
 Symbols = Any  # (N, K, h, w) int32, or a tuple of such
 
+NO_SYMBOL = -(2**31)  # what an encoder gives for an element that cannot be coded
+
 
 class Device:
     """Head, encoders and coders of a bundle; threads may share one, each at a rate of its own.
@@ -54,11 +56,18 @@ class Device:
 
         Raises:
             BundleError: there is no such rate.
+            UsageError: the latent is not finite, or beyond what can be coded.
         """
         rate = self.bundle.rate_of(lmbda)
         arrays = features if isinstance(features, tuple) else (features,)
         multipliers = [np.full(len(arrays[0]), one) for one in rate.multipliers(lmbda)]
-        return self._encoders[rate.folder]((*arrays, *multipliers))
+        symbols: Symbols = self._encoders[rate.folder]((*arrays, *multipliers))
+        if any((one == NO_SYMBOL).any() for one in (symbols if isinstance(symbols, tuple) else (symbols,))):
+            raise UsageError(
+                f"lambda={lmbda!r}: the latent has elements that are not finite or too large to code; are the weights "
+                "sound? send at another rate, or train this one anew"
+            )
+        return symbols
 
     def encode(self, features: Features, lmbda: float) -> bytes:
         """Code the features of one picture at a lambda, header included.

@@ -28,6 +28,7 @@ from bottlenecks.deploy.bundle import (
     BundleError,
 )
 from bottlenecks.deploy.bundled_rate import BundledRate, RatePoint
+from bottlenecks.deploy.device import NO_SYMBOL
 from bottlenecks.deploy.fields import shapes_of
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.onnx_form import to_onnx
@@ -61,7 +62,12 @@ class Encoder(nn.Module):
         """Encode and round."""
         features, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
         pairs = zip(self.units, features, strict=True)
-        return tuple(unit.steps(one, *multipliers).to(torch.int32) for unit, one in pairs)  # type: ignore[operator]
+        return tuple(whole(unit.steps(one, *multipliers)) for unit, one in pairs)  # type: ignore[operator]
+
+
+def whole(steps: Tensor) -> Tensor:
+    """Turn whole numbers into int32; what is not finite, or too large to code, becomes a symbol that none is."""
+    return torch.where(steps.abs() < -NO_SYMBOL, steps, float(NO_SYMBOL)).to(torch.int32)
 
 
 class Decoder(nn.Module):

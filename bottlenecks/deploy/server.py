@@ -4,8 +4,8 @@
     POST /probe     bytes that are counted and thrown away: how fast is the uplink?
     GET  /health    what is served
 
-What waits while the tail runs goes through it together, as one batch. It is made to stand behind a proxy, which limits
-connections that send no request.
+What waits while the tail runs goes through it together, as one batch. Should the task that runs it ever end, what waits
+is answered with 500, /health with 503, and the process ends.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ from starlette.routing import Route
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle, BundleError
+from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Received, Receiver, rows
-from bottlenecks.errors import check_number, run
+from bottlenecks.errors import check_number, fail, reason, run
 
 PROBE_BYTES = 2**18
 GRACE_SECONDS = 10  # that requests under way are given when the server is told to stop
@@ -60,34 +61,64 @@ class Batcher:
     """
 
     def __init__(self, receiver: Receiver, max_batch: int) -> None:
-        self.receiver, self.max_batch = receiver, max_batch
+        self.receiver, self.max_batch, self.ended = receiver, max_batch, False
         self._queue: asyncio.Queue[tuple[Received, asyncio.Future[Any]]] = asyncio.Queue()
+        self._waiting: set[asyncio.Future[Any]] = set()
 
     async def infer(self, received: Received) -> Any:
-        """Wait for the network's output for one frame."""
+        """Wait for the network's output for one frame.
+
+        Raises:
+            HTTPException: nothing runs the tail any more.
+        """
+        if self.ended:
+            raise _no_tail()
         done = asyncio.get_running_loop().create_future()
+        self._waiting.add(done)
+        done.add_done_callback(self._waiting.discard)
         self._queue.put_nowait((received, done))
         return await done
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        while True:
-            batch = [await self._queue.get()]
-            while len(batch) < self.max_batch and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            waiting = [(received, done) for received, done in batch if not done.cancelled()]
-            if not waiting:
-                continue
-            try:
-                outputs = await asyncio.to_thread(self.receiver.infer, [received for received, _ in waiting])
-            except Exception as error:  # one batch's misfortune is not the next one's
-                for _, done in waiting:
-                    if not done.done():
-                        done.set_exception(error)
-            else:
-                for (_, done), output in zip(waiting, rows(outputs), strict=True):
-                    if not done.done():
-                        done.set_result(output)
+        """Serve until cancelled; what then waits is told so."""
+        try:
+            while True:
+                await self._serve_batch()
+        finally:
+            self.ended = True
+            for done in [*self._waiting]:
+                _settle(done, error=_no_tail())
+
+    async def _serve_batch(self) -> None:
+        batch = [await self._queue.get()]
+        while len(batch) < self.max_batch and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        waiting = [(received, done) for received, done in batch if not done.cancelled()]
+        if not waiting:
+            return
+        try:
+            outputs = await asyncio.to_thread(self.receiver.infer, [received for received, _ in waiting])
+            pairs = [*zip(waiting, rows(outputs), strict=True)]
+        except Exception as error:  # one batch's misfortune is not the next one's
+            for _, done in waiting:
+                _settle(done, error=error)
+        else:
+            for (_, done), output in pairs:
+                _settle(done, output)
+
+
+def _settle(done: asyncio.Future[Any], output: Any = None, error: Exception | None = None) -> None:
+    """Give a request its output or its error, unless it has gone away meanwhile."""
+    if done.done():
+        return
+    if error is None:
+        done.set_result(output)
+    else:
+        done.set_exception(error)
+
+
+def _no_tail() -> HTTPException:
+    return HTTPException(500, "nothing runs the network's tail any more; the server ends")
 
 
 class Service:
@@ -96,18 +127,24 @@ class Service:
     Args:
         receiver: of the bundle.
         limits: what is taken on.
+        end: called where the tail is not run any more; nothing can be answered then.
+
+    Attributes:
+        failure: why it is not, None while all is well.
 
     Raises:
         BundleError: there are no answers for the bundle's task.
     """
 
-    def __init__(self, receiver: Receiver, limits: ServerLimits) -> None:
+    def __init__(self, receiver: Receiver, limits: ServerLimits, end: Callable[[], None] = lambda: None) -> None:
         manifest = receiver.bundle.manifest
         if manifest.task not in ANSWERS:
             raise BundleError(f"{receiver.bundle.folder}: task {manifest.task}, this server knows {', '.join(ANSWERS)}")
         self.receiver, self.limits = receiver, limits
         self.batcher = Batcher(receiver, limits.max_batch)
         self.under_way = 0
+        self.end = end
+        self.failure: BaseException | None = None
 
     def app(self) -> Starlette:
         """Give the ASGI application."""
@@ -149,7 +186,8 @@ class Service:
         manifest = self.receiver.bundle.manifest
         rates = {rate.fingerprint: rate.stated for rate in manifest.rates}
         content = {name: getattr(manifest, name) for name in ("model", "split", "data", "backbone_fingerprint")}
-        return JSONResponse({"status": "ok", **content, "rates": rates, "under_way": self.under_way})
+        status, code = ("failed", 503) if self.batcher.ended else ("ok", 200)
+        return JSONResponse({"status": status, **content, "rates": rates, "under_way": self.under_way}, code)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -172,8 +210,14 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         worker = asyncio.create_task(self.batcher.run())
+        worker.add_done_callback(self._notice_end)
         yield
         worker.cancel()
+
+    def _notice_end(self, worker: asyncio.Task[None]) -> None:
+        if not worker.cancelled():
+            self.failure = worker.exception()
+            self.end()
 
 
 async def _read(request: Request, most: int) -> bytes:
@@ -221,15 +265,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
     receiver = Receiver(Bundle(options.bundle), options.threads)
     receiver.warm_up()
-    app = Service(receiver, ServerLimits(options.max_batch, options.max_waiting)).app()
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        log_level="info",
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+    serve(receiver, ServerLimits(options.max_batch, options.max_waiting), options.host, options.port)
+
+
+def serve(receiver: Receiver, limits: ServerLimits, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; end the program where the tail is not run any more."""
+
+    def end() -> None:
+        server.should_exit = True
+
+    service = Service(receiver, limits, end)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            service.app(),
+            host=host,
+            port=port,
+            http=TimedProtocol,
+            log_level="info",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
     )
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if service.failure is not None:
+        fail(f"the task that runs the tail has ended ({reason(service.failure)}); start the server anew", status=1)
 
 
 if __name__ == "__main__":

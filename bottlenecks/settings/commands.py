@@ -27,18 +27,19 @@ def check_training(cfg: DictConfig) -> None:
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     for name in ("overwrite", "resume"):
         check_flag(name, cfg[name])
-    BackboneTraining.of(cfg)
     if cfg.stage == "backbone":
+        BackboneTraining.of(cfg)
         spec, kind = check_network_and_data(cfg), kind_of(plain(cfg.data))
         if kind and kind.labels == "none":
             raise UsageError(f"stage=backbone: data={cfg.data.name} has no labels to train on")
         check_file(spec)
         check_factory(spec)
     else:
-        target, _ = Target.of(cfg), TrainingPlan.of(cfg)
-        if not target:
+        spec = check_experiment(cfg)
+        TrainingPlan.of(cfg)
+        if not Target.of(cfg):
             rates_asked(cfg)
-        check_weights(cfg, check_experiment(cfg))
+        check_weights(cfg, spec)
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -96,13 +97,14 @@ def each_split(cfg: DictConfig) -> list[DictConfig]:
 
 
 def check_weights(cfg: DictConfig, spec: BackboneSpec) -> None:
-    """Refuse weights that are not there, or not for the data.
+    """Refuse weights that are not there, or not for the data; and settings by which some would be trained now.
 
     Raises:
-        UsageError: they are not.
+        UsageError: there are some.
     """
-    if kind := kind_of(plain(cfg.data)):
-        choose_weights(spec, cfg.data.name, kind.labels, Path(cfg.paths.checkpoints))
+    kind = kind_of(plain(cfg.data))
+    if kind and choose_weights(spec, cfg.data.name, kind.labels, Path(cfg.paths.checkpoints)) is None:
+        BackboneTraining.of(cfg)
     check_factory(spec)
 
 

@@ -25,6 +25,7 @@ Tensors = Mapping[str, Tensor]
 OVERLAP = 0.5  # intersection over union from which a box is the right one
 CONFIDENT = 0.3  # score from which a box counts as a decision, and is drawn
 RECALLS = np.linspace(0, 1, 101)  # at which COCO averages the precision
+MOST_BOXES = 100  # of a class in an image that count, the surest ones: COCO's number
 BACKENDS = ("faster_coco_eval", "pycocotools")
 
 
@@ -59,7 +60,8 @@ class MeanAveragePrecision(Metric):
         found = [name for name in BACKENDS if find_spec(name)]
         if not found:
             raise UsageError("task=detection: its metric needs faster-coco-eval; pip install 'bottlenecks[detection]'")
-        self.coco = Coco(iou_thresholds=[OVERLAP], backend=found[0])  # type: ignore[arg-type]
+        most = [1, 10, MOST_BOXES]
+        self.coco = Coco(iou_thresholds=[OVERLAP], max_detection_thresholds=most, backend=found[0])  # type: ignore[arg-type]
         self.coco.warn_on_many_detections = False
         logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it has a dozen lines to say each time
 
@@ -161,6 +163,7 @@ class Detection(Task):
         for index, (boxes, scores, labels) in enumerate(_boxes(prediction)):
             wanted = objects[index][objects[index][:, 0] >= 0]
             right = _match(boxes, labels, wanted[:, 1:].to(boxes), wanted[:, 0].long().to(labels))
+            labels = torch.where(_place_in_class(labels) < MOST_BOXES, labels, -1)
             rows[index, :, : len(scores)] = torch.stack([scores.cpu().double(), labels.cpu().double(), right.double()])
         head = torch.full((num_images, 1), float(most), dtype=torch.float64)
         return torch.cat([head, rows.flatten(1), objects[:, :, 0].cpu().double()], 1)
@@ -256,6 +259,12 @@ def _match(boxes: Tensor, labels: Tensor, wanted: Tensor, wanted_labels: Tensor)
         if table[index, best] >= OVERLAP:
             right[index], table[:, best] = True, 0
     return right
+
+
+def _place_in_class(labels: Tensor) -> Tensor:
+    """Count the boxes before each that are of its class, (D,)."""
+    same = labels[:, None] == labels[None]
+    return same.tril(-1).sum(1)
 
 
 def _average_precision(right: np.ndarray, weights: FloatArray, num_objects: FloatArray) -> FloatArray:

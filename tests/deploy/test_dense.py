@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 from bottlenecks.architecture import build_network
 from bottlenecks.backbone import freeze
 from bottlenecks.checkpoint import Ladder, Rate, RateInfo
-from bottlenecks.deploy.answers import ANSWERS, suppress
+from bottlenecks.deploy.answers import ANSWERS, mask, suppress
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import export_bundle
@@ -123,6 +123,16 @@ def test_boxes_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
         sure = np.append(-np.diff(scores) > 1e-4, True) & np.append(True, -np.diff(scores) > 1e-4)
         boxes = np.array([one["box"] for one in found])
         assert np.allclose(boxes[sure], expected["boxes"][index, :count].numpy()[sure], atol=1e-2)
+
+
+@pytest.mark.parametrize(("num_classes", "bits"), [(200, 8), (256, 8), (257, 16), (300, 16)])
+def test_a_mask_holds_class_numbers_of_any_size(num_classes: int, bits: int) -> None:
+    numbers = np.random.default_rng(0).integers(0, num_classes, (12, 16)).astype(np.int32)
+    answer = mask(numbers, [f"class {number}" for number in range(num_classes)])
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as image:
+        assert np.array_equal(np.asarray(image), numbers)
+        assert np.asarray(image).dtype.itemsize == bits // 8
+    assert {share["class"] for share in answer["shares"]} == set(numbers.ravel().tolist())
 
 
 def test_doubles_are_suppressed_as_torchvision_does() -> None:

@@ -252,6 +252,16 @@ def test_features_that_are_not_finite_are_not_sent(bundle_folder: Path, picture_
         device.features(Image.open(picture_paths[0]))
 
 
+def test_a_latent_that_cannot_be_coded_is_not_sent(bundle_folder: Path) -> None:
+    device = Device(Bundle(bundle_folder))
+    features = np.zeros((1, *device.bundle.manifest.feature_shape), np.float32)
+    for rate in device.bundle.rates:
+        for value in (3e38, np.inf, np.nan, 1e20):
+            with pytest.raises(UsageError, match=r"lambda=0.03?: the latent has elements that are not finite"):
+                device.encode(np.full_like(features, value), rate.lmbda)
+        assert device.encode(features, rate.lmbda)
+
+
 def test_export_without_rates_ends_at_once(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     status, stderr = command(main, *TINY, f"paths.checkpoints={tmp_path}", f"hydra.run.dir={tmp_path}")
     assert status == 2

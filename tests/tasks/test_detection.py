@@ -58,6 +58,23 @@ def test_score_is_torchmetrics_map_also_of_pictures_drawn_twice(seed: int) -> No
         assert TASK.score(evidence, counts)[0] == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
+def test_only_the_surest_boxes_of_a_class_count_however_many_a_detector_gives() -> None:
+    pytest.importorskip("faster_coco_eval")
+    count, most = 3, 260
+    boxes = torch.arange(most)[None, :, None] * 12.0 + torch.tensor([0.0, 0, 10, 10])
+    found = {
+        "boxes": boxes.expand(count, most, 4),
+        "scores": torch.linspace(0.9, 0.1, most).expand(count, most),
+        "labels": torch.arange(most).expand(count, most) % 2,  # 130 boxes of each class
+    }
+    targets = torch.cat([found["labels"][..., None], found["boxes"]], 2)[:, [1, 90, 197, 198, 205, 240, 255]]
+    metric = TASK.metric()
+    metric.update(found, targets)
+    value = TASK.score(TASK.evidence(found, targets).numpy(), np.ones((1, count)))[0]
+    assert value == pytest.approx(float(metric.compute()), abs=1e-6)
+    assert 0 < value < 1  # some objects are found by boxes that are not among the surest 100
+
+
 def test_nothing_found_scores_nothing_and_no_objects_have_no_score() -> None:
     found, targets = scenes()
     nothing = {**found, "labels": torch.full_like(found["labels"], -1)}

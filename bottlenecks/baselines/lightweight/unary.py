@@ -75,8 +75,6 @@ class IndexCoder(ABC):
         """
         if count < 0:
             raise ValueError(f"count must be 0 or more, got {count}")
-        if payload.endswith(b"\0"):
-            raise ValueError("the payload ends in a zero byte, which no encoder writes")
         try:
             return self._decode(stream.queue.RangeDecoder(to_words(payload)), count)
         except AssertionError as error:  # constriction's word for data that no encoder writes

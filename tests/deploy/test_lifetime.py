@@ -1,0 +1,159 @@
+"""A server that cannot answer says so and ends; a connection that asks nothing is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from uvicorn import Server
+
+from bottlenecks.deploy import server as module
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.protocol import TimedProtocol
+from bottlenecks.deploy.receiver import Receiver
+from bottlenecks.deploy.server import Batcher, ServerLimits, serve
+
+
+class Served:
+    """A server in a thread of its own.
+
+    Attributes:
+        url: where it listens.
+        status: with which it ended, None while it serves or where it ended well.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.status: Any = None
+        self.thread = threading.Thread(target=self._serve, args=[receiver])
+        self.thread.start()
+        while self.thread.is_alive():
+            try:
+                httpx.get(f"{self.url}/health")
+                break
+            except httpx.TransportError:
+                time.sleep(0.02)
+
+    def _serve(self, receiver: Receiver) -> None:
+        try:
+            serve(receiver, ServerLimits(), "127.0.0.1", self.port)
+        except SystemExit as stop:
+            self.status = stop.code
+
+
+@pytest.fixture
+def receiver(bundle_folder: Path) -> Receiver:
+    return Receiver(Bundle(bundle_folder), 1)
+
+
+@pytest.fixture
+def stream(bundle_folder: Path) -> bytes:
+    device = Device(Bundle(bundle_folder), 1)
+    return device.encode(np.ones((1, *device.bundle.manifest.feature_shape), np.float32), device.bundle.rates[0].lmbda)
+
+
+@pytest.fixture
+def served(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server with a short patience, which is ended if it has not ended itself."""
+    servers: list[Server] = []
+    start = Server.run
+    monkeypatch.setattr(Server, "run", lambda self, *rest: (servers.append(self), start(self, *rest))[1])
+    monkeypatch.setattr(TimedProtocol, "head_seconds", 0.3)
+    one = Served(receiver)
+    yield one
+    servers[0].should_exit = True
+    one.thread.join(60)
+    assert not one.thread.is_alive()
+
+
+def test_outputs_that_do_not_belong_to_the_frames_are_an_error_of_their_batch_alone(
+    served: Served, stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "rows", lambda outputs: [])
+        assert httpx.post(f"{served.url}/predict", content=stream, timeout=60).status_code == 500
+    assert httpx.post(f"{served.url}/predict", content=stream, timeout=60).status_code == 200
+    assert httpx.get(f"{served.url}/health").json()["status"] == "ok"
+
+
+def test_where_the_tail_is_not_run_any_more_all_that_waits_is_told_and_the_process_ends(
+    served: Served, stream: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release, begun = threading.Event(), threading.Event()
+    answers: list[httpx.Response] = []
+
+    async def die(self: Batcher) -> None:
+        begun.set()
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        raise MemoryError("no room for the batch")
+
+    ends: list[int] = []
+    monkeypatch.setattr(Batcher, "_serve_batch", die)
+    settle = module.Service._notice_end
+
+    def look_first(self: module.Service, worker: asyncio.Task[None]) -> None:
+        end, self.end = self.end, lambda: ends.append(1)
+        settle(self, worker)
+        self.end = end
+        asyncio.get_running_loop().call_later(1, end)
+
+    monkeypatch.setattr(module.Service, "_notice_end", look_first)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(httpx.post, f"{served.url}/predict", content=stream, timeout=60)
+        assert first.result().status_code == 200  # by the task that waited for a batch before it was replaced
+        waiting = [pool.submit(httpx.post, f"{served.url}/predict", content=stream, timeout=60) for _ in range(3)]
+        assert begun.wait(60)
+        release.set()
+        answers = [one.result() for one in waiting]
+        health = httpx.get(f"{served.url}/health")
+    assert [answer.status_code for answer in answers] == [500] * 3
+    assert (health.status_code, health.json()["status"]) == (503, "failed")
+    served.thread.join(60)
+    assert served.status == 1 and ends == [1]
+    assert "the task that runs the tail has ended (no room for the batch)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /predict HTT", b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_a_connection_that_sends_no_head_is_closed(served: Served, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1) == b""
+
+
+def test_a_head_that_comes_a_byte_at_a_time_does_not_buy_time(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        with pytest.raises(OSError, match=r"reset|pipe|abort"):
+            for _ in range(2000):
+                connection.sendall(b"G")
+                time.sleep(0.02)
+
+
+def test_a_second_head_must_come_in_time_too(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /he")
+        received = b""
+        while chunk := connection.recv(4096):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 200") and received.count(b"HTTP/1.1") == 1
+
+
+def test_a_request_under_way_is_not_cut_off(served: Served, stream: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(b"POST /probe HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n")
+        time.sleep(1)
+        connection.sendall(b"abc")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
