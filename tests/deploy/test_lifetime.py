@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 from uvicorn import Server
 
 from bottlenecks.deploy import server as module
@@ -21,7 +22,7 @@ from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.deploy.server import Batcher, ServerLimits, serve
+from bottlenecks.deploy.server import Batcher, ServerLimits, Service, serve
 
 
 class Served:
@@ -92,39 +93,41 @@ def test_outputs_that_do_not_belong_to_the_frames_are_an_error_of_their_batch_al
 def test_where_the_tail_is_not_run_any_more_all_that_waits_is_told_and_the_process_ends(
     served: Served, stream: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    release, begun = threading.Event(), threading.Event()
-    answers: list[httpx.Response] = []
+    release = threading.Event()
 
     async def die(self: Batcher) -> None:
-        begun.set()
         while not release.is_set():
             await asyncio.sleep(0.01)
         raise MemoryError("no room for the batch")
 
-    ends: list[int] = []
     monkeypatch.setattr(Batcher, "_serve_batch", die)
-    settle = module.Service._notice_end
-
-    def look_first(self: module.Service, worker: asyncio.Task[None]) -> None:
-        end, self.end = self.end, lambda: ends.append(1)
-        settle(self, worker)
-        self.end = end
-        asyncio.get_running_loop().call_later(1, end)
-
-    monkeypatch.setattr(module.Service, "_notice_end", look_first)
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(httpx.post, f"{served.url}/predict", content=stream, timeout=60)
-        assert first.result().status_code == 200  # by the task that waited for a batch before it was replaced
+    with ThreadPoolExecutor(3) as pool:
+        # The first is served by the call that waited for it before the method was replaced.
+        assert httpx.post(f"{served.url}/predict", content=stream, timeout=60).status_code == 200
         waiting = [pool.submit(httpx.post, f"{served.url}/predict", content=stream, timeout=60) for _ in range(3)]
-        assert begun.wait(60)
+        while httpx.get(f"{served.url}/health").json()["under_way"] < len(waiting):
+            time.sleep(0.02)
         release.set()
-        answers = [one.result() for one in waiting]
-        health = httpx.get(f"{served.url}/health")
-    assert [answer.status_code for answer in answers] == [500] * 3
-    assert (health.status_code, health.json()["status"]) == (503, "failed")
+        assert [one.result().status_code for one in waiting] == [500] * 3
     served.thread.join(60)
-    assert served.status == 1 and ends == [1]
+    assert served.status == 1
     assert "the task that runs the tail has ended (no room for the batch)" in capsys.readouterr().err
+
+
+def test_health_is_bad_once_the_tail_is_not_run_any_more(
+    receiver: Receiver, stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(self: Batcher) -> None:
+        raise MemoryError("no room for the batch")
+
+    monkeypatch.setattr(Batcher, "_serve_batch", die)
+    ended: list[bool] = []
+    service = Service(receiver, ServerLimits(), lambda: ended.append(True))
+    with TestClient(service.app()) as client:
+        assert client.post("/predict", content=stream).status_code == 500
+        health = client.get("/health")
+    assert (health.status_code, health.json()["status"]) == (503, "failed")
+    assert ended == [True] and str(service.failure) == "no room for the batch"
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /predict HTT", b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Slow: "])
