@@ -6,14 +6,16 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import models
 
 from bottlenecks.architecture import build_network, find_architecture
 from bottlenecks.detectors.foreign import WITHOUT_EPS, with_eps
-from bottlenecks.errors import UsageError
+from bottlenecks.environment import prescribed
+from bottlenecks.errors import UsageError, reason
 from bottlenecks.preprocessing import Preprocessing
 from bottlenecks.settings.model import FILE_SUFFIXES, BackboneSpec, is_file
 from bottlenecks.timm_features import import_timm
@@ -96,11 +98,16 @@ def _from_torchvision(spec: BackboneSpec) -> Pretrained:
             f"({', '.join(FILE_SUFFIXES)})"
         )
     member = choices[spec.weights]
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(member.url).name)
     try:
-        state: Mapping[str, Tensor] = member.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:  # URLError is one
+        state: Mapping[str, Tensor] = member.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # of the network, or, of many kinds, of a damaged or foreign file
+        if file.is_file():
+            raise _damaged(spec, file, reason(error)) from None
         raise _unreachable(spec, member.url, error) from None
-    class_names, source = tuple(member.meta.get("categories", ())), f"torchvision {member}"
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise _damaged(spec, file, "no tensors by name")
+    class_names, source = tuple(member.meta.get("categories", ())), f"torchvision {member} in {file}"
     if spec.task != "detection":
         return Pretrained(state, Preprocessing.from_torchvision(member), class_names, source)
     network = build_network(spec)
@@ -123,9 +130,11 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
         name = spec.architecture or spec.name
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
-        except RuntimeError as error:  # timm has no weights for this one
-            raise UsageError(f"model.weights=DEFAULT: {error}") from None
         except Exception as error:  # each release of the hub's client raises others of its own
+            if file := _cached_by_timm(network):
+                raise _damaged(spec, file, reason(error)) from None
+            if isinstance(error, RuntimeError):  # timm has no weights for this one
+                raise UsageError(f"model.weights=DEFAULT: {reason(error)}") from None
             raise _unreachable(spec, f"the weights of timm's {name}", error) from None
         source = f"timm {name}"
     return Pretrained(state, Preprocessing.from_timm(network), imagenet_classes(), source)
@@ -153,9 +162,30 @@ def _packaged_file(package: str) -> Path:
     return files[0]
 
 
-def _unreachable(spec: BackboneSpec, what: str, error: Exception) -> UsageError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _cached_by_timm(network: nn.Module) -> Path | None:
+    """Find the file of a timm network's weights that an earlier run has fetched, None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config: Mapping[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    if repository := config.get("hf_hub_id"):
+        names = ("model.safetensors", "pytorch_model.bin")
+        found = [try_to_load_from_cache(str(repository), name) for name in names]
+        return next((Path(path) for path in found if isinstance(path, str)), None)
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(str(config.get("url") or "none")).name)
+    return path if path.is_file() else None
+
+
+def _damaged(spec: BackboneSpec, path: Path, why: str) -> UsageError:
     return UsageError(
-        f"model.weights={spec.weights}: could not fetch {what} ({reason}); connect to the network, put the file into "
-        f"{torch.hub.get_dir()}/checkpoints, give model.weights=FILE, or train a network with stage=backbone"
+        f"model.weights={spec.weights}: {path} is damaged or holds something else ({why[:200]}); remove it, and it is "
+        "fetched anew"
+    )
+
+
+def _unreachable(spec: BackboneSpec, what: str, error: Exception) -> UsageError:
+    why = f"{reason(error)}{prescribed()}"
+    return UsageError(
+        f"model.weights={spec.weights}: could not fetch {what} ({why}); connect to the network, "
+        f"put the file into {torch.hub.get_dir()}/checkpoints, give model.weights=FILE, or train a network with "
+        "stage=backbone"
     )

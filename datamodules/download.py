@@ -7,6 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bottlenecks.environment import prescribed
 from datamodules.layout import DatasetNotFoundError
 
 
@@ -32,6 +33,6 @@ def fetch(what: str, root: str, folder: str, download: Callable[[str], object]) 
         with suppress(OSError):
             place.rmdir()
         raise DatasetNotFoundError(
-            f"data.root={root}: {what} is not there and could not be fetched ({error}); "
+            f"data.root={root}: {what} is not there and could not be fetched ({error}{prescribed()}); "
             "data.root=PATH with an unpacked copy needs no network; or take other data, such as data=digits"
         ) from error

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from torchvision import models
 
 from bottlenecks.architecture import build_network
 from bottlenecks.backbone import Backbone, load_backbone, save_backbone
@@ -141,3 +142,42 @@ def test_lite0_gives_the_logits_of_timms_own_loading_and_transform() -> None:
         logits = backbone.network(torch.stack([transform(image) for image in images]))
     assert torch.equal(logits, expected)
     assert len(backbone.class_names) == 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>no weights</html>", "other tensors", "other objects"])
+def test_a_file_in_torchs_cache_that_is_no_weights_is_named(
+    content: bytes | str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
+    file.parent.mkdir()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(Tiny().state_dict() if content == "other tensors" else Tiny(), file)
+    with pytest.raises(UsageError, match=str(file)) as caught:
+        load_backbone(BackboneSpec("resnet18", weights="DEFAULT"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_timms_cache_that_is_no_weights_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"<html>no weights</html>")
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *_, **__: str(file))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: str(file))
+    with pytest.raises(UsageError, match=f"{file} is damaged or holds something else") as caught:
+        load_backbone(BackboneSpec("resnet18", library="timm", weights="DEFAULT"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "SSL_CERT_FILE"])
+def test_what_the_environment_prescribes_is_named_where_nothing_can_be_fetched(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv(name, "socks9://nowhere")
+    with pytest.raises(UsageError, match=f"could not fetch .*the environment sets .*{name}=socks9://nowhere") as caught:
+        load_backbone(BackboneSpec("resnet18", weights="DEFAULT"))
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,8 @@ from PIL import Image
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
+from bottlenecks.deploy.route import transport_to
+from bottlenecks.environment import prescribed
 from bottlenecks.errors import UsageError, check_number, printable, reason, run
 from bottlenecks.images import ImageError, allow_megapixels, load_image
 
@@ -99,13 +101,19 @@ class Server:
         url: such as http://localhost:8080.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address is none, or the environment prescribes a way to it that there is not.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         try:
-            self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, headers={"Accept-Encoding": "identity"})
+            self._client = httpx.Client(
+                base_url=url,
+                timeout=TIMEOUT_SECONDS,
+                headers={"Accept-Encoding": "identity"},
+                transport=transport_to(httpx.URL(url)),
+                trust_env=False,
+            )
         except httpx.InvalidURL as error:
             raise UsageError(f"--server={url}: no address ({error}); give it as http://HOST:PORT") from None
 
@@ -159,7 +167,8 @@ class Server:
             if response.status_code == httpx.codes.OK and isinstance(answer, dict):
                 return parse(answer)
         except (httpx.HTTPError, httpx.StreamError, ValueError, RecursionError) as error:
-            raise UsageError(f"--server={self.url}: no answer ({reason(error)}); is it running there?") from None
+            why = f"{reason(error)}{prescribed()}"
+            raise UsageError(f"--server={self.url}: no answer ({why}); is it running there?") from None
         why = answer.get("error", answer) if isinstance(answer, dict) else answer
         raise UsageError(f"--server={self.url}: refused with {response.status_code} ({str(why)[:200]})")
 

@@ -1,0 +1,95 @@
+"""The way to a server that the environment prescribes: proxies, and whose certificates are trusted."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from importlib.util import find_spec
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+import httpx
+
+from bottlenecks.errors import UsageError, reason
+
+CERTIFICATES = {"SSL_CERT_FILE": "cafile", "SSL_CERT_DIR": "capath"}  # variable -> argument of ssl's
+SCHEMES = ("http", "https", "socks5", "socks5h")  # of proxies
+
+
+def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
+    """Open the way to a server: direct to this machine itself, else by the proxy that the environment names, if any.
+
+    Raises:
+        UsageError: a variable of the environment cannot be used; the message names it.
+    """
+    proxy = None if is_loopback(url.host) or is_excepted(url) else proxy_for(url.scheme)
+    return httpx.HTTPTransport(verify=url.scheme == "https" and trusted(), proxy=proxy, trust_env=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell the names and addresses of this machine itself."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def is_excepted(url: httpx.URL) -> bool:
+    """Tell what NO_PROXY names: hosts, domains, with a port or without, `*`, and networks such as 10.0.0.0/8."""
+    if proxy_bypass_environment(f"{url.host}:{url.port or ''}".rstrip(":")):
+        return True
+    entries = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    return any(_is_within(url.host, entry.strip()) for entry in entries)
+
+
+def _is_within(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network.strip("[]"), strict=False)
+    except ValueError:
+        return False
+
+
+def proxy_for(scheme: str) -> httpx.Proxy | None:
+    """Read which proxy the environment names for addresses of a scheme, None where it names none.
+
+    Raises:
+        UsageError: it names something else.
+    """
+    names = [written for name in (f"{scheme}_proxy", "all_proxy") for written in (name, name.upper())]
+    variable = next((name for name in names if os.environ.get(name)), None)
+    if variable is None:
+        return None
+    value = os.environ[variable]
+    address = value if "://" in value else f"http://{value}"
+    try:
+        url = httpx.URL(address)
+        if url.scheme not in SCHEMES or not url.host:
+            raise ValueError(f"{value!r} is no address of {', '.join(SCHEMES)}")
+        if url.scheme.startswith("socks") and find_spec("socksio") is None:
+            raise ValueError("SOCKS needs a package: pip install 'httpx[socks]'")
+        return httpx.Proxy(url)
+    except (ValueError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"{variable}={value}: cannot be used as a proxy ({reason(error)}); unset it, give it as http://HOST:PORT, "
+            "or name the server in NO_PROXY"
+        ) from None
+
+
+def trusted() -> ssl.SSLContext:
+    """Say whose certificates are trusted: the system's, or those that the environment names.
+
+    Raises:
+        UsageError: there are none where it says.
+    """
+    context = ssl.create_default_context()
+    for variable, argument in CERTIFICATES.items():
+        if path := os.environ.get(variable):
+            try:
+                context.load_verify_locations(**{argument: path})
+                os.stat(path)
+            except OSError as error:  # ssl's errors are such
+                raise UsageError(
+                    f"{variable}={path}: no readable certificates ({error.strerror or reason(error)}); unset it, or "
+                    "give the path of PEM certificates"
+                ) from None
+    return context
