@@ -65,6 +65,8 @@ def find_architecture(spec: BackboneSpec) -> str:
         UsageError: there is none, the message names the closest ones; or it is for another task.
     """
     name, names = spec.architecture or spec.name, list_networks(spec.library)
+    if spec.library == "timm" and _is_timms(name):
+        return name
     if name not in names:
         raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
     if spec.library == "torchvision" and name not in _names(spec.task):
@@ -73,6 +75,12 @@ def find_architecture(spec: BackboneSpec) -> str:
             f"model.task={spec.task}: {name} is for {task}; set model.task={task}, or choose another network"
         )
     return name
+
+
+def _is_timms(name: str) -> bool:
+    """Tell names that timm takes beside those that it lists: tagged ones, `resnet50.a1_in1k`, and `hf-hub:` ones."""
+    base, _, tag = name.partition(".")
+    return name.startswith(("hf-hub:", "hf_hub:")) or (bool(tag) and name in import_timm().list_pretrained(f"{base}.*"))
 
 
 def list_networks(library: str) -> list[str]:

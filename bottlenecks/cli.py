@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -22,7 +22,7 @@ from omegaconf.errors import (
 )
 
 from bottlenecks import errors
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, quoted, reason
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -82,6 +82,8 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
         raise UsageError(f"{error.full_key}: missing; give it as {error.full_key}=…") from None
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error)) from None
+    except OverrideParseException as error:
+        raise UsageError(_describe_unreadable(error.override, reason(error))) from None
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
@@ -100,6 +102,14 @@ def _describe_unknown(error: OmegaConfBaseException) -> str:
     having = " and ".join(f"{group}={path.stem}" for path in choices if name in (OmegaConf.load(path) or {}))
     way_out = f"{having} would take {name}" if having else f"+{error.full_key}=… adds one"
     return f"{error.full_key}: no such setting here; there are {', '.join(known)}; {way_out}"
+
+
+def _describe_unreadable(argument: str, why: str) -> str:
+    """Say how to quote an argument whose value Hydra takes for its own language: `=`, brackets, `~`, and the like."""
+    name, equals, value = argument.partition("=")
+    if not equals:
+        return f"{argument}: expected NAME=VALUE ({why})"
+    return f"{argument}: cannot be read ({why}); if {name} is to be this text, quote it: {quoted(name, value)}"
 
 
 def _describe_missing(error: MissingConfigException) -> str:

@@ -3,6 +3,7 @@
 import difflib
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
@@ -65,6 +66,12 @@ def check_name(argument: str, name: object) -> None:
         raise UsageError(
             f"{argument}={name}: expected a name of letters, digits, '.', '-' and '_'; a folder is named so"
         )
+
+
+def quoted(name: str, value: object) -> str:
+    """Write an argument as a shell and Hydra take it for a text, whatever characters it has."""
+    text = str(value).replace("\\'", "\\\\'").replace("'", "\\'")
+    return shlex.quote(f"{name}='{text}'")
 
 
 def check_flag(argument: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def train_rates(
     for logger in [*loggers, summary]:
         close(logger)
     if folders := offline_folders([*loggers, summary]):
-        say(f"W&B was offline; upload with: wandb sync {' '.join(map(str, folders))}")
+        say(f"W&B was offline; upload with: wandb sync {shlex.join(map(str, folders))}")
     leave()
     return written
 

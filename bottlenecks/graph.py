@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
 import torchvision
 from torch import Tensor, fx, nn
 from torch.fx import Node
@@ -53,11 +54,11 @@ class Graph:
 
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         self.title = type(network).__name__
-        self.module, paths = trace(network)
+        self.module, paths = trace(network, example)
         self.picture = example[:1]
         nodes = list(self.module.graph.nodes)
         self.nodes = needed_for(nodes, nodes[-1:])
-        self.run = self._first_run()
+        self.run = self._first_run(network)
         self.data = _data_nodes(self.nodes, self.run.values)
         self.names = self._feature_names(paths)
         self.module_names = frozenset(name for name, _ in network.named_modules(remove_duplicate=False))
@@ -123,10 +124,12 @@ class Graph:
         (rows, columns), (height, width) = shape, self.picture.shape[2:]
         return rows == columns or rows * width == columns * height
 
-    def _first_run(self) -> Run:
+    def _first_run(self, network: nn.Module) -> Run:
         try:
             return run_shapes(self.module, self.picture, tuple(self.picture.shape))
         except Exception as error:  # whatever the network's own code raises
+            if kind := name_kind(network, self.picture):
+                raise UsageError(f"model={self.title}: {kind}") from error
             height, width = self.picture.shape[2:]
             raise UsageError(
                 f"data.image_size={height}x{width}: {self.title} refuses pictures of this size "
@@ -150,11 +153,29 @@ class Graph:
                 )
 
 
-def trace(network: nn.Module) -> tuple[fx.GraphModule, dict[Node, str]]:
+def name_kind(network: nn.Module, example: Tensor) -> str | None:
+    """Name what makes a network fail whatever size images have, with the way out; None where nothing is known."""
+    if hasattr(network, "_orig_mod"):
+        return "is compiled; give the network itself, without torch.compile"
+    if isinstance(network, torch.jit.ScriptModule):
+        return "is scripted; give the network itself, without torch.jit"
+    if any(".quantized" in type(module).__module__ for module in network.modules()):
+        return "is quantised; give the network that it was made of, in floating point"
+    types = {tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()} - {example.dtype}
+    if types:
+        return f"has weights of {types.pop()}, images are {example.dtype}; convert it with .float()"
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != example.shape[1]:
+        return f"takes {first.in_channels} channels, images have {example.shape[1]}; give a network for these"
+    return None
+
+
+def trace(network: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[Node, str]]:
     """Write a network down as a graph.
 
     Args:
         network: the network; it is put into eval mode.
+        example: pictures, (N, C, H, W); only shape, type and device matter.
 
     Returns:
         The graph as a module with the network's own parameters, and where in the network each node was met,
@@ -171,6 +192,8 @@ def trace(network: nn.Module) -> tuple[fx.GraphModule, dict[Node, str]]:
     try:
         return fx.GraphModule(network, tracer.trace(network)), dict(tracer.node_to_qualname)
     except Exception as error:  # whatever the network's own code raises when it meets a symbol
+        if kind := name_kind(network, example):
+            raise UsageError(f"model={type(network).__name__}: {kind}") from error
         raise UsageError(
             f"model={type(network).__name__}: cannot be traced into a graph, so it cannot be cut "
             f"({_reason(error)}); name another model, or a part of it that takes one tensor and does not "

@@ -44,7 +44,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except UsageError:
         raise
     except pickle.UnpicklingError:  # torch's message proposes to run whatever the file holds
-        raise UsageError(f"model.weights={path}: not a readable file of weights (more than tensors in it)") from None
+        raise UsageError(
+            f"model.weights={path}: not a readable file of weights (more than tensors in it, which could run code); "
+            "load it where you trust it, and save its tensors alone: torch.save(network.state_dict(), FILE)"
+        ) from None
     except Exception as error:  # damaged files end in errors of many kinds
         raise UsageError(f"model.weights={path}: not a readable file of weights ({reason(error)})") from None
     return _unwrap(content, path)

@@ -78,7 +78,7 @@ def test_four_dimensions_without_space_are_no_map() -> None:
 def test_tracing_leaves_nothing_behind_in_the_network() -> None:
     network = Table()
     attributes = set(vars(network))
-    module, _ = trace(network)
+    module, _ = trace(network, torch.zeros(1, 3, 32, 32))
     assert set(vars(network)) == attributes
     assert torch.equal(module(torch.zeros(1, 4)), torch.arange(4.0)[None])
 

@@ -79,8 +79,9 @@ REFUSED = {
         ("stage=backbone data=pictures data.root=.", "data=pictures has no labels to train on"),
         ("data.held_back=1.5", "data.held_back=1.5: must be a number of pictures or a share"),
         ("data.preprocessing.std=[1,1]", "preprocessing.std=[1, 1]: must be three numbers"),
+        ("data.root=/a=b", "data.root=/a=b: cannot be read ("),
+        ("data=pictures data.root=[x]", "data.root=['x']: expected a folder; quote its name, as"),
         ("data=image_folder data.root=/nowhere", "data.root=/nowhere: no such folder"),
-        ("data=image_folder data.root=.", "model.weights=auto: no resnet50 for data=image_folder yet"),
     ],
     "evaluate.py": [
         ("model=resnet51", "model=resnet51: no such model"),

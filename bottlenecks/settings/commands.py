@@ -13,7 +13,7 @@ from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import BackboneTraining, TrainingPlan
-from bottlenecks.settings.weights import check_file, choose_weights
+from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
 from datamodules.settings import kind_of
 
 
@@ -102,8 +102,8 @@ def check_weights(cfg: DictConfig, spec: BackboneSpec) -> None:
     Raises:
         UsageError: there are some.
     """
-    kind = kind_of(plain(cfg.data))
-    if kind and choose_weights(spec, cfg.data.name, kind.labels, Path(cfg.paths.checkpoints)) is None:
+    kind, told = kind_of(plain(cfg.data)), spec.weights != "auto" or cfg.data.name in TRAINED_ON_THE_SPOT
+    if kind and told and choose_weights(spec, cfg.data.name, kind.labels, Path(cfg.paths.checkpoints)) is None:
         BackboneTraining.of(cfg)
     check_factory(spec)
 

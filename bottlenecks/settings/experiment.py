@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bottlenecks.errors import UsageError, check_flag, check_name, check_number
+from bottlenecks.errors import UsageError, check_flag, check_name, check_number, quoted
 from bottlenecks.rate_files import rate_folder
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.unit import check_unit
@@ -64,7 +64,8 @@ def check_network_and_data(cfg: DictConfig) -> BackboneSpec:
         check_name(argument, name)
     for name, path in cfg.paths.items():
         if not isinstance(path, str) or not path:
-            raise UsageError(f"paths.{name}={path}: expected a folder")
+            way_out = quoted(f"paths.{name}", "…")
+            raise UsageError(f"paths.{name}={path}: expected a folder; quote its name, as {way_out}")
     check_number("seed", cfg.seed, whole=True)
     if cfg.task not in (None, spec.task):
         raise UsageError(
@@ -97,13 +98,17 @@ def check_kind(data: str, kind: Kind, spec: BackboneSpec) -> None:
         )
 
 
-def check_root(root: str | None) -> None:
+def check_root(root: object) -> None:
     """Refuse a folder of data that is not there; what it holds is looked at later.
 
     Raises:
         UsageError: it is not.
     """
-    if root is None or (folder := Path(root).expanduser()).is_dir():
+    if root is None:
+        return
+    if not isinstance(root, str):
+        raise UsageError(f"data.root={root}: expected a folder; quote its name, as {quoted('data.root', '…')}")
+    if (folder := Path(root).expanduser()).is_dir():
         return
     problem = "not a folder" if folder.exists() else f"no such folder (looked at {folder.absolute()})"
     raise UsageError(

@@ -13,9 +13,9 @@ from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from bottlenecks.errors import UsageError, closest
+from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.features import Features, tensors_of
-from bottlenecks.graph import Graph, Layout
+from bottlenecks.graph import Graph, Layout, name_kind
 from bottlenecks.sides import Sides
 from bottlenecks.splitting.mixing import is_mixed, random_images
 
@@ -164,7 +164,13 @@ def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = Fals
     """
     graph = Graph(network, example)
     parts = cut_graph(graph, split, several=several)
-    refuse_mixing(graph.title, parts, example)
+    try:
+        refuse_mixing(graph.title, parts, example)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the network's own code raises
+        why = name_kind(network, example) or f"fails on images ({reason(error)})"
+        raise UsageError(f"model={graph.title}: {why}") from error
     return parts
 
 

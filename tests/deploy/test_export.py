@@ -257,7 +257,7 @@ def test_a_latent_that_cannot_be_coded_is_not_sent(bundle_folder: Path) -> None:
     features = np.zeros((1, *device.bundle.manifest.feature_shape), np.float32)
     for rate in device.bundle.rates:
         for value in (3e38, np.inf, np.nan, 1e20):
-            with pytest.raises(UsageError, match=r"lambda=0.03?: the latent has elements that are not finite"):
+            with pytest.raises(UsageError, match=r"lambda=0.0?03: the latent has elements that are not finite"):
                 device.encode(np.full_like(features, value), rate.lmbda)
         assert device.encode(features, rate.lmbda)
 
