@@ -23,6 +23,7 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import one_at_a_time
 from bottlenecks.processes import is_main
 from bottlenecks.rate_files import Lmbda, place_of
+from bottlenecks.settings.data import Kind
 from bottlenecks.settings.experiment import check_experiment, check_kind, folder_of, plain
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
 from bottlenecks.settings.training import BackboneTraining
@@ -37,7 +38,6 @@ from bottlenecks.training.relevant import relevant
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.trainer import build_trainer
 from bottlenecks.units import Bottleneck
-from datamodules.settings import Kind
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 from bottlenecks.images import allow_megapixels
 from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
+from bottlenecks.settings.data import Labels, Task, check_data
 from bottlenecks.terminal import say
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from datamodules.dataset import PictureDataset
 from datamodules.real_files import check_apart, once
-from datamodules.settings import Labels, Task, check_data
 from datamodules.source import PictureFiles, Pictures, readable
 from datamodules.splits import divide, least_share, limit, shuffle
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bottlenecks.errors import UsageError
+from bottlenecks.settings.data import LEARN, check_data
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.coco_annotations import OutlinedMasks, coco_boxes
 from datamodules.coco_content import CocoContent, read_coco, unlisted
 from datamodules.layout import DatasetNotFoundError, existing_folder, train_and_test
-from datamodules.settings import LEARN, check_data
 from datamodules.source import PictureFiles, Pictures, shortened
 
 LAYOUT = "{train,val}/ with a .json and images each, or these themselves"

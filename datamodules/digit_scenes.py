@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from typing import Any
 
+from bottlenecks.settings.data import check_data
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.scenes import Scenes, compose_parts
-from datamodules.settings import check_data
 from datamodules.source import PictureArrays, Pictures
 
 

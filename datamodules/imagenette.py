@@ -7,11 +7,11 @@ from typing import Any
 from torchvision import datasets
 
 from bottlenecks.pretrained import imagenet_classes
+from bottlenecks.settings.data import IMAGENETTE, check_data
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder, parts_in
-from datamodules.settings import IMAGENETTE, check_data
 from datamodules.source import Pictures
 
 INDICES = {  # synset -> ImageNet's index

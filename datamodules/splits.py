@@ -3,7 +3,7 @@
 import numpy as np
 
 from bottlenecks.errors import UsageError
-from datamodules.settings import check_limit, check_part
+from bottlenecks.settings.data import check_limit, check_part
 from datamodules.source import Pictures
 
 LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there are so many to train on

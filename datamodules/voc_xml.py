@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from bottlenecks.errors import UsageError
+from bottlenecks.settings.data import check_data
 from datamodules.annotations import Annotations
 from datamodules.pairs import PairedFolders, Pairs
-from datamodules.settings import check_data
 from datamodules.voc_annotations import NamedObjects, boxes_of, class_names_in, read_annotations
 
 

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from bottlenecks.cli import CONFIGS
-from datamodules.settings import kind_of
+from bottlenecks.settings.data import kind_of
 from tests.conftest import REPOSITORY
 
 # Runs many command lines in one process: what the first of them imported, none of the later ones takes back.

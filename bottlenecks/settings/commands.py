@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError, check_flag, check_number
+from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.experiment import check_experiment, check_network_and_data, check_target, plain
 from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
 from bottlenecks.settings.model import BackboneSpec
@@ -14,7 +15,6 @@ from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import BackboneTraining, TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
-from datamodules.settings import kind_of
 
 
 def check_training(cfg: DictConfig) -> None:
