@@ -12,8 +12,7 @@ Nothing heavy is imported before it is asked for, so that the coder and the bits
 torch.
 """
 
-from importlib import import_module
-from typing import Any
+from bottlenecks.lazy import importer
 
 __version__ = "0.1.0"
 
@@ -28,11 +27,7 @@ _WHERE = {
 __all__ = [*_WHERE, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = importer(__name__, _WHERE)
 
 
 def __dir__() -> list[str]:
