@@ -32,19 +32,22 @@ def build_trainer(
         options: that come before the configuration's.
 
     Raises:
-        UsageError: `trainer.precision` cannot be had on this device.
+        UsageError: Lightning refuses a setting, or `trainer.precision` cannot be had on this device.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")  # an error of ours, below
-        trainer = instantiate(
-            cfg.trainer,
-            max_epochs=epochs,
-            callbacks=[*callbacks, EpochLines()],
-            logger=[*loggers] or False,
-            plugins=[AtomicCheckpointIO()],
-            enable_checkpointing=False,
-            **options,
-        )
+        make = instantiate(cfg.trainer, _partial_=True, _convert_="all")
+        try:
+            trainer: pl.Trainer = make(
+                max_epochs=epochs,
+                callbacks=[*callbacks, EpochLines()],
+                logger=[*loggers] or False,
+                plugins=[AtomicCheckpointIO()],
+                enable_checkpointing=False,
+                **options,
+            )
+        except Exception as error:  # Lightning has several for a setting that it does not take
+            raise UsageError(f"trainer: Lightning takes no such settings ({reason(error)}); give others") from None
     if cfg.trainer.precision == "16-mixed" != trainer.precision:
         raise UsageError(
             f"trainer.precision=16-mixed: the device is a {trainer.accelerator.name()}, which would take "
