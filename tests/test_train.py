@@ -175,7 +175,6 @@ def test_a_file_of_another_rate_is_not_kept_for_this_one(root: Path) -> None:
         ("loss.ce=abc", r"loss.ce=abc: expected a number"),
         ("paths.cache=null", r"paths.cache=None: expected a folder"),
         ("trainer.precision=bf16-true", r"trainer.precision=bf16-true: rates are counted in 32 bits or more"),
-        ("trainer.accelerator=abacus", r"trainer: Lightning takes no such settings \(.*abacus.*\); give others"),
         ("+trainer.no_such_thing=1", r"trainer: Lightning takes no such settings \(.*no_such_thing"),
         ("trainer.precision=16-mixed", r"trainer.precision=16-mixed: the device is a cpu, .* bf16-mixed in its place"),
         ("+trainer.limit_val_batches=0", r"no epoch ended in a judgement on the held-back pictures"),
