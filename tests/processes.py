@@ -24,7 +24,7 @@ def in_two(work: Callable[..., Any], *given: Any, **environment: str) -> list[An
         environment: variables beside a launcher's.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "evaluate"])
+    context.set_forkserver_preload(["bottlenecks.runs.training", "bottlenecks.runs.evaluation"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

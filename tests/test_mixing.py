@@ -42,6 +42,7 @@ def test_a_network_that_mixes_images_is_neither_judged_nor_exported(
     assert status == 2 and MESSAGE in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_graph_that_mixes_images_is_not_exported(
     command: Callable[..., tuple[int, str]], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,30 +147,42 @@ def test_two_processes_train_and_judge_what_one_does(root: Path, tmp_path_factor
         assert [point[key] for point in both["points"]] == [point[key] for point in single["points"]]
 
 
-def judge_share(task: Task, output: Tensor, targets: list[Tensor]) -> dict[str, float]:
-    """Judge images of which each process has its own."""
+def judge_shares(cases: list[tuple[Task, Tensor, list[Tensor]]]) -> list[dict[str, float]]:
+    """Judge images of which each process has its own, of one case after the other."""
     join(torch.device("cpu"))
+    found = [judge_share(*case) for case in cases]
+    leave()
+    return found
+
+
+def judge_share(task: Task, output: Tensor, targets: list[Tensor]) -> dict[str, float]:
+    """Judge the images of this process."""
     own = targets[own_share().rank]
     metrics = RateMetrics(task, 1, ["kd"], judged=True)
     zeros = torch.zeros(len(output))
     losses = RateDistortion(zeros, zeros, zeros, {"kd": zeros})
     metrics.update(losses, zeros, output, FrozenBatch(torch.zeros(len(output), 1), output, own, 1))
-    figures = metrics.compute()
-    leave()
-    return figures
+    return metrics.compute()
 
 
-@pytest.mark.parametrize("labelled", [0, 1, None])
-@pytest.mark.parametrize(("task", "shape"), [(Classification(), ()), (Segmentation(), (2, 2))])
-def test_a_share_without_labels_keeps_nobody_waiting(task: Task, shape: tuple[int, ...], labelled: int | None) -> None:
+def case(task: Task, shape: tuple[int, ...], labelled: int | None) -> tuple[Task, Tensor, list[Tensor]]:
+    """Two shares of two images, of which one at the most has labels."""
     output = torch.eye(3)[:2].reshape(2, 3, *(1 for _ in shape)).expand(2, 3, *shape).contiguous()
     targets = [torch.full((2, *shape), -1), torch.full((2, *shape), -1)]
     if labelled is not None:
         targets[labelled] = torch.zeros(2, *shape, dtype=torch.long)
-    one, two = in_two(judge_share, task, output, targets)
-    assert one == two and one["agreement"] == 1
-    expected = {"accuracy": 0.5, "miou": 0.25}[task.metric_name]
-    assert one.get(task.metric_name) == (None if labelled is None else expected)
+    return task, output, targets
+
+
+def test_a_share_without_labels_keeps_nobody_waiting() -> None:
+    kinds: list[tuple[Task, tuple[int, ...]]] = [(Classification(), ()), (Segmentation(), (2, 2))]
+    named = [(task, shape, labelled) for task, shape in kinds for labelled in (0, 1, None)]
+    one, two = in_two(judge_shares, [case(*each) for each in named])
+    assert one == two
+    for (task, _, labelled), figures in zip(named, one, strict=True):
+        expected = {"accuracy": 0.5, "miou": 0.25}[task.metric_name]
+        assert figures["agreement"] == 1
+        assert figures.get(task.metric_name) == (None if labelled is None else expected)
 
 
 def test_processes_share_the_memory_of_a_cache(root: Path) -> None:

@@ -98,7 +98,7 @@ def test_several_tensors_need_to_be_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("split", "shapes"),
     [
-        pytest.param("layer2", [(64, 16, 16)], id="one"),
+        pytest.param("layer2", [(64, 16, 16)], marks=pytest.mark.slow, id="one"),  # in test_coco_file.py by default
         pytest.param("layer3", [(64, 16, 16), (128, 8, 8)], marks=pytest.mark.slow, id="several"),
     ],
 )

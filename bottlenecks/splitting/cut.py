@@ -180,7 +180,7 @@ def refuse_mixing(title: str, network: SplitNetwork, example: Tensor) -> None:
     Args:
         title: names the network.
         network: the network, cut.
-        example: pictures, (N, 3, H, W); only shape and device matter.
+        example: pictures, (N, 3, H, W); only shape, type and device matter.
 
     Raises:
         UsageError: it does, or it draws at random.
@@ -190,7 +190,7 @@ def refuse_mixing(title: str, network: SplitNetwork, example: Tensor) -> None:
         features = network.head(images)
         return features, network.finish(features, network.sizes(images))
 
-    if is_mixed(run, random_images(tuple(example.shape[1:]), example.device)):
+    if is_mixed(run, random_images(tuple(example.shape[1:]), example.device).to(example.dtype)):
         raise UsageError(f"model={title}: {MIXED}")
 
 

@@ -39,7 +39,7 @@ def pace_of(measured: Sequence[Measured]) -> float:
     if not measured:
         return 1.0
     distortion = min(measured, key=lambda point: abs(point.multiplier)).distortion
-    return min(1.0, max(SLOWEST, math.sqrt(distortion / FINE)))
+    return min(1.0, max(SLOWEST, math.sqrt(max(0.0, distortion) / FINE)))
 
 
 def trained(name: str) -> bool:

@@ -54,7 +54,9 @@ def judge(root: Path) -> Record:
     return Record.read(next((root / "results").rglob("pictures.npz")))
 
 
-@pytest.mark.parametrize("wanted", [9, 30, 200])
+@pytest.mark.parametrize(
+    "wanted", [pytest.param(9, marks=pytest.mark.slow), 30, pytest.param(200, marks=pytest.mark.slow)]
+)
 def test_bytes_are_met_on_held_back_and_on_judged_images(
     wanted: int, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,7 +117,7 @@ def write_digits(folder: Path) -> Path:
     ("given", "ways_out"),
     [
         ("target.bytes=100000", "larger unit.max_bytes and unit.max_macs may"),
-        ("target.loss=100", "coarser steps come no nearer"),
+        pytest.param("target.loss=100", "coarser steps come no nearer", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_met_is_said_and_the_nearest_kept(
