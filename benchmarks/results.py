@@ -152,7 +152,7 @@ class Outcome:
                 f"## {self.case.title}\n",
                 f"{curve.num_images} images{whole}. Threads: {', '.join(map(str, threads))}.\n",
                 markdown(self.table()),
-                *(f"- {sentence}" for sentence in [*self.dearer(), *self.ranged()]),
+                *(f"- {sentence}" for sentence in [*self.dearer(), *self.ranged(), *self.lacking()]),
                 f"\n![{curve.metric} over bytes]({folder}/curve.svg)\n",
                 f"[Every point and figure]({folder}/report.md); {files}.\n",
                 *(f"    {line}" for line in self.commands()),
@@ -165,7 +165,7 @@ class Outcome:
         said, others = [], [self.series[codec] for codec in CODECS if codec in self.series]
         for label in (label for codec in UNITS for label in self.labels.get(codec, [])):
             found = {other.label: levels_where_dearer(self.series[label], other) for other in others}
-            told = [f"`{name}` at {levels[0]} to {levels[-1]} %" for name, levels in found.items() if levels]
+            told = [f"`{name}` at {between(levels)} %" for name, levels in found.items() if levels]
             none = f"At no agreement does another codec take fewer bytes than `{label}`."
             said.append(f"`{label}` takes more bytes than {', '.join(told)} agreement." if told else none)
         return said
@@ -185,6 +185,11 @@ class Outcome:
             f"`{RANGE}`: BD-rate against `{LADDER}` {rate}; {max(sizes[RANGE]) / 2**20:.2f} MiB, where the ladder has "
             f"{sum(sizes[LADDER]) / 2**20:.2f}."
         ]
+
+    def lacking(self) -> list[str]:
+        """Name the parts that have not been made."""
+        missing = [f"`{part.label}`" for part in parts_of(self.case) if part.label not in self.made]
+        return [f"Not measured so far: {', '.join(missing)}."] if missing else []
 
     def commands(self) -> list[str]:
         """Give the commands that the parts stand for, the first seed's."""
@@ -256,6 +261,11 @@ def cell(figures: Sequence[Figure], show: Callable[[float], str]) -> str:
     return f"{bound}{show(statistics.mean(values))}{spread}{few}" + (
         f" ({show(min(ends))} … {show(max(ends))})" if ends else ""
     )
+
+
+def between(levels: Sequence[int]) -> str:
+    """Name the first and the last of some levels."""
+    return f"{levels[0]}" if levels[0] == levels[-1] else f"{levels[0]} to {levels[-1]}"
 
 
 def number(value: float) -> str:
