@@ -89,9 +89,20 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
             raise error.__cause__ from None
         unknown = isinstance(error.__cause__, (ConfigAttributeError, ConfigKeyError)) and error.__cause__.full_key
         raise UsageError(_describe_unknown(error.__cause__) if unknown else str(error)) from None
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        raise UsageError("another of the processes has ended; what it says is the reason") from None
     except OSError as error:
         what = f"{error.filename or 'file'}: {error.strerror or error}"
         raise UsageError(f"{what}; choose a place that can be written and read") from None
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Whether an error says that another of several processes is gone."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and any(sign in str(error) for sign in signs)
 
 
 def _describe_unknown(error: OmegaConfBaseException) -> str:

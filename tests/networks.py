@@ -42,7 +42,7 @@ class Mixing(Tiny):
     Args:
         num_classes: of the output.
         how: `mean` and `statistics` of the batch before the cut, `statistics_behind` it; `first`, one image is added to
-            all; `pairs` of neighbours; `dropout` that stays.
+            all; `pairs` of neighbours; `size` of the batch; `dropout` that stays.
     """
 
     def __init__(self, num_classes: int = 10, how: str = "mean") -> None:
@@ -60,6 +60,8 @@ class Mixing(Tiny):
             maps = maps + maps[:1]
         if self.how == "pairs":
             maps = maps + maps.roll(1, 0)
+        if self.how == "size":
+            maps = maps / maps.shape[0]
         maps = self.body(maps)
         if self.how == "statistics_behind":
             maps = nn.functional.batch_norm(maps, None, None, training=True)

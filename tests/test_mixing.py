@@ -17,7 +17,7 @@ from bottlenecks.splitting.mixing import is_mixed
 from tests.conftest import TINY, quiet
 from tests.networks import Mixing
 
-HOW = ("mean", "statistics", "first", "pairs", "statistics_behind", "dropout")
+HOW = ("mean", "statistics", "first", "pairs", "size", "statistics_behind", "dropout")
 MESSAGE = "model=Mixing: what it makes of an image depends on the other images of the batch"
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.checkpoint import load_rate
+from bottlenecks.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.experiment import pick_device
 from bottlenecks.processes import Share, is_main, join, leave, own_share
@@ -192,6 +193,24 @@ def test_processes_share_the_memory_of_a_cache(root: Path) -> None:
     assert not (root / "cache").exists()
     assert len(in_two(train_share, root, *options)[0]) == 2
     assert len([*(root / "cache").glob("*/manifest.json")]) == 2
+
+
+def end_early(path: Path) -> int | str | None:
+    """Fail as the second of two processes, while the first waits for it; return the status of the first."""
+    join(torch.device("cpu"))
+    if own_share().rank:
+        return "ended"  # and the process with it
+    try:
+        run(lambda: torch.distributed.broadcast(torch.zeros(1), src=1))
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
+def test_a_process_whose_other_one_ended_says_so_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert in_two(end_early, tmp_path) == [2, "ended"]
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("error:"))
+    assert "another of the processes has ended" in line
 
 
 def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
