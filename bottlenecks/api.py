@@ -255,6 +255,9 @@ def configuration(network: CutNetwork, name: str, unit: str, settings: Mapping[s
         "logger=none",
         *(f"paths.{one}={folder / one}" for one in ("logs", "cache")),
     ]
+    known = sorted(path.stem for path in (CONFIGS / "unit").glob("*.yaml"))
+    if unit not in known:
+        raise UsageError(f"unit={unit}: no such unit; there are {', '.join(known)}")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides)
     cfg.model, cfg.split = {**network.backbone.spec.to_dict(), "split": network.network.split}, network.network.split

@@ -127,6 +127,7 @@ class Endless(IterableDataset[Tensor]):
         (IMAGES[:1], {}, "train: one image alone"),
         (IMAGES, {"settings": {"training.epoch": 1}}, "no such setting as training.epoch; closest: epochs"),
         (IMAGES, {"lmbdas": []}, r"lambda=\[\]"),
+        (IMAGES, {"unit": "tranform"}, "unit=tranform: no such unit; there are factorized, spic, transform"),
     ],
 )
 def test_what_cannot_be_used_is_named(cut: bn.CutNetwork, train: Any, options: dict[str, Any], message: str) -> None:
