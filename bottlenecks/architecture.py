@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from bottlenecks.detectors import make_detector
-from bottlenecks.errors import UsageError, closest
+from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.timm_features import import_timm
 
@@ -43,7 +43,13 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         return network.eval()
     name = find_architecture(spec)
     if spec.library == "timm":
-        return import_timm().create_model(name, pretrained=False, **classes).eval()
+        try:
+            return import_timm().create_model(name, pretrained=False, **classes).eval()
+        except OSError as error:  # an `hf-hub:` name, whose description lies on the hub
+            raise UsageError(
+                f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
+                "it once where there is a network, or give a name that timm itself lists"
+            ) from None
     return _build_torchvision(name, spec.task, num_classes).eval()
 
 

@@ -63,8 +63,9 @@ def check_name(argument: str, name: object) -> None:
         UsageError: it is no text of letters, digits, dots, dashes, underscores and equals signs, or `.` or `..`.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[\w.=-]+", name) or set(name) == {"."}:
+        own = "; the library's own name of it goes into model.architecture" if argument == "model.name" else ""
         raise UsageError(
-            f"{argument}={name}: expected a name of letters, digits, '.', '-' and '_'; a folder is named so"
+            f"{argument}={name}: expected a name of letters, digits, '.', '-' and '_'; a folder is named so{own}"
         )
 
 

@@ -96,3 +96,22 @@ def test_tagged_names_of_timm_are_known() -> None:
     assert build_network(BackboneSpec("resnet18.a1_in1k", library="timm"), 10)
     with pytest.raises(UsageError, match=re.escape("model.name=resnet18.a9_in1k: no such network in timm")):
         build_network(BackboneSpec("resnet18.a9_in1k", library="timm"))
+
+
+def test_names_of_the_hub_say_where_they_belong_and_that_they_need_it(
+    command: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    arguments = [
+        "model=timm",
+        "split=layer2",
+        "logger=none",
+        *(f"paths.{one}={tmp_path}" for one in ("checkpoints", "logs")),
+    ]
+    status, error = command(train.main, *arguments, "model.name=hf-hub:timm/resnet18")
+    assert status == 2 and "goes into model.architecture" in error
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    status, error = command(
+        train.main, *arguments, "model.name=r18", "model.architecture='hf-hub:timm/nothing-like-it'"
+    )
+    assert status == 2 and "cannot be fetched from the hub" in error and error.count("\n") == 1
