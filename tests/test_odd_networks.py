@@ -51,7 +51,10 @@ def run(root: Path, *overrides: str) -> None:
         odd("Pooled"),
         pytest.param(
             ("model=torchvision", "model.name=googlenet", "split=inception3a", "data.image_size=64"),
-            marks=pytest.mark.slow,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet"),
+            ],
         ),
     ],
     ids=lambda network: network[-1].rpartition(".")[2],

@@ -45,7 +45,7 @@ from bottlenecks.terminal import progress
 from bottlenecks.units import Bottleneck
 
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")
-BATCH = 2  # of the examples that graphs are traced with; any other number works
+BATCH = 5  # of the examples that graphs are traced with, which no other side has; any other number works
 
 
 class Encoder(nn.Module):

@@ -208,7 +208,7 @@ class Detector(nn.Module):
             sure = torch.where(scores > heads.threshold, scores, 0.0).flatten(1)
             top, places = sure.topk(most, 1)
             chosen = boxes.clamp_min(0).minimum(limits).gather(1, (places // num_classes)[..., None].expand(-1, -1, 4))
-            return chosen, top, places % num_classes, rules.expand(len(top), 2)
+            return chosen, top, places % num_classes, rules.expand(top.shape[0], 2)
 
         return steps
 
@@ -241,7 +241,7 @@ class Detector(nn.Module):
 def _for_each(values: Any, pictures: Tensor) -> Tensor:
     """Repeat numbers for each picture, (N, ...)."""
     tensor = torch.tensor(values, device=pictures.device)
-    return tensor.expand(len(pictures), *tensor.shape)
+    return tensor.expand(pictures.shape[0], *tensor.shape)  # len() would fix the number where this is exported
 
 
 def _picture_size(outputs: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -53,9 +53,9 @@ class RetinaNetHeads(OneStageHeads):
     def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Decode boxes, and take the scores of the classes."""
         regression, scores = outputs["bbox_regression"], outputs["cls_logits"].sigmoid()
-        repeated = anchors.repeat(len(regression), 1)
+        repeated = anchors.repeat(regression.shape[0], 1)
         boxes = self.model.box_coder.decode_single(regression.flatten(0, 1), repeated)
-        return boxes.view(len(regression), -1, 4), scores[..., 1:]
+        return boxes.view(regression.shape[0], -1, 4), scores[..., 1:]
 
 
 class FCOSHeads(RetinaNetHeads):
@@ -98,5 +98,5 @@ class SSDHeads(OneStageHeads):
     def candidates(self, outputs: Mapping[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
         """Decode boxes, and take the probabilities of the classes."""
         regression = outputs["bbox_regression"]
-        boxes = self.model.box_coder.decode_single(regression.flatten(0, 1), anchors.repeat(len(regression), 1))
-        return boxes.view(len(regression), -1, 4), outputs["cls_logits"].softmax(2)[..., 1:]
+        boxes = self.model.box_coder.decode_single(regression.flatten(0, 1), anchors.repeat(regression.shape[0], 1))
+        return boxes.view(regression.shape[0], -1, 4), outputs["cls_logits"].softmax(2)[..., 1:]

@@ -47,7 +47,7 @@ class FasterRCNNHeads(Heads):
             `objectness` (N, A, 1), `rpn_regression` (N, A, 4), `class_logits` (N, R, classes with background),
             `box_regression` (N, R, 4 times as many), and the maps.
         """
-        count = len(next(iter(features.values())))
+        count = next(iter(features.values())).shape[0]
         objectness, rpn_regression = concat_box_prediction_layers(*self.model.rpn.head(list(features.values())))
         class_logits, box_regression = self._at_grid(features, height, width)
         by_picture = {
@@ -106,7 +106,7 @@ class FasterRCNNHeads(Heads):
         """Run the second stage at the grid: logits and regressions, (N, R, ...)."""
         heads = self.model.roi_heads
         pooled = [self._pool(features, height, width, parts) for parts in GRID]
-        count = len(pooled[0])
+        count = pooled[0].shape[0]
         regions = torch.cat(pooled, 1).flatten(0, 1)
         logits, regression = heads.box_predictor(heads.box_head(regions))
         return logits.view(count, -1, logits.shape[-1]), regression.view(count, -1, regression.shape[-1])
@@ -122,7 +122,7 @@ class FasterRCNNHeads(Heads):
         boxes = chosen.new_tensor(list(_regions(height, width, parts)))
         scale = 2.0 ** -min(max(level, octaves[0]), octaves[-1])
         found = roi_align(chosen, [boxes] * len(chosen), pool.output_size, scale, pool.sampling_ratio)
-        return found.view(len(chosen), len(boxes), *found.shape[1:])
+        return found.view(chosen.shape[0], len(boxes), *found.shape[1:])
 
 
 def _regions(height: int, width: int, parts: int) -> Iterator[tuple[float, float, float, float]]:
