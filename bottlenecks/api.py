@@ -22,20 +22,20 @@ from bottlenecks.cli import CONFIGS, hush_lightning
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.experiment import Experiment, pick_device, settings_of
-from bottlenecks.fitting import train_rates
+from bottlenecks.experiment import Experiment, check_maps, pick_device
 from bottlenecks.given import GivenImages
 from bottlenecks.judging import judge_given
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.preprocessing import NoPreprocessing, Preprocessing
-from bottlenecks.settings.judging import JudgingPlan
+from bottlenecks.runs.training import train_missing
+from bottlenecks.settings.judging import UNIT, JudgingPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.settings.rates import rates_asked
+from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.cut import cut as cut_network
 from bottlenecks.tasks import Task, make_task
-from bottlenecks.training.ladder import unfinished
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,12 @@ def cut(
         UsageError: it cannot be cut there; the message names what can be done.
     """
     spec = BackboneSpec(name=name or _as_name(type(model).__name__), task=task, library=GIVEN)
-    known: Any = NoPreprocessing()
-    if preprocessing is not None:
-        known = (
-            preprocessing
-            if preprocessing.input_shape
-            else preprocessing.with_image_size((example.shape[2], example.shape[3]))
-        )
+    if preprocessing is not None and preprocessing.input_shape is None:
+        preprocessing = preprocessing.with_image_size((example.shape[2], example.shape[3]))
+    known: Any = preprocessing or NoPreprocessing()
     backbone = Backbone(model, spec, known, tuple(class_names), "the module that was given")
     network = cut_network(model, at, example[:1], several=several)
-    for tensor in network.crossing:
-        if tensor.layout != "NCHW":
-            raise UsageError(
-                f"at={at}: the features there are {tensor.layout} {tensor.shape}; units take NCHW maps so far"
-            )
+    check_maps(network)
     return CutNetwork(backbone, network, make_task(task, model), tuple(example.shape[1:]))
 
 
@@ -103,7 +95,7 @@ def fit(
     train: Any,
     val: Any = None,
     *,
-    lmbdas: Sequence[float] | float = (0.003, 0.01, 0.03),
+    lmbdas: Sequence[float] | float | None = (0.003, 0.01, 0.03),
     unit: str = "transform",
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
@@ -117,7 +109,8 @@ def fit(
         train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule. Targets are
             not needed.
         val: the same, held back from training; without it a tenth of `train` is, at least 40 images of 200.
-        lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range.
+        lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range, None with
+            `settings={"target.bytes": 400}`.
         unit: a file in `configs/unit/`.
         settings: any of `python train.py --help`, such as `{"training.epochs": 0}`.
         folder: where rates are written and an interrupted run goes on with `settings={"resume": True}`; a temporary
@@ -138,7 +131,9 @@ def fit(
         train, val = train.train_dataloader(), train.val_dataloader() if val is None else val
     with ExitStack() as stack:
         place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cfg = configuration(network, name, unit, {"lambda": _listed(lmbdas), **(settings or {})}, place)
+        cfg = configuration(network, name, unit, {"lambda": lmbdas, **(settings or {})}, place)
+        target, plan = Target.of(cfg), TrainingPlan.of(cfg)
+        wanted = [] if target else rates_asked(cfg)
         images = GivenImages(
             name,
             network.task.name,
@@ -149,12 +144,11 @@ def fit(
             seed=cfg.seed,
             random_views=random_views,
         )
+        images.hold_back()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         shape: Any = network.image_shape
         experiment = Experiment(images, network.backbone, network.network, network.task, shape, place, place)
-        plan, wanted, settings_used = TrainingPlan.of(cfg), rates_asked(cfg), settings_of(cfg, experiment)
-        if todo := unfinished(place, wanted, settings_used, cfg.overwrite):
-            train_rates(cfg, experiment, todo, settings_used, plan)
+        train_missing(cfg, experiment, wanted, plan, target)
         network.network.cpu()
         return Ladder.load(place, cfg.unit.name)
 
@@ -201,28 +195,17 @@ def evaluate(
     Raises:
         UsageError: something cannot be used; the message names the argument.
     """
-    others = [codec for codec in codecs if codec != "unit"]
-    for codec in others:
-        if codec not in BASELINES:
-            raise UsageError(f"codecs={codec}: unknown; did you mean {closest(codec, ['unit', *BASELINES])}?")
-    if others and calibration is None:
-        raise UsageError(f"calibration: {', '.join(others)} choose settings on training images; give some")
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("evaluate", ["logger=none"])
-    _set(cfg, settings or {})
+    cfg = composed("evaluate", ["logger=none"])
+    change(cfg, {"codecs": list(codecs), "device": device, **(settings or {})})
+    plan = JudgingPlan.of(cfg)
+    for codec in plan.units:
+        if codec != UNIT:
+            raise UsageError(f"codecs={codec}: unknown; did you mean {closest(codec, [UNIT, *BASELINES])}?")
+    if plan.baselines and calibration is None:
+        raise UsageError(f"calibration: {', '.join(plan.baselines)} choose settings on training images; give some")
     info = net.ladder.info
-    images = GivenImages(
-        info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, val=test, test=test
-    )
-    plan = JudgingPlan(
-        list(dict.fromkeys(codecs)),
-        None,
-        cfg.workers,
-        cfg.calibration_images,
-        cfg.timed_images,
-        cfg.points,
-    )
-    ladders = {"unit": net.ladder} if "unit" in codecs else {}
+    images = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+    ladders = dict.fromkeys(plan.units, net.ladder)
     _, judgement = judge_given(plan, ladders, net.network, images, net.task, pick_device(device))
     net.network.cpu()
     return Curve.of(judgement, info.model, info.split, info.data, net.task)
@@ -258,15 +241,25 @@ def configuration(network: CutNetwork, name: str, unit: str, settings: Mapping[s
     known = sorted(path.stem for path in (CONFIGS / "unit").glob("*.yaml"))
     if unit not in known:
         raise UsageError(f"unit={unit}: no such unit; there are {', '.join(known)}")
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides)
+    cfg = composed("train", overrides)
     cfg.model, cfg.split = {**network.backbone.spec.to_dict(), "split": network.network.split}, network.network.split
     cfg.data, cfg.paths.checkpoints = {"name": name}, str(folder)
-    _set(cfg, settings)
+    change(cfg, settings)
     return cfg
 
 
-def _set(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
+def composed(command: str, overrides: list[str]) -> DictConfig:
+    """Compose the shipped configuration of a command."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(command, overrides)
+
+
+def change(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
+    """Give settings values of any type.
+
+    Raises:
+        UsageError: there is no such setting.
+    """
     for name, value in settings.items():
         parent, _, key = name.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
@@ -274,10 +267,6 @@ def _set(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
             known = [str(one) for one in (node if OmegaConf.is_dict(node) else cfg)]
             raise UsageError(f"settings: no such setting as {name}; closest: {closest(key, known)}")
         OmegaConf.update(cfg, name, value)
-
-
-def _listed(lmbdas: Sequence[float] | float) -> list[float]:
-    return [lmbdas] if isinstance(lmbdas, (int, float)) else [*lmbdas]
 
 
 def _as_name(text: str) -> str:

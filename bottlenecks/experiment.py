@@ -107,12 +107,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
     task = make_task(spec.task, backbone.network)
     check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
-    for tensor in network.crossing:
-        if tensor.layout != "NCHW":
-            raise UsageError(
-                f"split={split}: the features there are laid out as {tensor.layout} {tensor.shape}; "
-                "units take NCHW maps so far, see python -m bottlenecks.split for others"
-            )
+    check_maps(network)
     return Experiment(
         datamodule,
         backbone,
@@ -122,6 +117,20 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
         folder,
         folder_of(cfg, "results"),
     )
+
+
+def check_maps(network: SplitNetwork) -> None:
+    """Refuse a cut whose features units cannot take.
+
+    Raises:
+        UsageError: they are no maps.
+    """
+    for tensor in network.crossing:
+        if tensor.layout != "NCHW":
+            raise UsageError(
+                f"split={network.split}: the features there are laid out as {tensor.layout} {tensor.shape}; "
+                "units take NCHW maps so far, see python -m bottlenecks.split for others"
+            )
 
 
 def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:

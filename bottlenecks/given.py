@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from bottlenecks.errors import UsageError
 from bottlenecks.processes import own_share
-from bottlenecks.training.images import Split
+from bottlenecks.training.images import Split, least_share
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
 
 BATCH_SIZE = 32  # of what comes without one
-HELD_BACK, LEAST = 0.1, 40  # share of the training images, and how many of 200 or more
+HELD_BACK = 0.1  # share of the training images
 LOOKED_AT = 16  # images that tell one set from another
 
 
@@ -148,7 +148,7 @@ class GivenImages(pl.LightningDataModule):
         preprocessing: what made them of image files, or something with a `to_dict` that says nothing.
         class_names: of the network's outputs, where they are known.
         train: to train on, or None.
-        val: held back from training; None takes a part of `train`.
+        val: held back from training, or None.
         test: to evaluate on, or None.
         seed: of the order.
         random_views: whether `train` gives another view of an image each time.
@@ -174,9 +174,24 @@ class GivenImages(pl.LightningDataModule):
         self.seed, self.num_views = seed, None if random_views else 1
         given = {"train": train, "val": val, "test": test}
         self.sources = {split: Source.of(images, split) for split, images in given.items() if images is not None}
-        if val is None and train is not None:
-            self.sources |= hold_back(self.sources["train"])
         self.batch_size = next(iter(self.sources.values())).batch_size
+
+    def hold_back(self) -> None:
+        """Divide the training images into those to train on and those to hold back, where none are held back.
+
+        Raises:
+            UsageError: there is one image alone.
+        """
+        if "val" in self.sources:
+            return
+        train = self.sources["train"]
+        total = len(train)
+        if total < 2:
+            raise UsageError("train: one image alone; give more, or give val, too")
+        part = least_share(HELD_BACK, total)
+        count = max(1, round(part * total if part < 1 else part))
+        order = np.random.default_rng(0).permutation(total)
+        self.sources |= {"train": train.select(np.sort(order[count:])), "val": train.select(np.sort(order[:count]))}
 
     @property
     def num_classes(self) -> int | None:
@@ -232,17 +247,3 @@ class GivenImages(pl.LightningDataModule):
     def _in_shares(self, split: Split) -> DataLoader:
         source = self.sources[split]
         return source.loader(split, ShareSampler(len(source), own_share()))
-
-
-def hold_back(train: Source) -> dict[str, Source]:
-    """Divide training images into those to train on and those to hold back.
-
-    Raises:
-        UsageError: there is one image alone.
-    """
-    total = len(train)
-    if total < 2:
-        raise UsageError("train: one image alone; give more, or give val, too")
-    count = max(1, round(HELD_BACK * total), LEAST if total >= 5 * LEAST else 0)
-    order = np.random.default_rng(0).permutation(total)
-    return {"train": train.select(np.sort(order[count:])), "val": train.select(np.sort(order[:count]))}

@@ -18,11 +18,12 @@ from bottlenecks.preprocessing import Preprocessing, Size
 from bottlenecks.processes import own_share
 from bottlenecks.settings.data import Labels, Task, check_data
 from bottlenecks.terminal import say
+from bottlenecks.training.images import least_share
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from datamodules.dataset import PictureDataset
 from datamodules.real_files import check_apart, once
 from datamodules.source import PictureFiles, Pictures, readable
-from datamodules.splits import divide, least_share, limit, shuffle
+from datamodules.splits import divide, limit, shuffle
 
 Split = Literal["train", "val", "test"]
 FEW_IMAGES, FEW_VIEWS = 2000, 4  # below so many `augment` pays, with so many views of each

@@ -6,7 +6,6 @@ from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import check_limit, check_part
 from datamodules.source import Pictures
 
-LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there are so many to train on
 SPLIT_SEED = 0  # never the run's seed: runs with different seeds are judged on the same pictures
 
 
@@ -59,12 +58,6 @@ def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pi
         )
     order = stratified_order(pictures.classes)
     return pictures.select(order[count:]), pictures.select(order[:count])
-
-
-def least_share(part: float, total: int) -> float:
-    """Return a part of so many images to hold back: a share that is too small to tell epochs apart becomes a number."""
-    is_share = isinstance(part, float) and 0 < part <= 1
-    return LEAST_HELD_BACK if is_share and total >= ENOUGH and round(part * total) < LEAST_HELD_BACK else part
 
 
 def limit(pictures: Pictures, count: int | None, argument: str) -> Pictures:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.table import Table
 
 from bottlenecks.checkpoint import RateInfo
-from bottlenecks.experiment import make_backbone, prepare, settings_of
+from bottlenecks.experiment import Experiment, make_backbone, prepare, settings_of
 from bottlenecks.fitting import train_rates
-from bottlenecks.rate_files import text_of
+from bottlenecks.rate_files import Lmbda, text_of
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
@@ -37,19 +37,40 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     target, plan = Target.of(cfg), TrainingPlan.of(cfg)
     lmbdas = [] if target else rates_asked(cfg)
     experiment = prepare(cfg, "fit")
+    written = train_missing(cfg, experiment, lmbdas, plan, target)
+    if written:
+        show(summary(written, experiment.task.metric_name))
+        for line in remarks(written.values()):
+            say(line)
+    return written
+
+
+def train_missing(
+    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[Lmbda], plan: TrainingPlan, target: Target | None
+) -> dict[Path, RateInfo]:
+    """Train those of some rates that are not finished, or the one that meets a target.
+
+    Args:
+        cfg: of `train.py`.
+        experiment: what it names.
+        lmbdas: that are asked for; none with a target.
+        plan: the checked settings of training.
+        target: in the place of a lambda.
+
+    Returns:
+        The rates that were trained now, by path.
+
+    Raises:
+        UsageError: the configuration cannot be used.
+    """
     settings = settings_of(cfg, experiment)
     resuming = cfg.resume and ResumeState(experiment.folder, lmbdas, settings).path.exists()
     if target and not (cfg.overwrite or resuming) and is_met(experiment.folder, settings):
         return {}
     todo = unfinished(experiment.folder, lmbdas, settings, cfg.overwrite)
     if resuming:
-        todo = lmbdas  # the run was cut off while it wrote the first of its rates
-    written = train_rates(cfg, experiment, todo, settings, plan) if target or todo else {}
-    if written:
-        show(summary(written, experiment.task.metric_name))
-        for line in remarks(written.values()):
-            say(line)
-    return written
+        todo = [*lmbdas]  # the run was cut off while it wrote the first of its rates
+    return train_rates(cfg, experiment, todo, settings, plan) if target or todo else {}
 
 
 def train_network(cfg: DictConfig) -> None:

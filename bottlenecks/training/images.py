@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 from torch.utils.data import DataLoader
 
 Split = Literal["train", "val", "test"]
+LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there are so many to train on
 
 
 class ImageData(Protocol):
@@ -75,3 +76,9 @@ class ImageData(Protocol):
 
     def found(self) -> dict[str, str]:
         """Return which images training and its evaluation go by, JSON-able."""
+
+
+def least_share(part: float, total: int) -> float:
+    """Return a part of so many images to hold back: a share that is too small to tell epochs apart becomes a number."""
+    is_share = isinstance(part, float) and 0 < part <= 1
+    return LEAST_HELD_BACK if is_share and total >= ENOUGH and round(part * total) < LEAST_HELD_BACK else part

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bottlenecks.errors import UsageError
+from bottlenecks.training.images import least_share
 from datamodules.source import PictureArrays
-from datamodules.splits import divide, least_share, limit, stratified_order
+from datamodules.splits import divide, limit, stratified_order
 
 
 def numbered(targets: list[int]) -> PictureArrays:
