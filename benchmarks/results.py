@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.cases import CODECS, DATA, RANGE, UNITS, Case, Part, parts_of
+from benchmarks.cells import between, cell, number
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve
@@ -247,30 +248,6 @@ def write_results(cases: Sequence[Case], out: Path, docs: Path) -> None:
     text = [INTRODUCTION, markdown(table), *(outcome.section() for outcome in found)]
     write_atomically(docs / "results.md", "\n".join(text).encode())
     say(f"Wrote {docs / 'results.md'}: {', '.join(outcome.case.name for outcome in found)}")
-
-
-def cell(figures: Sequence[Figure], show: Callable[[float], str]) -> str:
-    """Tell a figure with its interval, or the mean of several with their spread."""
-    values = [figure.value for figure in figures if figure.value is not None]
-    if not values:
-        return next((figure.note or "" for figure in figures), "")
-    ends = [end for figure in figures for end in figure.interval or ()]
-    spread = f" ± {show(statistics.stdev(values)).lstrip('+')}" if len(values) > 1 else ""
-    bound = "≤ " if any(figure.note for figure in figures) else ""
-    few = f", {len(values)} of {len(figures)}" if len(values) < len(figures) else ""
-    return f"{bound}{show(statistics.mean(values))}{spread}{few}" + (
-        f" ({show(min(ends))} … {show(max(ends))})" if ends else ""
-    )
-
-
-def between(levels: Sequence[int]) -> str:
-    """Name the first and the last of some levels."""
-    return f"{levels[0]}" if levels[0] == levels[-1] else f"{levels[0]} to {levels[-1]}"
-
-
-def number(value: float) -> str:
-    """Show bytes: few of them with a decimal."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def figure_at(line: Line, value: float) -> Figure:

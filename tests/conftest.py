@@ -18,6 +18,12 @@ from train import train
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 TINY = ("model=custom", "model.name=tiny", "model.factory._target_=tests.networks.Tiny", "split=body")
+TINY_SEGMENTER = (
+    "model=custom",
+    "model.name=tiny_segmenter",
+    "model.task=segmentation",
+    "model.factory._target_=tests.networks.TinySegmenter",
+)
 QUICK = (
     "training.epochs=2",
     "training.fit_images=64",

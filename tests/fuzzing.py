@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from bottlenecks.bitstream import pack
@@ -12,6 +12,14 @@ from bottlenecks.bitstream import pack
 def mutate(streams: Sequence[bytes], random: Random) -> bytes:
     """Make a stream from good ones: flipped, cut, spliced, emptied, blown up, mislabelled or forged."""
     return random.choice(MUTATIONS)(random.choice(streams), random.choice(streams), random)
+
+
+def each_flip(stream: bytes) -> Iterator[bytes]:
+    """Yield a stream with each of its bits flipped in turn."""
+    for bit in range(8 * len(stream)):
+        damaged = bytearray(stream)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
 
 
 def flip(one: bytes, other: bytes, random: Random) -> bytes:

@@ -20,16 +20,13 @@ from bottlenecks.network import BottleneckNetwork
 from bottlenecks.training.module import LadderModule
 from evaluate import evaluate
 from export import export
-from tests.conftest import QUICK, TINY, configure
+from tests.conftest import QUICK, TINY, TINY_SEGMENTER, configure
 from train import train
 
 DEVICE = os.environ.get("BOTTLENECKS_TEST_DEVICE", "cuda")
 FOLDER = Path("tiny/body/digits")
 SEGMENTER = (
-    "model=custom",
-    "model.name=tiny_segmenter",
-    "model.task=segmentation",
-    "model.factory._target_=tests.networks.TinySegmenter",
+    *TINY_SEGMENTER,
     "data=digit_masks",
     "split=top",
     "several=true",

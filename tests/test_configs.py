@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from bottlenecks.architecture import build_network
 from bottlenecks.cli import CONFIGS
 from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.settings.data import KINDS
 from bottlenecks.settings.model import BackboneSpec
 from tests.conftest import configure
 
@@ -78,3 +81,10 @@ def test_presets_have_the_last_word_but_for_the_command_lines(task: str, model: 
     assert (cfg.training.epochs, cfg.backbone.epochs) != (8, 6)
     cfg = configure("train", tmp_path, f"task={task}", "model=resnet50", "training.epochs=5", "backbone.epochs=2")
     assert (cfg.model.name, cfg.split, cfg.training.epochs, cfg.backbone.epochs) == ("resnet50", "layer3", 5, 2)
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_what_is_known_of_a_dataset_is_what_its_class_says(path: str) -> None:
+    dataset, kind = get_class(path), KINDS[path]
+    assert kind.labels == dataset.labels
+    assert kind.task == dataset.task or "learn" in signature(dataset).parameters  # a setting that decides it

@@ -28,7 +28,7 @@ from bottlenecks.training.resume import differences
 from bottlenecks.units import UNITS
 from evaluate import evaluate
 from export import export
-from tests.conftest import REPOSITORY, TINY, configure, quiet
+from tests.conftest import REPOSITORY, TINY, TINY_SEGMENTER, configure, quiet
 from train import train
 
 FILES = REPOSITORY / "tests/files/2fd99c5"  # the commit whose program wrote them
@@ -38,10 +38,7 @@ OLD = [0.01, 0.1]  # lambdas of the factorized rates in the plain folder
 FEW = ("logger=none", "data.limit_test=50", "timed_images=2")
 SHORT = ("logger=none", "training.epochs=1", "data.limit_train=192", "data.limit_val=64")
 SCENES = (
-    "model=custom",
-    "model.name=tiny_segmenter",
-    "model.task=segmentation",
-    "model.factory._target_=tests.networks.TinySegmenter",
+    *TINY_SEGMENTER,
     "data=digit_masks",
     "split=top",
     "several=true",

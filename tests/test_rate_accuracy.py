@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import rate_accuracy
 from benchmarks.cases import CASES, UNITS, Case, Part, parts_of
+from benchmarks.cells import cell, number
 from benchmarks.rate_accuracy import absent, configure, make, make_all
-from benchmarks.results import PART, Outcome, cell, levels_where_dearer, number, write_results
+from benchmarks.results import PART, Outcome, levels_where_dearer, write_results
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import Line

@@ -22,7 +22,7 @@ from bottlenecks.tasks import TASKS, Task
 from bottlenecks.tasks.base import FloatArray
 from datamodules.digit_boxes import DigitBoxes
 from evaluate import evaluate
-from tests.conftest import configure, quiet
+from tests.conftest import TINY_SEGMENTER, configure, quiet
 from tests.networks import block
 from train import train
 
@@ -38,10 +38,7 @@ QUICK = (
 )
 SEGMENTER = (
     "task=segmentation",
-    "model=custom",
-    "model.name=tiny_segmenter",
-    "model.task=segmentation",
-    "model.factory._target_=tests.networks.TinySegmenter",
+    *TINY_SEGMENTER,
 )
 DETECTOR = ("task=detection",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
 from bottlenecks.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from tests.baselines.conftest import make_features
+from tests.fuzzing import each_flip
 
 # An encoder that is a program of its own, and siblings that differ in the network alone.
 SLOW = ("vvc", "bmshj2018_factorized", "mbt2018_mean", "mbt2018", "cheng2020_anchor", "cheng2020_attn")
@@ -98,7 +99,7 @@ def test_frames_show_every_flipped_bit(codecs: list[Baseline], inputs: list[Floa
     if codecs[0].sends == "pictures":
         pytest.skip("a file as any viewer opens it has no checksum")
     stream = codecs[0].encode(inputs[0])
-    for damaged in _flipped(stream):
+    for damaged in each_flip(stream):
         with pytest.raises(BitstreamError):
             codecs[0].decode(damaged)
 
@@ -108,13 +109,6 @@ def foreign(make: Callable[[str], list[Baseline]], pictures: list[FloatArray]) -
     """A stream of each picture format, and one of features."""
     streams = {name: make(name)[0].encode(pictures[0]) for name in PICTURE_FORMATS}
     return {**streams, "uniform": make("uniform")[0].encode(make_features(1, seed=3)[0])}
-
-
-def _flipped(stream: bytes) -> Iterator[bytes]:
-    for bit in range(8 * len(stream)):
-        damaged = bytearray(stream)
-        damaged[bit // 8] ^= 1 << bit % 8
-        yield bytes(damaged)
 
 
 def test_an_unknown_codec_is_named_beside_known_ones(calibration: Calibration) -> None:

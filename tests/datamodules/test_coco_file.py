@@ -11,7 +11,7 @@ import train as program
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from evaluate import evaluate
-from tests.conftest import configure, quiet
+from tests.conftest import TINY_SEGMENTER, configure, quiet
 from tests.datamodules.conftest import write_pictures
 from train import train
 
@@ -144,10 +144,7 @@ def test_a_network_and_a_unit_train_on_it_and_are_judged(learn, tmp_path):
         ["model=small_fcos"]
         if learn == "boxes"
         else [
-            "model=custom",
-            "model.name=tiny_segmenter",
-            "model.task=segmentation",
-            "model.factory._target_=tests.networks.TinySegmenter",
+            *TINY_SEGMENTER,
             "split=body",
         ]
     )

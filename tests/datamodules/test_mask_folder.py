@@ -8,7 +8,7 @@ from PIL import Image
 from bottlenecks.errors import UsageError
 from bottlenecks.preprocessing import Preprocessing
 from evaluate import evaluate
-from tests.conftest import configure, quiet
+from tests.conftest import TINY_SEGMENTER, configure, quiet
 from tests.datamodules.conftest import write_mask
 from train import train
 
@@ -159,10 +159,7 @@ def test_a_network_and_a_unit_train_on_it_and_are_judged(write, tree, tmp_path_f
     place = tmp_path_factory.mktemp("runs")
     root = make(tree, write, (("train", 12), ("val", 3)))
     given = [
-        "model=custom",
-        "model.name=tiny_segmenter",
-        "model.task=segmentation",
-        "model.factory._target_=tests.networks.TinySegmenter",
+        *TINY_SEGMENTER,
         "split=body",
         "data=mask_folder",
         f"data.root={root}",
