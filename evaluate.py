@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from bottlenecks.cli import entry_point
+from bottlenecks.console.cli import entry_point
 from bottlenecks.processes import leave
 from bottlenecks.settings.commands import check_evaluation
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bottlenecks.cli import entry_point
+from bottlenecks.console.cli import entry_point
 from bottlenecks.settings.commands import check_export
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from bottlenecks.cli import entry_point
+from bottlenecks.console.cli import entry_point
 from bottlenecks.settings.commands import check_training
 
 if TYPE_CHECKING:
-    from bottlenecks.checkpoint import RateInfo
+    from bottlenecks.rates.info import RateInfo
 
 
 def train(cfg: DictConfig) -> dict[Path, RateInfo]:

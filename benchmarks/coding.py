@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bottlenecks.bitstream import unpack
-from bottlenecks.coder import ideal_bits
-from bottlenecks.entropy import EntropyBottleneck
+from bottlenecks.coding.bitstream import unpack
+from bottlenecks.coding.coder import ideal_bits
 from bottlenecks.units import Bottleneck, FactorizedUnit, TransformUnit
+from bottlenecks.units.entropy import EntropyBottleneck
 from bottlenecks.units.laplacian import LaplacianConditional, family, scale_of
 
 Shape = tuple[int, int, int]

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training import BEST, ONE_VIEW, SEPARATE, has_bfloat16
-from bottlenecks.cli import CONFIGS, hush_lightning
+from bottlenecks.console.cli import CONFIGS, hush_lightning
 from evaluate import evaluate
 from train import train
 

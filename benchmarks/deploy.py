@@ -25,7 +25,7 @@ from rich.table import Table
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.images import load_image
+from bottlenecks.images.reading import load_image
 
 QUALITY = 90  # of the JPEG
 UPLINKS_KBPS = (250, 1000, 10_000)

@@ -26,10 +26,10 @@ from omegaconf import DictConfig
 
 from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
 from benchmarks.results import PART, read_part, write_results
-from bottlenecks.cli import CONFIGS, hush_lightning, run
+from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.console.terminal import say
 from bottlenecks.files import write_atomically
 from bottlenecks.settings.experiment import folder_of
-from bottlenecks.terminal import say
 from evaluate import evaluate
 from train import train
 

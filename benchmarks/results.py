@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.cases import CODECS, DATA, RANGE, UNITS, Case, Part, parts_of
 from benchmarks.cells import between, cell, number
+from bottlenecks.console.terminal import markdown, say
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve
@@ -32,7 +33,6 @@ from bottlenecks.evaluation.summary import (
     summarise,
 )
 from bottlenecks.files import write_atomically
-from bottlenecks.terminal import markdown, say
 
 PART = "part.json"
 ANCHOR, LADDER = "hevc", "transform"

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import torch
 
-from bottlenecks.architecture import build_network
-from bottlenecks.backbone import Backbone
-from bottlenecks.checkpoint import Ladder, Rate, RateInfo, load_rate, save_rate
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.backbone import Backbone
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.rate_files import find_rates, rate_path
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.places import find_rates, rate_path
+from bottlenecks.rates.rate import Rate, load_rate, save_rate
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.units import DEFAULT_UNIT, make_unit

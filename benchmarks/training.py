@@ -42,13 +42,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch.nn import functional as F
 
-from bottlenecks.architecture import build_network
-from bottlenecks.backbone import Backbone, save_backbone
-from bottlenecks.cli import CONFIGS, hush_lightning
-from bottlenecks.experiment import Experiment, prepare
-from bottlenecks.fitting import assemble
-from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.rate_files import Lmbda
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.backbone import Backbone, save_backbone
+from bottlenecks.console.cli import CONFIGS, hush_lightning
+from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.rates.places import Lmbda
+from bottlenecks.runs.experiment import Experiment, prepare
+from bottlenecks.runs.fitting import assemble
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.training.module import LadderModule

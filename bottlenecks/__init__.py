@@ -19,9 +19,9 @@ __version__ = "0.1.0"
 _WHERE = {
     **dict.fromkeys(("cut", "fit", "load", "evaluate", "export", "CutNetwork"), "api"),
     "BottleneckNetwork": "network",
-    "Ladder": "checkpoint",
+    "Ladder": "rates.ladder",
     "Curve": "evaluation.curve",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "images.preprocessing",
     "UsageError": "errors",
 }  # the public names, and the module of each
 __all__ = [*_WHERE, "__version__"]

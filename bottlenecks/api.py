@@ -15,18 +15,17 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from bottlenecks.backbone import Backbone
+from bottlenecks.backbones.backbone import Backbone
 from bottlenecks.baselines import BASELINES
-from bottlenecks.checkpoint import Ladder
-from bottlenecks.cli import CONFIGS, hush_lightning
+from bottlenecks.console.cli import CONFIGS, hush_lightning
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.experiment import Experiment, check_maps, pick_device
-from bottlenecks.given import GivenImages
-from bottlenecks.judging import judge_given
+from bottlenecks.images.preprocessing import NoPreprocessing, Preprocessing
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.preprocessing import NoPreprocessing, Preprocessing
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.runs.experiment import Experiment, check_maps, pick_device
+from bottlenecks.runs.judging import judge_given
 from bottlenecks.runs.training import train_missing
 from bottlenecks.settings.judging import UNIT, JudgingPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
@@ -36,6 +35,7 @@ from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.cut import cut as cut_network
 from bottlenecks.tasks import Task, make_task
+from bottlenecks.training.given import GivenImages
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bottlenecks.backbone import load_backbone
-from bottlenecks.bitstream import BitstreamError, disclose, enclose, peek_fingerprint, peek_multiplier
-from bottlenecks.checkpoint import Ladder, Rate
+from bottlenecks.backbones.backbone import load_backbone
+from bottlenecks.coding.bitstream import BitstreamError, disclose, enclose, peek_fingerprint, peek_multiplier
 from bottlenecks.errors import UsageError
-from bottlenecks.features import cat
-from bottlenecks.preprocessing import read_preprocessing
+from bottlenecks.images.preprocessing import read_preprocessing
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.features import cat
 from bottlenecks.tasks import make_task
 from bottlenecks.units.base import MAX_SCALE
 

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from bottlenecks.cli import run
+from bottlenecks.console.cli import run
+from bottlenecks.console.terminal import show
 from bottlenecks.errors import UsageError
 from bottlenecks.files import SUFFIX
-from bottlenecks.images import allow_megapixels
-from bottlenecks.rate_files import find_rates
-from bottlenecks.terminal import show
+from bottlenecks.images.reading import allow_megapixels
+from bottlenecks.rates.places import find_rates
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

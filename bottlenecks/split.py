@@ -7,26 +7,17 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from bottlenecks.cli import entry_point
+from bottlenecks.console.cli import entry_point
 from bottlenecks.lazy import importer
 from bottlenecks.settings.commands import check_listing
 
 __getattr__ = importer(
     "bottlenecks",
-    dict.fromkeys(
-        (
-            "Crossing",
-            "SplitNetwork",
-            "SplitPoint",
-            "crowded_points",
-            "cut",
-            "cut_graph",
-            "graph_points",
-            "render_table",
-            "split_points",
-        ),
-        "splitting.cut",
-    ),
+    {
+        **dict.fromkeys(("Crossing", "SplitNetwork", "cut", "cut_graph"), "splitting.cut"),
+        **dict.fromkeys(("SplitPoint", "crowded_points", "graph_points", "split_points"), "splitting.points"),
+        "render_table": "runs.listing",
+    },
 )
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bottlenecks.geometry import Sides, Step, follow_boxes
+from bottlenecks.images.geometry import Sides, Step, follow_boxes
 from datamodules.damage import DamagedPictureError
 
 PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where a picture has fewer objects than others

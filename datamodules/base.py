@@ -13,11 +13,11 @@ import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
-from bottlenecks.images import allow_megapixels
-from bottlenecks.preprocessing import Preprocessing, Size
+from bottlenecks.console.terminal import say
+from bottlenecks.images.preprocessing import Preprocessing, Size
+from bottlenecks.images.reading import allow_megapixels
 from bottlenecks.processes import own_share
 from bottlenecks.settings.data import Labels, Task, check_data
-from bottlenecks.terminal import say
 from bottlenecks.training.images import least_share
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
 from datamodules.dataset import PictureDataset

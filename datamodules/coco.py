@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from bottlenecks.pretrained import coco_classes
+from bottlenecks.backbones.pretrained import coco_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import coco_boxes
 from datamodules.coco_base import CocoPictures

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bottlenecks.backbones.pretrained import coco_classes
 from bottlenecks.errors import UsageError
-from bottlenecks.pretrained import coco_classes
 from datamodules.annotations import Annotations
 from datamodules.base import PictureDataModule
 from datamodules.coco_content import CocoContent, read_coco, unlisted

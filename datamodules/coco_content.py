@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.images import check_regular
+from bottlenecks.images.reading import check_regular
 from datamodules.real_files import files_below, real_identity
 
 Entry = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from bottlenecks.pretrained import coco_classes, voc_classes
+from bottlenecks.backbones.pretrained import coco_classes, voc_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import OutlinedMasks
 from datamodules.coco_base import CocoPictures

@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.progress import track
 
 from bottlenecks.errors import UsageError
-from bottlenecks.images import ImageError, check_regular, load_image, opened_image, to_rgb, unreadable, upright_size
+from bottlenecks.images.reading import (
+    ImageError,
+    check_regular,
+    load_image,
+    opened_image,
+    to_rgb,
+    unreadable,
+    upright_size,
+)
 
 T = TypeVar("T")
 

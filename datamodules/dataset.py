@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bottlenecks.errors import UsageError
-from bottlenecks.geometry import Step
+from bottlenecks.images.geometry import Step
 from datamodules.damage import DamagedPictureError
 from datamodules.source import Pictures
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.errors import UsageError
-from bottlenecks.pretrained import imagenet_classes
 from datamodules.base import PictureDataModule
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder

@@ -6,7 +6,7 @@ from typing import Any
 
 from torchvision import datasets
 
-from bottlenecks.pretrained import imagenet_classes
+from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.settings.data import IMAGENETTE, check_data
 from datamodules.base import PictureDataModule
 from datamodules.download import fetch

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bottlenecks.images import ImageError, opened_image, upright, upright_size
+from bottlenecks.images.reading import ImageError, opened_image, upright, upright_size
 from datamodules.annotations import Masks
 from datamodules.damage import DamagedPictureError
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from bottlenecks.errors import UsageError
-from bottlenecks.geometry import Step
+from bottlenecks.images.geometry import Step
 from datamodules.annotations import Annotations
 from datamodules.damage import MAX_DECODED, find_damaged, in_parallel, load_picture, picture_size
 

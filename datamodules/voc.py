@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bottlenecks.pretrained import voc_classes
+from bottlenecks.backbones.pretrained import voc_classes
 from datamodules.annotations import Annotations
 from datamodules.mask_files import MaskFiles
 from datamodules.voc_devkit import VocDevkit

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 from xml.etree import ElementTree
 
 from bottlenecks.errors import closest
-from bottlenecks.images import check_regular, unreadable
+from bottlenecks.images.reading import check_regular, unreadable
 from datamodules.annotations import Annotations, Boxes, Objects
 
 

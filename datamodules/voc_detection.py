@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from bottlenecks.pretrained import voc_classes
+from bottlenecks.backbones.pretrained import voc_classes
 from datamodules.annotations import Annotations
 from datamodules.voc_annotations import boxes_of, read_annotations
 from datamodules.voc_devkit import VocDevkit

@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from bottlenecks.cli import CONFIGS
+from bottlenecks.console.cli import CONFIGS
 from evaluate import evaluate
 from train import train
 

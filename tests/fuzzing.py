@@ -6,7 +6,7 @@ from binascii import crc_hqx
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from bottlenecks.bitstream import pack
+from bottlenecks.coding.bitstream import pack
 
 
 def mutate(streams: Sequence[bytes], random: Random) -> bytes:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bottlenecks.checkpoint import RateInfo, load_rate
 from bottlenecks.errors import UsageError
 from bottlenecks.files import read_metadata
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.rate import load_rate
 from bottlenecks.training.module import LadderModule
 from evaluate import evaluate
 from export import export

@@ -12,9 +12,9 @@ from PIL import Image
 
 import evaluate
 import train
-from bottlenecks.cli import entry_point, run
+from bottlenecks.console.cli import entry_point, run
 from bottlenecks.errors import closest
-from bottlenecks.rate_files import rate_path
+from bottlenecks.rates.places import rate_path
 from bottlenecks.run import main as run_pictures
 from bottlenecks.split import main as list_split_points
 from tests.conftest import TINY, quiet

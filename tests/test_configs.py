@@ -9,9 +9,9 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from bottlenecks.architecture import build_network
-from bottlenecks.cli import CONFIGS
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.console.cli import CONFIGS
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.settings.data import KINDS
 from bottlenecks.settings.model import BackboneSpec
 from tests.conftest import configure

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bottlenecks.checkpoint import read_info
-from bottlenecks.experiment import prepare, settings_of
+from bottlenecks.rates.rate import read_info
+from bottlenecks.runs.experiment import prepare, settings_of
 from tests.conftest import TINY, configure, quiet
 from train import train
 

@@ -11,7 +11,7 @@ import torch
 
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.rate_files import CheckpointError
+from bottlenecks.rates.places import CheckpointError
 from datamodules.digits import Digits
 from evaluate import evaluate
 from tests.conftest import TINY, configure

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import nn
 
 import train
-from bottlenecks.architecture import build_network
+from bottlenecks.backbones.architecture import build_network
 from bottlenecks.errors import UsageError, quoted
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.cut import cut

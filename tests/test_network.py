@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.rate_files import CheckpointError
+from bottlenecks.rates.places import CheckpointError
 
 
 @pytest.fixture

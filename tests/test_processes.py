@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.checkpoint import load_rate
-from bottlenecks.cli import run
+from bottlenecks.console.cli import run
 from bottlenecks.errors import UsageError
-from bottlenecks.experiment import pick_device
 from bottlenecks.processes import Share, is_main, join, leave, own_share
+from bottlenecks.rates.rate import load_rate
+from bottlenecks.runs.experiment import pick_device
 from bottlenecks.tasks import Classification, Segmentation, Task
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortion

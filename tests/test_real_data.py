@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bottlenecks.backbone import load_backbone
+from bottlenecks.backbones.backbone import load_backbone
 from datamodules.imagenet import ImageNet
 from evaluate import evaluate
+from tests.backbones.test_backbone import LITE0
 from tests.conftest import SHARED_DATA, configure, quiet
-from tests.test_backbone import LITE0
 from train import train
 
 pytestmark = [

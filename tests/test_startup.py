@@ -13,7 +13,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from bottlenecks.cli import CONFIGS
+from bottlenecks.console.cli import CONFIGS
 from bottlenecks.settings.data import kind_of
 from tests.conftest import REPOSITORY
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.run import main as run_pictures

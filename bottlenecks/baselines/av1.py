@@ -10,7 +10,7 @@ from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
 from bottlenecks.baselines.still import av1_of_avif, decode_av1
 from bottlenecks.baselines.ycbcr import from_planes
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 
 QUALITIES = (5, 20, 35, 50, 65, 85)
 SPEED = 5  # at equal PSNR 4 takes up to 3 % fewer bytes in 1.2 to 2 times the time; 6 takes 3 to 23 % more bytes

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bottlenecks.bitstream import BitstreamError, Limits, pack, unpack
-from bottlenecks.codec import Codec
-from bottlenecks.features import Features, stack, to_arrays, to_tensors, unbind
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.baselines.codec import Codec
+from bottlenecks.coding.bitstream import BitstreamError, Limits, pack, unpack
+from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.splitting.features import Features, stack, to_arrays, to_tensors, unbind
 
 FloatArray = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
 from bottlenecks.baselines.still import LEAST_SIDE, decode_hevc, encode_hevc, pad
 from bottlenecks.baselines.ycbcr import from_planes, to_planes
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 
 QPS = (46, 41, 36, 30, 24, 16)
 

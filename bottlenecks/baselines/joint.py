@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bottlenecks.baselines.base import Baseline, Calibration, FeatureBaseline, FloatArray
-from bottlenecks.bitstream import BitstreamError, Limits, divide, join, pack, unpack
+from bottlenecks.coding.bitstream import BitstreamError, Limits, divide, join, pack, unpack
 
 
 class Joint(Baseline):

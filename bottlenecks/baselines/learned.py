@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
-from bottlenecks.bitstream import BitstreamError, Limits, pack, unpack
+from bottlenecks.coding.bitstream import BitstreamError, Limits, pack, unpack
+from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.macs import count_macs
-from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.terminal import say
-from bottlenecks.weights import read_weights
+from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.splitting.macs import count_macs
+from bottlenecks.tensor_files import read_weights
 
 MULTIPLE = 64  # of both sides, which the networks ask for
 LIMITS = Limits(max_payload_bytes=2**24, max_positions=2**24)

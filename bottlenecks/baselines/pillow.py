@@ -11,7 +11,7 @@ from PIL import Image
 
 from bottlenecks.baselines.base import PictureBaseline, Pixels
 from bottlenecks.errors import reason
-from bottlenecks.preprocessing import MAX_PIXELS, Preprocessing
+from bottlenecks.images.preprocessing import MAX_PIXELS, Preprocessing
 
 
 class PillowBaseline(PictureBaseline):

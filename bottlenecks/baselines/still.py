@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import MAX_PIXELS
+from bottlenecks.images.preprocessing import MAX_PIXELS
 
 Plane = npt.NDArray[np.integer]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bottlenecks.baselines.base import Calibration
 from bottlenecks.baselines.pillow import PillowBaseline
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 
 QUALITIES = (0, 15, 35, 55, 75, 92)
 

@@ -23,13 +23,13 @@ from typing import Any
 
 import onnxruntime as ort
 
+from bottlenecks.coding.framing import FramingBase
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.fields import shapes_of
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.framing import FramingBase
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 
 MAX_THREADS = 1024
 Arrays = Any  # one array, or a tuple of several

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bottlenecks.coding.rate_range import RateRange
 from bottlenecks.deploy.fields import Rule, are_shapes, check, is_above_zero, is_number, is_text, shapes_of
-from bottlenecks.rate_range import RateRange
 
 OF_POINT: Mapping[str, Rule] = {
     "lambda": is_above_zero,

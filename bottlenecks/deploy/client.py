@@ -20,7 +20,7 @@ from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateCo
 from bottlenecks.deploy.route import transport_to
 from bottlenecks.environment import prescribed
 from bottlenecks.errors import UsageError, check_number, printable, reason, run
-from bottlenecks.images import ImageError, allow_megapixels, load_image
+from bottlenecks.images.reading import ImageError, allow_megapixels, load_image
 
 T = TypeVar("T")
 MAX_ANSWER_BYTES = 2**20

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bottlenecks.checkpoint import Ladder, Rate, save_rate
+from bottlenecks.console.terminal import progress
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import (
     DECODER,
@@ -37,11 +37,12 @@ from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.files import one_at_a_time
-from bottlenecks.preprocessing import read_preprocessing
+from bottlenecks.images.preprocessing import read_preprocessing
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.splitting.cut import MIXED, SplitNetwork
 from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.tasks import Task
-from bottlenecks.terminal import progress
 from bottlenecks.units import Bottleneck
 
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")

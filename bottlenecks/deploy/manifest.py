@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bottlenecks.bitstream import VERSION
+from bottlenecks.coding.bitstream import VERSION
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.fields import Rule, are_shapes, are_texts, check, is_number, is_shape, is_text
 

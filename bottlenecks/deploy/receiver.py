@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bottlenecks.bitstream import BitstreamError, peek_fingerprint
+from bottlenecks.coding.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.fields import shapes_of

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle, BundleError
 from bottlenecks.deploy.protocol import TimedProtocol

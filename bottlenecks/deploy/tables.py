@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bottlenecks import scale_tables
-from bottlenecks.coder import Coder, SymbolTables
-from bottlenecks.framing import Framing, FramingBase, JointFraming, Size
-from bottlenecks.scale_coder import ScaleCoder
-from bottlenecks.scale_framing import ScaleFraming
+from bottlenecks.coding import scale_tables
+from bottlenecks.coding.coder import Coder, SymbolTables
+from bottlenecks.coding.framing import Framing, FramingBase, JointFraming, Size
+from bottlenecks.coding.scale_coder import ScaleCoder
+from bottlenecks.coding.scale_framing import ScaleFraming
 
 Shape = tuple[int, ...]
 

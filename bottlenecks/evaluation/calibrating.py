@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.baselines.base import Baseline, Calibration
+from bottlenecks.console.terminal import progress
 from bottlenecks.evaluation.points import features_of, outputs_of
 from bottlenecks.evaluation.workers import Workers
-from bottlenecks.features import cat, to_arrays, to_tensors
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import cat, to_arrays, to_tensors
 from bottlenecks.tasks import Task
-from bottlenecks.terminal import progress
 
 
 class Calibrator:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bottlenecks.cli import run
+from bottlenecks.console.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.record import PER_POINT, RECORD, FloatArray, Record

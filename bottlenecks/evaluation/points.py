@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.bitstream import enclose
-from bottlenecks.codec import Codec
+from bottlenecks.baselines.codec import Codec
+from bottlenecks.coding.bitstream import enclose
+from bottlenecks.console.terminal import progress
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import FloatArray, Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
-from bottlenecks.features import Features, all_finite, cat, num_elements, num_pictures, split, tensors_of
-from bottlenecks.macs import count_macs
 from bottlenecks.processes import add_up, own_share
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features, all_finite, cat, num_elements, num_pictures, split, tensors_of
+from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Task
-from bottlenecks.terminal import progress
 
 ELEMENTS_PER_PASS = 2**21  # features that go through the tail at once; small maps alone are slow
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from bottlenecks.console.terminal import markdown, say, show
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.plot import draw, draw_work, save
 from bottlenecks.evaluation.record import RECORD, Record
 from bottlenecks.evaluation.summary import Merit, merit_table, merits_as_json, series_of, summarise
 from bottlenecks.files import write_atomically
-from bottlenecks.terminal import markdown, say, show
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from bottlenecks.codec import Codec
-from bottlenecks.features import split
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.baselines.codec import Codec
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import split
 from bottlenecks.tasks import Task
 
 MOST_PICTURES, MOST_CODECS = 4, 6

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.baselines.base import Baseline
-from bottlenecks.codec import Codec
+from bottlenecks.baselines.codec import Codec
 from bottlenecks.errors import UsageError
-from bottlenecks.features import Features, stack, to_arrays, to_tensors, unbind
+from bottlenecks.splitting.features import Features, stack, to_arrays, to_tensors, unbind
 
 AHEAD = 2  # tasks that wait for each process; more would only hold memory
 

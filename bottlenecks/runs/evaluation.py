@@ -10,13 +10,13 @@ from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve, rows_of
 from bottlenecks.evaluation.interactive import chart
 from bottlenecks.evaluation.report import Report, write_and_say
-from bottlenecks.experiment import open_logger
 from bottlenecks.files import write_atomically
-from bottlenecks.judging import judge_codecs
 from bottlenecks.processes import is_main
+from bottlenecks.runs.experiment import open_logger
+from bottlenecks.runs.judging import judge_codecs
 from bottlenecks.settings.commands import each_split
 from bottlenecks.settings.experiment import folder_of
-from bottlenecks.tracking import close, log_chart, log_picture, log_table
+from bottlenecks.training.loggers import close, log_chart, log_picture, log_table
 
 
 def evaluate(cfg: DictConfig) -> Curve:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bottlenecks.checkpoint import Ladder
+from bottlenecks.console.terminal import say
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.experiment import Experiment, prepare
-from bottlenecks.judging import judge_codecs, load_ladder
-from bottlenecks.rate_files import find_rates
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.places import find_rates
+from bottlenecks.runs.experiment import Experiment, prepare
+from bottlenecks.runs.judging import judge_codecs, load_ladder
 from bottlenecks.settings.judging import UNIT as OWN_UNIT
-from bottlenecks.terminal import say
 
 
 def export(cfg: DictConfig) -> Path:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError, printable, reason
 from bottlenecks.files import SUFFIX, write_atomically
-from bottlenecks.images import load_image
+from bottlenecks.images.reading import load_image
 from bottlenecks.network import BottleneckNetwork
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.table import Table
 
-from bottlenecks.checkpoint import RateInfo
-from bottlenecks.experiment import Experiment, make_backbone, prepare, settings_of
-from bottlenecks.fitting import train_rates
-from bottlenecks.rate_files import Lmbda, text_of
+from bottlenecks.console.terminal import say, show
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.places import Lmbda, text_of
+from bottlenecks.runs.experiment import Experiment, make_backbone, prepare, settings_of
+from bottlenecks.runs.fitting import train_rates
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.settings.weights import backbone_path, state_path
-from bottlenecks.terminal import say, show
 from bottlenecks.training.ladder import is_met, unfinished
 from bottlenecks.training.remarks import remarks
 from bottlenecks.training.resume import ResumeState

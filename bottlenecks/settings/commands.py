@@ -11,6 +11,7 @@ from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.experiment import check_experiment, check_network_and_data, check_target, plain
 from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
 from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.own_networks import path_of
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import BackboneTraining, TrainingPlan
@@ -115,4 +116,4 @@ def check_factory(spec: BackboneSpec) -> None:
         UsageError: it is not.
     """
     if spec.library == "custom" and spec.factory:
-        check_target("model.factory._target_", spec.factory.get("_target_"))
+        check_target("model.factory._target_", path_of(str(spec.factory.get("_target_"))))

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from bottlenecks.errors import UsageError, check_flag, check_number
-from bottlenecks.preprocessing import Preprocessing, check_size
+from bottlenecks.images.preprocessing import Preprocessing, check_size
 
 Task = Literal["classification", "segmentation", "detection"]
 Labels = Literal["imagenet", "voc", "coco", "own", "none"]

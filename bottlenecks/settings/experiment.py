@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError, check_flag, check_name, check_number, quoted
-from bottlenecks.rate_files import rate_folder
+from bottlenecks.rates.places import rate_folder
 from bottlenecks.settings.data import Kind, check_data, kind_of
 from bottlenecks.settings.model import BackboneSpec
-from bottlenecks.settings.unit import check_unit
+from bottlenecks.units.settings import check_unit
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 LOGGER_MODES = ("auto", "online", "offline", "disabled")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.baselines import BASELINES
 from bottlenecks.errors import UsageError, check_name, check_number, closest
-from bottlenecks.rate_files import CheckpointError, find_rates, rate_folder
+from bottlenecks.rates.places import CheckpointError, find_rates, rate_folder
 from bottlenecks.settings.experiment import folder_of
 
 UNIT = "unit"  # the codec that is the configuration's own unit

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError
+from bottlenecks.settings.own_networks import name_of
 from bottlenecks.tasks import check_task
 
 GIVEN = "given"  # a module that a program handed over
@@ -30,7 +31,8 @@ class BackboneSpec:
         weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
         weights_package: an installed package that carries the pretrained weights of timm's `architecture` as a file; a
             custom network that contains it begins its training from them.
-        factory: for `custom`, a Hydra node with `_target_` that builds the `nn.Module`.
+        factory: for `custom`, a Hydra node that builds the `nn.Module`; its `_target_` is the name of one of the
+            project's own networks, or where the user's own code lies.
     """
 
     name: str
@@ -46,6 +48,9 @@ class BackboneSpec:
             raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
         if self.library == "custom" and not self.factory:
             raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
+        if self.factory and "_target_" in self.factory:
+            named = {**self.factory, "_target_": name_of(str(self.factory["_target_"]))}
+            object.__setattr__(self, "factory", named)
         check_task(self.task)
 
     @classmethod

@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from bottlenecks.coding.rate_range import WIDEST
 from bottlenecks.errors import UsageError, check_flag
-from bottlenecks.rate_files import Lmbda
-from bottlenecks.rate_range import WIDEST
+from bottlenecks.rates.places import Lmbda
 
 DEFAULT_LAMBDA = 0.01
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from bottlenecks.bitstream import FINGERPRINT_BYTES, pack
+from bottlenecks.coding.bitstream import FINGERPRINT_BYTES, pack
 from bottlenecks.errors import UsageError, check_number
 
 HEADER_BYTES = len(pack(b"", bytes(FINGERPRINT_BYTES)))

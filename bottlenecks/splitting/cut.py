@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
 from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bottlenecks.errors import UsageError, closest, reason
-from bottlenecks.features import Features, tensors_of
-from bottlenecks.graph import Graph, Layout, name_kind
-from bottlenecks.sides import Sides
+from bottlenecks.splitting.features import Features, tensors_of
+from bottlenecks.splitting.graph import Graph, Layout, name_kind
 from bottlenecks.splitting.mixing import is_mixed, random_images
+from bottlenecks.splitting.points import places_of, times
+from bottlenecks.splitting.sides import Sides
 
 MIXED = (
     "what it makes of an image depends on the other images of the batch, or on chance, also in eval mode; let "
@@ -39,34 +38,6 @@ class Crossing:
     name: str
     shape: tuple[int, ...]
     layout: Layout
-
-
-@dataclass(frozen=True)
-class SplitPoint:
-    """A place where a single tensor crosses.
-
-    Attributes:
-        name: the shortest name of the module after which the network can be cut.
-        aliases: other modules that end with the same tensor.
-        shape: the features' shape without the batch.
-        layout: what the dimensions are, the batch (N) first.
-        relative_elements: number of feature elements, as a multiple of the picture's.
-        head_macs: multiply-accumulates of the head per picture.
-        macs_share: the same as a share of the network's.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    shape: tuple[int, ...]
-    layout: Layout
-    relative_elements: float
-    head_macs: int
-    macs_share: float
-
-    @property
-    def num_elements(self) -> int:
-        """Number of feature elements per picture."""
-        return math.prod(self.shape)
 
 
 class SplitNetwork(nn.Module):
@@ -210,93 +181,6 @@ def cut_graph(graph: Graph, split: str, *, several: bool = False) -> SplitNetwor
     return SplitNetwork(split, crossing, sides.write_head(), sides.write_sizes(), sides.write_tail())
 
 
-def split_points(network: nn.Module, example: Tensor) -> list[SplitPoint]:
-    """List where a network can be cut so that a single tensor crosses, in the order of execution.
-
-    Args:
-        network: the network; it is put into eval mode.
-        example: pictures, (N, 3, H, W); only shape, type and device matter.
-
-    Returns:
-        The places after modules; operations between modules can be cut at as well but are not listed.
-
-    Raises:
-        UsageError: the network cannot be traced or refuses the example.
-    """
-    return graph_points(Graph(network, example))
-
-
-def graph_points(graph: Graph) -> list[SplitPoint]:
-    """List the split points of a network whose graph is there already; see `split_points`."""
-    total = max(1, graph.macs(graph.nodes))
-    points = []
-    for node, (name, *aliases) in _places(graph):
-        shape, macs = graph.shape(node), graph.macs(graph.ancestors[node])
-        relative = math.prod(shape) / graph.picture.numel()
-        points.append(SplitPoint(name, tuple(aliases), shape, graph.layout(node), relative, macs, macs / total))
-    return points
-
-
-def crowded_points(graph: Graph) -> dict[str, int]:
-    """Count the tensors that cross after those parts of a network where more than one does.
-
-    Only modules made of others are looked at: within a residual block two tensors cross nearly everywhere.
-
-    Returns:
-        Number of tensors by the module's shortest name, in the order of execution.
-    """
-    parts = {name.rpartition(".")[0] for name in graph.module_names}
-    counts = {}
-    for node in graph.data:
-        names = [name for name in graph.names_of[node] if name in parts]
-        sides = Sides(graph, node) if names else None
-        if sides and len(sides.crossing) > 1 and len(sides.tail) > 1:
-            counts[names[0]] = len(sides.crossing)
-    return counts
-
-
-def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crowded: Mapping[str, int]) -> Table:
-    """Draw split points as a table.
-
-    Args:
-        points: the rows.
-        total_macs: multiply-accumulates of the whole network per picture.
-        title: stands above, with the total.
-        crowded: where several tensors cross, and how many; stands below.
-    """
-    places = ", ".join(f"{name} ({count})" for name, count in crowded.items())
-    table = Table(
-        title=f"{title}: {total_macs / 1e6:,.0f} M multiply-accumulates per picture",
-        caption=f"several tensors cross after {places}" if places else None,
-    )
-    table.add_column("split point")
-    table.add_column("also")
-    table.add_column("features")
-    for heading in ("elements", "of the picture's", "device MACs, M", "share"):
-        table.add_column(heading, justify="right")
-    for point in points:
-        table.add_row(
-            point.name,
-            ", ".join(point.aliases),
-            f"{point.layout[1:]} {_times(point.shape)}",
-            f"{point.num_elements:,}",
-            f"{point.relative_elements:.2f} x",
-            f"{point.head_macs / 1e6:,.1f}",
-            f"{point.macs_share:.1%}",
-        )
-    return table
-
-
-def _places(graph: Graph) -> Iterator[tuple[Node, list[str]]]:
-    """Find the nodes after which one tensor crosses, with the names of the modules that end there."""
-    for node in graph.data[1:]:  # the first is the picture
-        names = [name for name in graph.names_of[node] if name in graph.module_names]
-        if names and graph.layout(node) != "other":
-            sides = Sides(graph, node)
-            if sides.crossing == (node,) and len(sides.tail) > 1:
-                yield node, names
-
-
 def _refuse_empty_side(graph: Graph, split: str, sides: Sides) -> None:
     for side, name, end in ((sides.head, "head", "input"), (sides.tail, "tail", "output")):
         if len(side) == 1:
@@ -309,14 +193,14 @@ def _refuse_several(graph: Graph, split: str, sides: Sides) -> None:
     tensors = [_describe(graph, node) for node in sides.crossing]
     raise UsageError(
         f"split={split}: {len(tensors)} tensors cross here where one was asked for: "
-        f"{', '.join(f'{tensor.name} ({_times(tensor.shape)})' for tensor in tensors)}; "
+        f"{', '.join(f'{tensor.name} ({times(tensor.shape)})' for tensor in tensors)}; "
         f"{_nearest(graph, sides)}"
     )
 
 
 def _nearest(graph: Graph, sides: Sides) -> str:
     """Name the split points around a cut that cannot be made."""
-    places = list(_places(graph))
+    places = list(places_of(graph))
     before = [f"{names[0]} before" for node, names in places if node in sides.head]
     after = [f"{names[0]} after" for node, names in places if node in sides.tail]
     return f"nearest split points: {' and '.join(before[-1:] + after[:1]) or 'none'}"
@@ -325,7 +209,3 @@ def _nearest(graph: Graph, sides: Sides) -> str:
 def _describe(graph: Graph, node: Node) -> Crossing:
     name = next(iter(graph.names_of[node]), node.name)
     return Crossing(name, graph.shape(node), graph.layout(node))
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

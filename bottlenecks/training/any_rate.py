@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bottlenecks.rate_range import LEAST, MOST, RateRange
+from bottlenecks.coding.rate_range import LEAST, MOST, RateRange
 from bottlenecks.training.closed_form import GAIN_PRIOR, RIDGE, fit_ridge
 from bottlenecks.training.hull import lower_hull, price
 from bottlenecks.training.structure import Trial

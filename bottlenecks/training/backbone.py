@@ -11,23 +11,23 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.architecture import build_network
-from bottlenecks.backbone import Backbone, load_backbone, save_backbone
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.backbone import Backbone, load_backbone, save_backbone
+from bottlenecks.backbones.pretrained import find_weights
+from bottlenecks.backbones.weights import fitting
+from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.preprocessing import Preprocessing
-from bottlenecks.pretrained import find_weights
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.settings.model import BackboneSpec, with_weights
 from bottlenecks.settings.training import BackboneTraining
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, backbone_path, choose_weights
 from bottlenecks.tasks import Task, make_task
-from bottlenecks.terminal import say
 from bottlenecks.training.images import ImageData
 from bottlenecks.training.optimisers import can_fuse
 from bottlenecks.training.resume import RunState
 from bottlenecks.training.seeds import seed_for
 from bottlenecks.training.trainer import fit
-from bottlenecks.weights import fitting
 
 AUXILIARY = 0.3  # weight of the loss of an auxiliary head, as of GoogLeNet's
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_flatten_with_path, tree_leaves, tree_map, tree_unflatten
 
+from bottlenecks.console.terminal import progress, say
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.features import Features, all_finite, num_pictures
 from bottlenecks.files import one_at_a_time, write_atomically
 from bottlenecks.settings.training import GIB, CachePlan
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.terminal import progress, say
+from bottlenecks.splitting.features import Features, all_finite, num_pictures
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.images import ImageData, Split

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset
 
-from bottlenecks.features import Features
+from bottlenecks.splitting.features import Features
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.images import ImageData, Split
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.features import Features, tensors_of
+from bottlenecks.splitting.features import Features, tensors_of
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 
 from bottlenecks.errors import UsageError
-from bottlenecks.macs import count_macs
-from bottlenecks.settings.unit import MOST_RANK, TransformSettings
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.macs import count_macs
 from bottlenecks.training.structure import LARGEST_BLOCK, Candidate
 from bottlenecks.units.restorer import FEW_CHANNELS
+from bottlenecks.units.settings import MOST_RANK, TransformSettings
 
 ALWAYS_BYTES, ALWAYS_MACS = 2**16, 2**22  # that a unit may take, however small the network is
 RESTORER_WIDTH, RESTORER_WIDTH_FEW = 192, 96

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
 from torch.utils._pytree import tree_leaves
 
-from bottlenecks.rate_files import rate_name, text_of
-from bottlenecks.tracking import log_figure, log_histogram, log_table
+from bottlenecks.rates.places import rate_name, text_of
+from bottlenecks.training.loggers import log_figure, log_histogram, log_table
 from bottlenecks.training.module import LadderModule
 from bottlenecks.units import Bottleneck
 

@@ -7,7 +7,7 @@ import time
 
 import pytorch_lightning as pl
 
-from bottlenecks.terminal import say
+from bottlenecks.console.terminal import say
 
 
 class EpochLines(pl.Callback):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.features import Features, cat, num_elements, num_pictures
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features, cat, num_elements, num_pictures
 
 
 class FrozenBatch(NamedTuple):

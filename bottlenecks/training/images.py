@@ -14,7 +14,8 @@ LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there ar
 class ImageData(Protocol):
     """Images in three splits, in batches of (images, targets).
 
-    `datamodules.base.PictureDataModule` reads them from files, `bottlenecks.given.GivenImages` takes a user's own.
+    `datamodules.base.PictureDataModule` reads them from files; `bottlenecks.training.given.GivenImages` takes a
+    program's own.
 
     Attributes:
         name: what checkpoints and results call them.

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from bottlenecks.checkpoint import Rate, RateInfo, read_info, save_rate
+from bottlenecks.coding.rate_range import RateRange
+from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import CheckpointError, Lmbda, place_of, rate_name, rates_of, say_where, text_of
-from bottlenecks.rate_range import RateRange
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.places import CheckpointError, Lmbda, place_of, rate_name, rates_of, say_where, text_of
+from bottlenecks.rates.rate import Rate, read_info, save_rate
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.terminal import say
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.module import LadderModule

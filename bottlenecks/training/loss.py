@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.features import Features, tensors_of
 from bottlenecks.settings.target import PERCENT
 from bottlenecks.settings.training import check_loss
+from bottlenecks.splitting.features import Features, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
 

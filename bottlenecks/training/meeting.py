@@ -12,9 +12,9 @@ import torch
 from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
-from bottlenecks.features import Features, elements_of, like, num_pictures, tensors_of
 from bottlenecks.settings.target import Target
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features, elements_of, like, num_pictures, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.closed_form import fit_scales
 from bottlenecks.training.frozen import FrozenBatch, rows_of

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bottlenecks.errors import UsageError
-from bottlenecks.features import Features, cat, elements_of, num_pictures, split
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
-from bottlenecks.rate_files import Lmbda
+from bottlenecks.rates.places import Lmbda
 from bottlenecks.settings.training import OptimiserConfig
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features, cat, elements_of, num_pictures, split
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen

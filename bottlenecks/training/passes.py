@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bottlenecks.features import Features, like, tensors_of
+from bottlenecks.splitting.features import Features, like, tensors_of
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bottlenecks.rate_files import Lmbda
-from bottlenecks.rate_range import RateRange
+from bottlenecks.coding.rate_range import RateRange
+from bottlenecks.rates.places import Lmbda
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.units import Bottleneck
 from bottlenecks.units.transform_part import Multiplier

@@ -31,7 +31,7 @@ TRAINER = (
     "check_val_every_n_epoch",
 )
 # Of the data; what the others come to shows in the images.
-WITHOUT_EFFECT = ("root", "download", "num_workers", "limit_test", "skip_damaged", "max_megapixels")
+WITHOUT_EFFECT = ("_target_", "root", "download", "num_workers", "limit_test", "skip_damaged", "max_megapixels")
 
 
 def comparable(old: Settings, new: Settings) -> tuple[Settings, Settings]:

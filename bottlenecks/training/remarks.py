@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from bottlenecks.checkpoint import RateInfo
+from bottlenecks.rates.info import RateInfo
 
 NOTHING = 1 / 8  # bytes of an image's payload that are next to nothing
 HARDLY_MORE = 1.02  # bytes over a neighbour's, up to which a rate is no finer

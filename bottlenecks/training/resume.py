@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import write_atomically
-from bottlenecks.rate_files import Lmbda, middle_of, text_of
-from bottlenecks.terminal import say
+from bottlenecks.rates.places import Lmbda, middle_of, text_of
 from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.training.relevant import comparable
 

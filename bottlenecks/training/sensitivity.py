@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from bottlenecks.errors import UsageError
-from bottlenecks.features import Features, all_finite, num_elements, tensors_of
 from bottlenecks.settings.target import PERCENT
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features, all_finite, num_elements, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.loss import precise
 

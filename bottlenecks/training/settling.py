@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from bottlenecks.features import num_pictures
+from bottlenecks.coding.rate_range import LEAST, MOST, RateRange
 from bottlenecks.processes import add_up
-from bottlenecks.rate_range import LEAST, MOST, RateRange
+from bottlenecks.splitting.features import num_pictures
 from bottlenecks.training.any_rate import Measured, find_range
 from bottlenecks.training.module import LadderModule
 

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bottlenecks.features import like, tensors_of
-from bottlenecks.rate_files import Lmbda, middle_of, rate_name
+from bottlenecks.console.terminal import progress, say
+from bottlenecks.rates.places import Lmbda, middle_of, rate_name
 from bottlenecks.settings.target import Target
-from bottlenecks.settings.unit import TransformSettings
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import like, tensors_of
 from bottlenecks.tasks import Task
-from bottlenecks.terminal import progress, say
 from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.candidates import list_candidates, restorer_widths
@@ -36,6 +35,7 @@ from bottlenecks.training.structure import (
     try_candidates,
 )
 from bottlenecks.training.target import PointsLost, find_lambda
+from bottlenecks.units.settings import TransformSettings
 from bottlenecks.units.transform import TransformUnit
 
 CHUNK = 64  # images that pass through the tail at once

@@ -13,7 +13,7 @@ import torch
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import one_at_a_time, write_atomically
 from bottlenecks.processes import is_main
-from bottlenecks.rate_files import Lmbda
+from bottlenecks.rates.places import Lmbda
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.relevant import relevant
 from bottlenecks.training.start import Start

@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
+from bottlenecks.console.terminal import say
 from bottlenecks.errors import Interrupted, UsageError, reason
-from bottlenecks.terminal import say
 from bottlenecks.training.epoch_lines import EpochLines
 from bottlenecks.training.resume import AtomicCheckpointIO, RunState
 

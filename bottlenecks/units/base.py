@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.bitstream import BitstreamError
-from bottlenecks.coder import Coder, Int32Array, SymbolTables
+from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.coding.coder import Coder, Int32Array, SymbolTables
+from bottlenecks.coding.framing import Decoded, Framing, FramingBase, Size
+from bottlenecks.coding.rate_range import RateRange
 from bottlenecks.errors import UsageError
-from bottlenecks.features import Features
-from bottlenecks.framing import Decoded, Framing, FramingBase, Size
-from bottlenecks.rate_range import RateRange
+from bottlenecks.splitting.features import Features
 
 MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.coder import Int32Array, SymbolTables
-from bottlenecks.framing import JointFraming, Sizes
+from bottlenecks.coding.coder import Int32Array, SymbolTables
+from bottlenecks.coding.framing import JointFraming, Sizes
 from bottlenecks.units.base import Bottleneck, BottleneckUnit
 
 Tensors = tuple[Tensor, ...]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bottlenecks.coder import SymbolTables
-from bottlenecks.scale_tables import ScaleTables
+from bottlenecks.coding.coder import SymbolTables
+from bottlenecks.coding.scale_tables import ScaleTables
 
 with warnings.catch_warnings():
     # compressai imports torch_geometric, which scripts functions as it is imported

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.coder import SymbolTables
-from bottlenecks.escapes import BoolArray, Int32Array, IntArray
-from bottlenecks.features import Features, like, tensors_of
-from bottlenecks.framing import Decoded, Size
-from bottlenecks.rate_range import LEAST, MOST, RateRange
-from bottlenecks.scale_coder import ScaleCoder
-from bottlenecks.scale_framing import ScaleFraming
-from bottlenecks.scale_tables import ScaleTables
+from bottlenecks.coding.coder import SymbolTables
+from bottlenecks.coding.escapes import BoolArray, Int32Array, IntArray
+from bottlenecks.coding.framing import Decoded, Size
+from bottlenecks.coding.rate_range import LEAST, MOST, RateRange
+from bottlenecks.coding.scale_coder import ScaleCoder
+from bottlenecks.coding.scale_framing import ScaleFraming
+from bottlenecks.coding.scale_tables import ScaleTables
+from bottlenecks.splitting.features import Features, like, tensors_of
 from bottlenecks.units.base import MAX_SCALE, Bottleneck, LearningRates, ParameterGroup, UnitOutput
 from bottlenecks.units.laplacian import (
     LARGEST,

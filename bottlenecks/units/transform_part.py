@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bottlenecks.coding.framing import Size
 from bottlenecks.errors import UsageError, check_number
-from bottlenecks.framing import Size
-from bottlenecks.settings.unit import STRUCTURES
 from bottlenecks.units.laplacian import NUM_TABLES, PARTS, RATIO
 from bottlenecks.units.linear import make_transform
 from bottlenecks.units.restorer import Restorer
+from bottlenecks.units.settings import STRUCTURES
 
 Multiplier = int | Tensor  # of a unit of any rate: one for all images, or int64 (N,); 0 for a unit of one rate
 

@@ -14,7 +14,7 @@ from bottlenecks.baselines import make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
 from bottlenecks.baselines.learned import import_zoo
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 
 FEATURE_SHAPE = (24, 4, 6)
 SIZES = {  # of networks that are small enough to test with: channels N, and M where it is not N

@@ -14,7 +14,7 @@ import torch
 
 from bottlenecks.baselines import BASELINES, make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from tests.baselines.conftest import make_features
 from tests.fuzzing import each_flip

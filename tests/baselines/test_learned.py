@@ -14,7 +14,7 @@ import torch
 from bottlenecks.baselines import make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration
 from bottlenecks.baselines.learned import LearnedImage, import_zoo
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from tests.baselines.conftest import network_input, to_pixels
 from tests.fuzzing import each_flip

@@ -19,8 +19,8 @@ from bottlenecks.baselines.lightweight.codec import (
 )
 from bottlenecks.baselines.lightweight.quantiser import uniform
 from bottlenecks.baselines.lightweight.unary import AdaptiveUnary, StaticTable
-from bottlenecks.bitstream import BitstreamError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.images.preprocessing import Preprocessing
 
 FACTORIES = [lightweight, lightweight_static, lightweight_uniform, lightweight_model]
 SHAPE = (8, 6, 5)

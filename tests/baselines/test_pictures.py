@@ -13,7 +13,7 @@ from bottlenecks.baselines.av1 import SPEED, Av1
 from bottlenecks.baselines.base import Baseline
 from bottlenecks.baselines.still import END_OF_SEQUENCE, decode_av1, decode_hevc
 from bottlenecks.baselines.ycbcr import from_planes, to_planes
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from tests.baselines.conftest import network_input, to_pixels
 
 FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")

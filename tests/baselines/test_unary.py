@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bottlenecks.baselines.lightweight.unary import AdaptiveUnary, IndexCoder, StaticTable
-from bottlenecks.coder import TOTAL, seal
+from bottlenecks.coding.coder import TOTAL, seal
 
 QUICK = settings(derandomize=True, max_examples=50, deadline=None)
 

@@ -9,7 +9,7 @@ import pytest
 
 from bottlenecks.baselines.base import Calibration
 from bottlenecks.baselines.uniform import Uniform, from_levels, to_levels, uniform
-from bottlenecks.bitstream import BitstreamError, pack
+from bottlenecks.coding.bitstream import BitstreamError, pack
 
 
 @pytest.mark.parametrize("bits", [4, 8])

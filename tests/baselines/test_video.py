@@ -14,7 +14,7 @@ from bottlenecks.baselines import vvc as vvc_module
 from bottlenecks.baselines.base import Baseline, Calibration
 from bottlenecks.baselines.hevc import Hevc
 from bottlenecks.baselines.still import decode_hevc, encode_hevc, pad
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from evaluate import evaluate
 from tests.baselines.conftest import FEATURE_SHAPE, make_features

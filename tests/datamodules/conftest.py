@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.base import PictureDataModule
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bottlenecks.geometry import Step
+from bottlenecks.images.geometry import Step
 from datamodules.annotations import Boxes, MaskArrays
 from datamodules.source import PictureArrays
 

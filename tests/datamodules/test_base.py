@@ -8,7 +8,7 @@ from PIL import Image
 from pytorch_lightning.trainer.states import TrainerFn
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.damage import DamagedPictureError
 
 IN_MEMORY = ("digits", "digit_boxes", "digit_masks")

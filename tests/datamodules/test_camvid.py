@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.damage import DamagedPictureError
 from tests.datamodules.conftest import write_mask
-from tests.test_images import write_turned
+from tests.images.test_reading import write_turned
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from tests.datamodules.conftest import write_coco
-from tests.test_images import write_turned
+from tests.images.test_reading import write_turned
 
 SQUARE = [[2, 3, 7, 3, 7, 9, 2, 9]]
 PERSON = {"image_id": 10, "category_id": 1, "bbox": [2, 3, 5, 6], "segmentation": SQUARE}

@@ -9,7 +9,7 @@ import torch
 
 import train as program
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from evaluate import evaluate
 from tests.conftest import TINY_SEGMENTER, configure, quiet
 from tests.datamodules.conftest import write_pictures

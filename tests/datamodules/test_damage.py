@@ -10,7 +10,7 @@ from PIL import Image
 
 import datamodules.damage as damage
 import train
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.damage import DamagedPictureError, find_damaged, load_picture
 from tests.conftest import TINY
 

@@ -8,7 +8,7 @@ import torch
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.layout import DatasetNotFoundError
 from tests.datamodules.conftest import write_mask, write_pictures, write_xml
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from bottlenecks.errors import UsageError
-from bottlenecks.preprocessing import Preprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from tests.datamodules.conftest import write_xml
-from tests.test_images import write_turned
+from tests.images.test_reading import write_turned
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CAT, DOG = ("cat", 1, 2, 9, 10), ("dog", 4, 4, 16, 12)

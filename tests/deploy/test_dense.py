@@ -12,15 +12,17 @@ import torch
 from PIL import Image
 from torchvision.ops import batched_nms
 
-from bottlenecks.architecture import build_network
-from bottlenecks.backbone import freeze
-from bottlenecks.checkpoint import Ladder, Rate, RateInfo
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.backbone import freeze
 from bottlenecks.deploy.answers import ANSWERS, mask, suppress
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.deploy.receiver import Receiver, rows
 from bottlenecks.evaluation.curve import Curve
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
@@ -31,7 +33,7 @@ from tests.deploy.units import transform_unit
 
 PREPROCESSING = {"resize": [64, 96], "crop": None, "mean": [0.5] * 3, "std": [0.25] * 3}
 IMAGE = (3, 64, 96)
-SEGMENTER, DETECTOR = "tests.networks.TinySegmenter", "bottlenecks.detectors.small.small_fcos"
+SEGMENTER, DETECTOR = "tests.networks.TinySegmenter", "bottlenecks.backbones.detectors.small.small_fcos"
 
 
 def describe(network: SplitNetwork, unit: Bottleneck, architecture: str) -> RateInfo:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from bottlenecks.checkpoint import load_rate
 from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import all_or_nothing, export_bundle
@@ -21,6 +20,7 @@ from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
+from bottlenecks.rates.rate import load_rate
 from bottlenecks.tasks import Classification
 from export import export, main
 from tests.conftest import REPOSITORY, TINY, configure

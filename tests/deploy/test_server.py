@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bottlenecks.bitstream import pack
+from bottlenecks.coding.bitstream import pack
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.client import Answer, Server, parse
 from bottlenecks.deploy.device import Device

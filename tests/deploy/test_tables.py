@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottlenecks.coder import Coder
+from bottlenecks.coding.coder import Coder
+from bottlenecks.coding.framing import Framing, FramingBase, JointFraming
+from bottlenecks.coding.scale_coder import ScaleCoder
+from bottlenecks.coding.scale_framing import ScaleFraming
 from bottlenecks.deploy.tables import framing_from_json, framing_to_json
-from bottlenecks.framing import Framing, FramingBase, JointFraming
-from bottlenecks.scale_coder import ScaleCoder
-from bottlenecks.scale_framing import ScaleFraming
-from tests.test_scale_tables import laplacians
+from tests.coding.test_scale_tables import laplacians
 
 FEATURES = [(16, 8, 8), (32, 4, 4)]
 SCALES = [np.arange(-8, 24).reshape(2, 4, 4), np.full((3, 2, 2), 16)]

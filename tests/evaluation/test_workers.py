@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bottlenecks.baselines.base import Baseline, FloatArray
-from bottlenecks.codec import Codec
+from bottlenecks.baselines.codec import Codec
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.workers import Workers
 from tests.conftest import REPOSITORY

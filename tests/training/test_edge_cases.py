@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bottlenecks.checkpoint import Rate, load_rate
 from bottlenecks.errors import UsageError
+from bottlenecks.rates.rate import Rate, load_rate
 from evaluate import evaluate
 from tests.conftest import configure, quiet
 from tests.networks import Edge

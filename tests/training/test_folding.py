@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from bottlenecks.backbone import freeze
+from bottlenecks.backbones.backbone import freeze
 from bottlenecks.splitting.cut import cut
 from bottlenecks.training.folding import fold_batch_norm
 

@@ -13,7 +13,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bottlenecks.backbone import freeze
+from bottlenecks.backbones.backbone import freeze
 from bottlenecks.settings.training import OptimiserConfig
 from bottlenecks.splitting.cut import cut
 from bottlenecks.tasks import Classification

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bottlenecks.rate_range import RateRange
+from bottlenecks.coding.rate_range import RateRange
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.prices import OnePrice, RangePrices, prices_of
 from bottlenecks.units import TransformUnit

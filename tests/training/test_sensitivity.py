@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from bottlenecks.detectors.small import small_fcos
+from bottlenecks.backbones.detectors.small import small_fcos
 from bottlenecks.errors import UsageError
-from bottlenecks.features import tensors_of
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.features import tensors_of
 from bottlenecks.tasks import Classification, Segmentation, Task, make_task
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss

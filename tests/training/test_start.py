@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from bottlenecks.backbone import freeze
+from bottlenecks.backbones.backbone import freeze
 from bottlenecks.errors import UsageError
-from bottlenecks.macs import count_macs
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Classification
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import statistics_of

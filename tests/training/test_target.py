@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bottlenecks.checkpoint import load_rate, read_info
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import Record
+from bottlenecks.rates.rate import load_rate, read_info
 from bottlenecks.settings.target import Target
 from bottlenecks.tasks.classification import Classification
 from bottlenecks.training.frozen import FrozenBatch

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.bitstream import BitstreamError
-from bottlenecks.checkpoint import Rate, RateInfo, load_rate, save_rate
+from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.rate import Rate, load_rate, save_rate
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import JointUnit, make_unit
 from tests.fuzzing import each_flip
@@ -69,7 +70,7 @@ def test_every_flipped_bit_is_refused(unit: JointUnit) -> None:
 
 
 def test_forged_payloads_end_in_an_error_or_in_the_promised_shapes(unit: JointUnit) -> None:
-    from bottlenecks.bitstream import pack
+    from bottlenecks.coding.bitstream import pack
 
     generator = torch.Generator().manual_seed(0)
     for length in range(0, 40):

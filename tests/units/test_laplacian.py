@@ -11,8 +11,8 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from bottlenecks.coder import TOTAL
-from bottlenecks.scale_coder import ScaleCoder
+from bottlenecks.coding.coder import TOTAL
+from bottlenecks.coding.scale_coder import ScaleCoder
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units.laplacian import (
     LARGEST,

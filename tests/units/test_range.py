@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.coding.rate_range import LEAST, MOST, RateRange, finest_within
 from bottlenecks.errors import UsageError
-from bottlenecks.rate_range import LEAST, MOST, RateRange, finest_within
 from bottlenecks.training.any_rate import Measured, find_range, fit_scales_over, fit_way_back
 from bottlenecks.training.closed_form import fit_decoder, fit_scales
 from bottlenecks.units import FactorizedUnit, TransformUnit

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.checkpoint import Ladder, Rate, load_rate, read_info, save_rate
-from bottlenecks.coder import TOTAL, ideal_bits
+from bottlenecks.coding.coder import TOTAL, ideal_bits
 from bottlenecks.errors import UsageError
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.rate import Rate, load_rate, read_info, save_rate
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import SpicUnit, make_unit
 from bottlenecks.units.spic import MOMENTUM, NARROWEST, NUM_SYMBOLS, gaussian_bits, whole_counts

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.checkpoint import Rate, RateInfo, load_rate, save_rate
 from bottlenecks.errors import UsageError
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.rate import Rate, load_rate, save_rate
+from bottlenecks.tensor_files import read_safetensors
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 from bottlenecks.units.base import LearningRates
 from bottlenecks.units.laplacian import LARGEST, PARTS, RATIO
 from bottlenecks.units.transform_part import TransformPart
-from bottlenecks.weights import read_safetensors
 from tests.units.test_units import SHAPE, features_like
 from tests.units.transforms import begin
 

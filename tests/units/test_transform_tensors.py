@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.bitstream import BitstreamError, pack
-from bottlenecks.checkpoint import Rate, load_rate, save_rate
+from bottlenecks.coding.bitstream import BitstreamError, pack
+from bottlenecks.rates.rate import Rate, load_rate, save_rate
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import TransformUnit
 from tests.fuzzing import each_flip

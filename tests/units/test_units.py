@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bottlenecks.bitstream import BitstreamError, pack
+from bottlenecks.coding.bitstream import BitstreamError, pack
 from bottlenecks.errors import UsageError
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import UNITS, Bottleneck, FactorizedUnit, TransformUnit, make_unit

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from constriction import stream
 
 from bottlenecks.baselines.lightweight.quantiser import MAX_LEVELS
-from bottlenecks.coder import TOTAL, seal, to_words
+from bottlenecks.coding.coder import TOTAL, seal, to_words
 
 IntArray = npt.NDArray[np.integer[Any]]
 Int32Array = npt.NDArray[np.int32]

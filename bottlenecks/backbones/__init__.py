@@ -1,0 +1,1 @@
+"""Frozen networks: architectures, weights, and what they make of an image."""

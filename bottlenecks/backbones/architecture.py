@@ -1,0 +1,113 @@
+"""Networks as a configuration names them, built with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+from torchvision import models
+
+from bottlenecks.backbones.detectors import make_detector
+from bottlenecks.backbones.timm_features import import_timm
+from bottlenecks.errors import UsageError, closest, reason
+from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.own_networks import path_of
+
+ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
+TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
+LEFT_OUT = ("quantized_", "maskrcnn_", "keypointrcnn_")  # of torchvision's networks
+
+
+def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Module:
+    """Build the architecture with random weights.
+
+    Args:
+        spec: which one.
+        num_classes: number of outputs; for detection, of object classes, without the background. None leaves the
+            library's default: 1,000; 21 with the background for segmentation; 90 for detection.
+
+    Returns:
+        The network, in eval mode. Segmentation gives a dict whose `out` is (N, classes, H, W), detection the raw
+        outputs of a `Detector`.
+
+    Raises:
+        UsageError: no such architecture, the message names the closest ones; or it is for another task.
+    """
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    if spec.library == "custom":
+        network = _from_factory(spec.factory or {}, num_classes)
+        if not isinstance(network, nn.Module):
+            raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
+        return network.eval()
+    name = find_architecture(spec)
+    if spec.library == "timm":
+        try:
+            return import_timm().create_model(name, pretrained=False, **classes).eval()
+        except OSError as error:  # an `hf-hub:` name, whose description lies on the hub
+            raise UsageError(
+                f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
+                "it once where there is a network, or give a name that timm itself lists"
+            ) from None
+    return _build_torchvision(name, spec.task, num_classes).eval()
+
+
+def _from_factory(factory: Mapping[str, Any], num_classes: int | None) -> Any:
+    """Call a factory with the number of classes where it takes it, and where it has to have it in any case."""
+    known = {} if num_classes is None else {"num_classes": num_classes}
+    node = {**factory, "_target_": path_of(str(factory.get("_target_")))}
+    try:
+        return instantiate(node, **known)
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, TypeError) or "num_classes" not in str(error.__cause__):
+            raise
+        return instantiate(node, **({} if known else {"num_classes": ANY_CLASSES}))
+
+
+def find_architecture(spec: BackboneSpec) -> str:
+    """Give the name of a network in its library.
+
+    Raises:
+        UsageError: there is none, the message names the closest ones; or it is for another task.
+    """
+    name, names = spec.architecture or spec.name, list_networks(spec.library)
+    if spec.library == "timm" and _is_timms(name):
+        return name
+    if name not in names:
+        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
+    if spec.library == "torchvision" and name not in _names(spec.task):
+        (task,) = (task for task in TORCHVISION if name in _names(task))
+        raise UsageError(
+            f"model.task={spec.task}: {name} is for {task}; set model.task={task}, or choose another network"
+        )
+    return name
+
+
+def _is_timms(name: str) -> bool:
+    """Tell names that timm takes beside those that it lists: tagged ones, `resnet50.a1_in1k`, and `hf-hub:` ones."""
+    base, _, tag = name.partition(".")
+    return name.startswith(("hf-hub:", "hf_hub:")) or (bool(tag) and name in import_timm().list_pretrained(f"{base}.*"))
+
+
+def list_networks(library: str) -> list[str]:
+    """List all networks of timm, or those of torchvision that classify, segment or detect."""
+    if library == "timm":
+        return list(import_timm().list_models())
+    return [name for task in TORCHVISION for name in _names(task)]
+
+
+def _build_torchvision(name: str, task: str, num_classes: int | None) -> nn.Module:
+    if task == "classification":
+        # Inception and GoogLeNet warn unless told whether to initialise; auxiliary outputs are for training alone.
+        return models.get_model(name, weights=None, **({} if num_classes is None else {"num_classes": num_classes}))
+    background = int(task == "detection")  # torchvision counts it among the classes
+    classes = {} if num_classes is None else {"num_classes": num_classes + background}
+    network = models.get_model(name, weights=None, weights_backbone=None, **classes)
+    return make_detector(network) if task == "detection" else network
+
+
+def _names(task: str) -> list[str]:
+    names = models.list_models(module=TORCHVISION[task]) if task in TORCHVISION else []
+    return [name for name in names if not name.startswith(LEFT_OUT)]

@@ -1,0 +1,1 @@
+"""What commands share: their errors, their lines, their progress."""

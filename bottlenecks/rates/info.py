@@ -1,0 +1,122 @@
+"""What a rate's file says of itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bottlenecks.rates.places import CheckpointError
+
+FORMAT_VERSION = 1
+MAX_SIDE = 2**14  # of a shape that a file may claim
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(side) is int and 0 < side <= MAX_SIDE for side in value)
+    )
+
+
+def _are_shapes(value: Any) -> bool:
+    """Tell a shape, or several."""
+    return _is_shape(value) or (isinstance(value, list) and len(value) > 1 and all(map(_is_shape, value)))
+
+
+def _is_lambda(value: Any) -> bool:
+    return type(value) is float and 0 < value < math.inf
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_lambda, value)) and value[0] < value[1]
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+EXPECTED: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("model", "split", "data", "unit_name", "backbone_fingerprint"), lambda value: type(value) is str),
+    **dict.fromkeys(("backbone", "preprocessing", "unit", "training", "metrics"), lambda value: type(value) is dict),
+    "image_shape": _is_shape,
+    "feature_shape": _are_shapes,
+    "class_names": _is_names,
+    "lmbda": lambda value: _is_lambda(value) or _is_range(value),
+}
+
+
+@dataclass(frozen=True)
+class RateInfo:
+    """What a rate checkpoint says of itself, JSON-able throughout.
+
+    Attributes:
+        model: name of the backbone.
+        backbone: the `BackboneSpec` that builds it again; a weights file under the same root is given relative to
+            the folder of the rate.
+        backbone_fingerprint: of the very tensors that the unit was trained around.
+        preprocessing: picture to input, as `Preprocessing.to_dict`.
+        class_names: of the backbone's outputs, [] where unknown.
+        split: the split point.
+        image_shape: (3, H, W) of the network's input in training.
+        feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
+        unit_name: of the unit, or of the variant; the rate goes by it.
+        unit: `architecture` and the constructor's arguments.
+        lmbda: the `lambda` of the loss; of a unit of any rate, the lowest and the highest.
+        data: the data it was trained on.
+        training: all settings that bear on the outcome.
+        training_hash: of those.
+        metrics: on the held-back part of the training pictures.
+        format_version: of this file.
+    """
+
+    model: str
+    backbone: Mapping[str, Any]
+    backbone_fingerprint: str
+    preprocessing: Mapping[str, Any]
+    class_names: list[str]
+    split: str
+    image_shape: list[int]
+    feature_shape: list[Any]
+    unit_name: str
+    unit: Mapping[str, Any]
+    lmbda: float | list[float]
+    data: str
+    training: Mapping[str, Any]
+    training_hash: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_metadata(self) -> dict[str, Any]:
+        """Give the metadata of the file; `lmbda` goes by its public name there."""
+        fields = asdict(self)
+        fields["lambda"] = fields.pop("lmbda")
+        return fields
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], path: Path) -> RateInfo:
+        """Read the metadata of a file.
+
+        Raises:
+            CheckpointError: it is of another version, or no rate checkpoint at all.
+        """
+        version = metadata.get("format_version")
+        if version is None:
+            raise CheckpointError(f"{path}: no rate checkpoint (it states no format version)")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: format version {version}, this program reads {FORMAT_VERSION}; "
+                "train the rate anew, or use the program that wrote it"
+            )
+        try:
+            info = cls(**{"lmbda" if key == "lambda" else key: value for key, value in metadata.items()})
+        except TypeError as error:
+            raise CheckpointError(f"{path}: damaged metadata ({error}); train the rate anew") from None
+        wrong = [name for name, holds in EXPECTED.items() if not holds(getattr(info, name))]
+        if wrong:
+            value = getattr(info, wrong[0])
+            raise CheckpointError(f"{path}: damaged metadata ({wrong[0]}={value!r}); train the rate anew")
+        return info

@@ -1,0 +1,261 @@
+"""What a configuration names, put together: data, backbone, cut, folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+
+from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.backbone import Backbone
+from bottlenecks.console.terminal import say
+from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import one_at_a_time
+from bottlenecks.processes import is_main
+from bottlenecks.rates.info import RateInfo
+from bottlenecks.rates.places import Lmbda, place_of
+from bottlenecks.settings.data import Kind
+from bottlenecks.settings.experiment import check_experiment, check_kind, folder_of, plain
+from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.settings.training import BackboneTraining
+from bottlenecks.settings.weights import backbone_path, state_path
+from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.tasks import Task, make_task
+from bottlenecks.training.backbone import check_network, obtain_backbone, train_backbone
+from bottlenecks.training.images import ImageData
+from bottlenecks.training.loggers import Guarded, say_once
+from bottlenecks.training.relevant import relevant
+from bottlenecks.training.resume import RunState
+from bottlenecks.training.trainer import build_trainer
+from bottlenecks.units import Bottleneck
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A backbone cut for some data.
+
+    Attributes:
+        datamodule: gives pictures as the backbone wants them.
+        backbone: frozen.
+        network: the backbone cut at the split point.
+        task: what it does.
+        image_shape: (3, H, W) of the network's input.
+        folder: of the rate checkpoints.
+        results: of the curve.
+    """
+
+    datamodule: ImageData
+    backbone: Backbone
+    network: SplitNetwork
+    task: Task
+    image_shape: tuple[int, int, int]
+    folder: Path
+    results: Path
+
+    @property
+    def title(self) -> str:
+        """Name the experiment as `resnet50/layer3/digits`, and a unit that is not the default."""
+        unit = [self.folder.name] if self.folder.name != self.datamodule.name else []
+        return "/".join([self.backbone.spec.name, self.network.split, self.datamodule.name, *unit])
+
+
+def prepare(cfg: DictConfig, stage: str) -> Experiment:
+    """Build what a configuration names; a backbone that has to be trained first is trained.
+
+    Args:
+        cfg: of `train.py` or `evaluate.py`.
+        stage: `fit` or `test`, whose pictures are looked for before anything else is done.
+
+    Raises:
+        UsageError: something is missing or does not fit.
+    """
+    spec, folder, split = check_experiment(cfg), folder_of(cfg), str(cfg.split)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: ImageData = instantiate(cfg.data)
+    check_kind(datamodule.name, Kind(datamodule.task, datamodule.labels), spec)
+    datamodule.setup(stage)
+    if stage == "fit" and cfg.unit.architecture == "transform" and cfg.training.epochs:
+        datamodule.augment_few()
+    checkpoints = Path(cfg.paths.checkpoints)
+
+    def train_now() -> Backbone:
+        transform = datamodule.default_preprocessing
+        if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
+            example = torch.zeros(1, *transform.input_shape)
+            cut(build_network(spec, datamodule.num_classes), split, example, several=cfg.several)
+        with one_at_a_time(backbone_path(checkpoints, spec.name, datamodule.name)) as path:
+            if path.exists():  # another process made it while this one waited
+                return obtain_backbone(spec, datamodule, checkpoints, train_now)
+            say(f"No {spec.name} for {datamodule.name} yet: training one now, it is kept")
+            return make_backbone(cfg, alone=True)
+
+    backbone = obtain_backbone(spec, datamodule, checkpoints, train_now)
+    datamodule.preprocessing = backbone.preprocessing
+    shape = datamodule.preprocessing.input_shape
+    if shape is None:
+        raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
+    network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
+    task = make_task(spec.task, backbone.network)
+    check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
+    check_maps(network)
+    return Experiment(
+        datamodule,
+        backbone,
+        network,
+        task,
+        shape,
+        folder,
+        folder_of(cfg, "results"),
+    )
+
+
+def check_maps(network: SplitNetwork) -> None:
+    """Refuse a cut whose features units cannot take.
+
+    Raises:
+        UsageError: they are no maps.
+    """
+    for tensor in network.crossing:
+        if tensor.layout != "NCHW":
+            raise UsageError(
+                f"split={network.split}: the features there are laid out as {tensor.layout} {tensor.shape}; "
+                "units take NCHW maps so far, see python -m bottlenecks.split for others"
+            )
+
+
+def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
+    """Train the backbone of a configuration on its data, and keep it; go on with an interrupted run where asked.
+
+    Args:
+        cfg: of `train.py`; where it has no `resume`, as those of other commands, an interrupted run is gone on with.
+        alone: on one device of this process, whatever the trainer is otherwise.
+    """
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    settings = BackboneTraining.of(cfg)
+    spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
+    datamodule: ImageData = instantiate(cfg.data)
+    datamodule.setup("fit")
+    bearing = {group: plain(cfg[group]) for group in ("backbone", "data", "trainer")}
+    default = datamodule.default_preprocessing
+    images = {**datamodule.found(), "preprocessing": default and default.to_dict()}
+    bearing |= {"model": spec.to_dict(), "images": images, "seed": cfg.seed}
+    path = backbone_path(checkpoints, spec.name, datamodule.name)
+    way_on = "resume=true" if "resume" in cfg else "the same command"
+    what = f" of training {spec.name} itself"
+    state = RunState(state_path(path), relevant(bearing, images_speak=False), what, way_on)
+    start = state.find(cfg.get("resume", True), cfg.get("overwrite", False))
+    options: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
+    trainer = build_trainer(cfg, settings.epochs, [state], num_sanity_val_steps=0, **options)
+    return train_backbone(spec, datamodule, checkpoints, settings, trainer, cfg.seed, state, start)
+
+
+def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
+    """Gather all that bears on a trained unit, lambda excepted."""
+    nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer", "target")}
+    nodes["data"] |= experiment.datamodule.resolved()
+    settings = {
+        **nodes,
+        "images": {**experiment.datamodule.found(), "preprocessing": experiment.datamodule.preprocessing.to_dict()},
+        "seed": cfg.seed,
+        "image_shape": list(experiment.image_shape),
+        "backbone": experiment.backbone.fingerprint,
+        "split": experiment.network.split,
+    }
+    return relevant(settings, images_speak=False)
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Identify what bears on the outcome by 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(relevant(settings), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_rate(
+    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: Lmbda, unit: Bottleneck
+) -> RateInfo:
+    """Gather what a rate checkpoint says of itself, metrics excepted."""
+    backbone, datamodule = experiment.backbone, experiment.datamodule
+    spec = backbone.spec
+    if is_file(spec.weights):
+        folder = place_of(experiment.folder, cfg.unit.name, lmbda).parent
+        spec = with_weights(spec, locate(Path(spec.weights), folder, Path(cfg.paths.checkpoints)))
+    return RateInfo(
+        model=spec.name,
+        backbone=spec.to_dict(),
+        backbone_fingerprint=backbone.fingerprint,
+        preprocessing=datamodule.preprocessing.to_dict(),
+        class_names=list(backbone.class_names or datamodule.class_names),
+        split=experiment.network.split,
+        image_shape=list(experiment.image_shape),
+        feature_shape=as_lists(experiment.network.feature_shape),
+        unit_name=cfg.unit.name,
+        unit={"architecture": cfg.unit.architecture, "config": unit.config()},
+        lmbda=list(lmbda) if isinstance(lmbda, tuple) else lmbda,
+        data=datamodule.name,
+        training=settings,
+        training_hash=settings_hash(settings),
+    )
+
+
+def as_lists(shape: Any) -> list[Any]:
+    """Turn a shape, or a tuple of shapes, into what JSON has."""
+    return [as_lists(part) if isinstance(part, tuple) else part for part in shape]
+
+
+def locate(file: Path, folder: Path, root: Path) -> str:
+    """Say where a file is: relative to a folder where both lie under one root, that the root can be moved."""
+    if file.resolve().is_relative_to(root.resolve()):
+        return os.path.relpath(file.resolve(), folder.resolve())
+    return str(file.resolve())
+
+
+def pick_device(name: str) -> torch.device:
+    """Choose where to run; `auto` takes an accelerator where there is one.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros((), device=name)
+        return torch.device(name)  # without a number that was not asked for: each of several processes has its own
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu") from None
+
+
+def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set[str]) -> Logger | None:
+    """Open the logger of a run; only the main process has any, and none ends a run by its failure.
+
+    Args:
+        cfg: says which.
+        job_type: `train` or `evaluate`.
+        name: of the run.
+        group: runs of one ladder.
+        told: what was said of failures in this run so far.
+
+    Raises:
+        UsageError: a setting of the logger cannot be used.
+    """
+    if not is_main():
+        return None
+    folder = Path(cfg.paths.logs)
+    folder.mkdir(parents=True, exist_ok=True)
+    make = instantiate(cfg.logger, _partial_=True)
+    try:
+        logger = make(folder=folder, name=name, group=group, job_type=job_type, settings=plain(cfg))
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a library or a server comes up with
+        say_once(f"{cfg.logger._target_} failed ({reason(error)}); the run goes on without it", told)
+        return Guarded(None, told)
+    return logger and Guarded(logger, told)

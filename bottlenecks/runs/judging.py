@@ -1,0 +1,154 @@
+"""Judge the codecs that a configuration names, from it to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from omegaconf import DictConfig
+
+from bottlenecks.baselines import make_baselines
+from bottlenecks.baselines.base import Baseline, Calibration
+from bottlenecks.baselines.codec import Codec, UnitCodec
+from bottlenecks.errors import UsageError
+from bottlenecks.evaluation.calibrating import Calibrator
+from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.merit import check_installed
+from bottlenecks.evaluation.points import Judgement, judge
+from bottlenecks.evaluation.record import Record
+from bottlenecks.evaluation.strips import draw_strips
+from bottlenecks.evaluation.workers import Workers
+from bottlenecks.processes import from_main, join, own_share
+from bottlenecks.rates.ladder import Ladder
+from bottlenecks.runs.experiment import Experiment, pick_device, prepare
+from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
+from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.tasks import Task
+from bottlenecks.training.images import ImageData
+
+
+def load_ladder(cfg: DictConfig, name: str) -> Ladder:
+    """Load the configuration's own unit, or another of the same split and data by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return Ladder.load(*find_ladder(cfg, name)).only(name == UNIT and cfg.unit.get("range", False))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came out for one configuration.
+
+    Attributes:
+        experiment: what it named.
+        curve: the operating points.
+        record: of every single picture.
+        strips: a PNG of some predictions, from coarse to fine.
+    """
+
+    experiment: Experiment
+    curve: Curve
+    record: Record
+    strips: bytes
+
+
+def judge_codecs(cfg: DictConfig) -> Judged:
+    """Measure the codecs that a configuration names, at its split point.
+
+    Raises:
+        UsageError: the configuration cannot be used.
+    """
+    plan = JudgingPlan.of(cfg)
+    if len(plan.codecs) > 1:
+        check_installed()
+    ladders = {name: load_ladder(cfg, name) for name in plan.units}
+    experiment = prepare(cfg, "test")
+    backbone, network, data, task = experiment.backbone, experiment.network, experiment.datamodule, experiment.task
+    for ladder in ladders.values():
+        ladder.check_network(network, backbone.fingerprint, backbone.source)
+    experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
+    device = join(pick_device(cfg.device))
+    codecs, judgement = judge_given(plan, ladders, network, data, task, device)
+    images, _ = next(iter(data.test_dataloader()))
+    shown = [codec for codec in codecs if codec.lmbda is not None] or codecs
+    names = backbone.class_names or data.class_names
+    strips = draw_strips(shown, network, task, images.to(device), data.preprocessing, names)
+    curve = Curve.of(judgement, backbone.spec.name, network.split, data.name, task)
+    return Judged(experiment, curve, judgement.record, strips)
+
+
+def judge_given(
+    plan: JudgingPlan,
+    ladders: Mapping[str, Ladder],
+    network: SplitNetwork,
+    data: ImageData,
+    task: Task,
+    device: torch.device,
+) -> tuple[list[Codec], Judgement]:
+    """Measure codecs at a cut.
+
+    Args:
+        plan: which.
+        ladders: the trained units among them, by name.
+        network: the cut network; it is moved to `device`.
+        data: images on which nothing was chosen, and training images for the baselines.
+        task: judges the outputs.
+        device: of this process.
+
+    Raises:
+        UsageError: a codec cannot be had.
+    """
+    pictures = data.pictures("test").names
+    if own_share().world_size > len(pictures):
+        raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
+    with Workers(plan.workers if plan.baselines else 0) as workers:
+        network.to(device)
+        network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
+        codecs = make_codecs(plan, ladders, network, data, task, device, workers)
+        batches = data.test_dataloader()
+        return codecs, judge(codecs, network, batches, pictures, task, device, workers, plan.timed_images)
+
+
+def _make(name: str, calibration: Calibration) -> list[Baseline]:
+    try:
+        return make_baselines(name, calibration)
+    except UsageError:
+        raise
+    except ValueError as error:  # features that this codec has no settings for
+        raise UsageError(f"codecs={name}: cannot code these features ({error}); leave it out") from None
+
+
+def make_codecs(
+    plan: JudgingPlan,
+    ladders: Mapping[str, Ladder],
+    network: SplitNetwork,
+    data: ImageData,
+    task: Task,
+    device: torch.device,
+    workers: Workers,
+) -> list[Codec]:
+    """Make every operating point of every codec; baselines choose theirs on training pictures.
+
+    Raises:
+        UsageError: there is none.
+    """
+    made: dict[str, Sequence[Codec]] = {}
+    for name, ladder in ladders.items():
+        made[name] = [UnitCodec(rate, name) for rate in ladder.spread(plan.points)]
+        for rate in ladder.files:
+            rate.unit.to(device)
+    if plan.baselines:
+        batches = data.calibration_dataloader()
+        calibrator = Calibrator(network, batches, task, device, workers, plan.calibration_images)
+        calibration = calibrator.calibration(data.preprocessing)
+        for name in plan.baselines:
+            made[name] = from_main(partial(_make, name, calibration))
+    codecs = [codec for name in plan.codecs for codec in made[name]]
+    if not codecs:
+        raise UsageError(f"codecs=[{','.join(plan.codecs)}]: none of them can be had here; add another")
+    if plan.anchor is not None and not made[plan.anchor]:
+        raise UsageError(f"anchor={plan.anchor}: cannot be had here; take another")
+    return codecs

@@ -1,0 +1,263 @@
+"""A network as a graph: its nodes, their names, and what each of them gives and costs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+import torchvision
+from torch import Tensor, fx, nn
+from torch.fx import Node
+from torch.utils._pytree import tree_leaves
+from torchvision.models.feature_extraction import NodePathTracer
+
+from bottlenecks.errors import UsageError
+from bottlenecks.splitting.macs import Run, run_shapes
+
+Layout = Literal["NCHW", "NHWC", "NTC", "NC", "other"]
+
+PROBE_BATCH = 8  # pictures in the run that shows which sizes follow the batch
+PROBE_GROWTH = 64  # pixels added to both sides in the run that shows which sizes follow the picture
+
+
+class Graph:
+    """The graph of a network in eval mode, and what is known of it for pictures of one size.
+
+    A node's value is *data* if it is computed from what the picture shows. Sizes, and tensors made of
+    parameters and sizes alone, are not: they can be made again wherever they are needed.
+
+    Args:
+        network: the network; it is put into eval mode, since its mode becomes part of the graph.
+        example: pictures, (N, C, H, W); only shape, type and device matter.
+
+    Attributes:
+        title: the network's class, for messages.
+        module: the network as a graph module with the network's own parameters.
+        picture: one picture of the example's size, (1, C, H, W).
+        nodes: those that the output depends on, in the order of execution.
+        run: what they give and cost for one picture.
+        data: those among them whose value is data.
+        names: what a feature tensor can be called by, such as `layer3.5.relu_2`, `layer3.5` and `layer3`: the
+            name of a module stands for its last tensor, as in torchvision's feature extraction.
+        module_names: the names of the network's modules.
+
+    Raises:
+        UsageError: the network cannot be traced, refuses the example, or overwrites a tensor that is still
+            read.
+    """
+
+    def __init__(self, network: nn.Module, example: Tensor) -> None:
+        self.title = type(network).__name__
+        self.module, paths = trace(network, example)
+        self.picture = example[:1]
+        nodes = list(self.module.graph.nodes)
+        self.nodes = needed_for(nodes, nodes[-1:])
+        self.run = self._first_run(network)
+        self.data = _data_nodes(self.nodes, self.run.values)
+        self.names = self._feature_names(paths)
+        self.module_names = frozenset(name for name, _ in network.named_modules(remove_duplicate=False))
+        self._refuse_overwriting()
+
+    @cached_property
+    def batched(self) -> Run:
+        """The run for several pictures: sizes that differ from `run` follow the batch."""
+        return run_shapes(self.module, self.picture, (PROBE_BATCH, *self.picture.shape[1:]))
+
+    @cached_property
+    def larger(self) -> Run | None:
+        """The run for a larger picture, or None where the network takes one size only."""
+        _, channels, height, width = self.picture.shape
+        shape = (1, channels, height + PROBE_GROWTH, width + PROBE_GROWTH)
+        try:
+            return run_shapes(self.module, self.picture, shape)
+        except Exception:  # whatever the network's own code raises
+            return None
+
+    @cached_property
+    def ancestors(self) -> Mapping[Node, frozenset[Node]]:
+        """The data that each data node is computed from, the node itself among it."""
+        ancestors: dict[Node, frozenset[Node]] = {}
+        for node in self.data:
+            sources = (ancestors[source] for source in node.all_input_nodes if source in ancestors)
+            ancestors[node] = frozenset({node}).union(*sources)
+        return ancestors
+
+    @cached_property
+    def names_of(self) -> Mapping[Node, list[str]]:
+        """Each feature tensor's names, the shortest path first."""
+        names_of = defaultdict(list)
+        for name in sorted(self.names, key=lambda name: (name.count("."), len(name))):
+            names_of[self.names[name]].append(name)
+        return names_of
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """Give the shape of a node's tensor without the batch."""
+        return tuple(self.run.values[node].shape[1:])
+
+    def layout(self, node: Node) -> Layout:
+        """Say what a feature tensor's dimensions are: N pictures, C channels, H and W space, T tokens.
+
+        Space is two neighbours that are equal or have the picture's proportions; where this does not decide,
+        it is those of which a larger picture makes more.
+        """
+        shape = self.shape(node)
+        if len(shape) < 3:
+            return "NC" if len(shape) == 1 else "NTC"
+        channels_first, channels_last = self._is_space(shape[1:]), self._is_space(shape[:2])
+        if channels_first == channels_last and self.larger:
+            larger = self.larger.values[node].shape[1:]
+            grown = [size != other for size, other in zip(larger, shape, strict=True)]
+            channels_first, channels_last = grown == [False, True, True], grown == [True, True, False]
+        return "NCHW" if channels_first else "NHWC" if channels_last else "other"
+
+    def macs(self, nodes: Iterable[Node]) -> int:
+        """Add up the multiply-accumulates of nodes, per picture."""
+        return sum(self.run.macs[node] for node in nodes)
+
+    def _is_space(self, shape: tuple[int, ...]) -> bool:
+        (rows, columns), (height, width) = shape, self.picture.shape[2:]
+        return rows == columns or rows * width == columns * height
+
+    def _first_run(self, network: nn.Module) -> Run:
+        try:
+            return run_shapes(self.module, self.picture, tuple(self.picture.shape))
+        except Exception as error:  # whatever the network's own code raises
+            if kind := name_kind(network, self.picture):
+                raise UsageError(f"model={self.title}: {kind}") from error
+            height, width = self.picture.shape[2:]
+            raise UsageError(
+                f"data.image_size={height}x{width}: {self.title} refuses pictures of this size "
+                f"({_reason(error)}); set data.image_size to one that it takes"
+            ) from error
+
+    def _feature_names(self, paths: Mapping[Node, str]) -> dict[str, Node]:
+        last = {}
+        for node in self.data:
+            parts = paths[node].split(".") if node in paths else []
+            last.update({".".join(parts[: depth + 1]): node for depth in range(len(parts))})
+        return {name: node for name, node in last.items() if _is_feature(self.run.values[node])}
+
+    def _refuse_overwriting(self) -> None:
+        for node in self.data:
+            num_readers = sum(holds_tensor(self.run.values[user]) for user in node.users)
+            if node in self.run.overwritten and num_readers > 1:
+                raise UsageError(
+                    f"model={self.title}: overwrites the tensor `{node.name}` in place while other layers "
+                    "still read it, so no cut would be exact; let the layer that does so work out of place"
+                )
+
+
+def name_kind(network: nn.Module, example: Tensor) -> str | None:
+    """Name what makes a network fail whatever size images have, with the way out; None where nothing is known."""
+    if hasattr(network, "_orig_mod"):
+        return "is compiled; give the network itself, without torch.compile"
+    if isinstance(network, torch.jit.ScriptModule):
+        return "is scripted; give the network itself, without torch.jit"
+    if any(".quantized" in type(module).__module__ for module in network.modules()):
+        return "is quantised; give the network that it was made of, in floating point"
+    types = {tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()} - {example.dtype}
+    if types:
+        return f"has weights of {types.pop()}, images are {example.dtype}; convert it with .float()"
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != example.shape[1]:
+        return f"takes {first.in_channels} channels, images have {example.shape[1]}; give a network for these"
+    return None
+
+
+def trace(network: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[Node, str]]:
+    """Write a network down as a graph.
+
+    Args:
+        network: the network; it is put into eval mode.
+        example: pictures, (N, C, H, W); only shape, type and device matter.
+
+    Returns:
+        The graph as a module with the network's own parameters, and where in the network each node was met,
+        such as `layer3.5.relu_2`.
+
+    Raises:
+        UsageError: the network cannot be traced.
+    """
+    network.eval()
+    tracer = _Tracer(autowrap_modules=(math, torchvision.ops), **_leaves_of_timm())
+    own = set(vars(network))
+    try:
+        return fx.GraphModule(network, tracer.trace(network)), dict(tracer.node_to_qualname)
+    except Exception as error:  # whatever the network's own code raises when it meets a symbol
+        if kind := name_kind(network, example):
+            raise UsageError(f"model={type(network).__name__}: {kind}") from error
+        raise UsageError(
+            f"model={type(network).__name__}: cannot be traced into a graph, so it cannot be cut "
+            f"({_reason(error)}); name another model, or a part of it that takes one tensor and does not "
+            "branch on its values"
+        ) from error
+    finally:
+        for name in set(vars(network)) - own:  # constants that the tracer hung there; the graph has them now
+            delattr(network, name)
+
+
+def needed_for(nodes: Sequence[Node], wanted: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
+    """List what has to be computed for some nodes.
+
+    Args:
+        nodes: all nodes, in the order of execution.
+        wanted: the nodes to be computed.
+        given: nodes whose values are there already; what only they need is left out.
+
+    Returns:
+        The wanted nodes and what they are computed from, given nodes included, in the order of execution.
+    """
+    needed, there = set(wanted), set(given)
+    for node in reversed(nodes):
+        if node in needed and node not in there:
+            needed.update(node.all_input_nodes)
+    return [node for node in nodes if node in needed]
+
+
+def holds_tensor(value: Any) -> bool:
+    """Tell tensors, and containers of tensors, from sizes and other plain values."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
+
+
+class _Tracer(NodePathTracer):
+    """Takes the network's first argument as the picture and leaves all others at their defaults.
+
+    A module that says `is_leaf` of itself becomes one node.
+    """
+
+    def is_leaf_module(self, m: nn.Module, module_qualname: str) -> bool:
+        return getattr(m, "is_leaf", False) is True or super().is_leaf_module(m, module_qualname)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
+
+
+def _leaves_of_timm() -> dict[str, Sequence[Any]]:
+    if "timm" not in sys.modules:  # then the network is not timm's either
+        return {}
+    from timm.layers import get_notrace_functions, get_notrace_modules
+
+    return {"leaf_modules": get_notrace_modules(), "autowrap_functions": tuple(get_notrace_functions())}
+
+
+def _data_nodes(nodes: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
+    data: dict[Node, None] = {}
+    for node in nodes:
+        from_picture = node.op == "placeholder" or any(source in data for source in node.all_input_nodes)
+        if from_picture and holds_tensor(values[node]):
+            data[node] = None
+    return list(data)
+
+
+def _is_feature(value: Any) -> bool:
+    return isinstance(value, Tensor) and 2 <= value.dim() <= 4 and value.shape[0] == 1
+
+
+def _reason(error: Exception) -> str:
+    first_sentence = str(error).strip().split("\n")[0].split(". ")[0]
+    return first_sentence or type(error).__name__

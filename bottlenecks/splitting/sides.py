@@ -1,0 +1,148 @@
+"""The two sides of a cut: the nodes on each, and the modules written from them."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx import Node
+from torch.utils._pytree import tree_leaves, tree_map
+
+from bottlenecks.splitting.graph import PROBE_BATCH, Graph, holds_tensor, needed_for
+
+
+class Sides:
+    """A cut of a graph: the data that a node is computed from is the head, all other data the tail.
+
+    What is not data is written on the side that needs it, or on both. A size from before the cut that the
+    crossing tensors do not tell becomes a constant in the tail where it is the same for all pictures, and is
+    read off the first of them where it is the number of pictures or the device; otherwise it *travels* beside
+    them. Assertions are left out.
+
+    Args:
+        graph: the network.
+        node: the cut comes after it.
+
+    Attributes:
+        head: the data computed before the cut.
+        tail: the data computed after it, the output among it.
+        crossing: those of the head that the tail reads, in the order of execution.
+    """
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self._graph = graph
+        head = set(graph.ancestors[node])
+        head.update(part for part in graph.data if _container(graph, part) in head)  # only tensors cross
+        self.head = frozenset(head)
+        self.tail = frozenset(graph.data) - head
+        self.crossing = tuple(node for node in graph.data if node in head and not self.tail.isdisjoint(node.users))
+
+    def write_head(self) -> fx.GraphModule:
+        """Write picture -> the tensor that crosses, or a tuple of them where there are several."""
+        return self._write_front("Head", self.crossing if len(self.crossing) > 1 else self.crossing[0])
+
+    def write_sizes(self) -> fx.GraphModule:
+        """Write picture -> tuple of the sizes that travel."""
+        return self._write_front("Sizes", self._travelling)
+
+    def write_tail(self) -> fx.GraphModule:
+        """Write tensors that cross, sizes that travel -> the network's output.
+
+        The sizes are those of the example by default. The tensors stay as they are, even where the network's
+        next layer works in place.
+        """
+        tail = fx.Graph()
+        names = ["features"] if len(self.crossing) == 1 else [node.name for node in self.crossing]
+        copies: dict[Node, Any] = dict(zip(self.crossing, map(tail.placeholder, names), strict=True))
+        features = copies[self.crossing[0]]
+        for node in self._travelling:
+            copies[node] = tail.placeholder(node.name, default_value=self._default(node))
+        for node in self._lost:
+            if node not in copies:
+                copies[node] = _recover(self._values(node), features)
+        for node in self.crossing:
+            if node in self._graph.run.overwritten:
+                copies[node] = tail.call_method("clone", (copies[node],))
+        _copy(needed_for(self._graph.nodes, self._graph.nodes[-1:], given=copies), tail, copies)
+        return fx.GraphModule(self._graph.module, tail, "Tail")
+
+    def _write_front(self, name: str, results: Node | tuple[Node, ...]) -> fx.GraphModule:
+        front, copies = fx.Graph(), dict[Node, Any]()
+        wanted = {self._graph.nodes[0], *tree_leaves(results)}  # the picture is an argument in any case
+        _copy(needed_for(self._graph.nodes, wanted), front, copies)
+        front.output(tree_map(copies.__getitem__, results))
+        return fx.GraphModule(self._graph.module, front, name)
+
+    @cached_property
+    def _lost(self) -> list[Node]:
+        """The sizes that the tail needs and cannot compute from what crosses."""
+        graph, known = self._graph, {*self.crossing, *self.tail}
+        for node in graph.nodes:
+            can_be_made = holds_tensor(graph.run.values[node]) or known.issuperset(node.all_input_nodes)
+            if node not in self.head and can_be_made:
+                known.add(node)
+        lost = set(graph.nodes) - known - self.head
+        needed = needed_for(graph.nodes, graph.nodes[-1:], given={*self.crossing, *lost})
+        return [node for node in needed if node in lost]
+
+    @cached_property
+    def _travelling(self) -> tuple[Node, ...]:
+        """The lost sizes that cannot be recovered, those without a default first."""
+        travelling = [node for node in self._lost if "picture" in tree_leaves(tree_map(_follows, *self._values(node)))]
+        return tuple(sorted(travelling, key=lambda node: self._default(node) is not inspect.Signature.empty))
+
+    def _values(self, node: Node) -> tuple[Any, Any, Any]:
+        """A size for one picture, for several, and for a larger one."""
+        graph = self._graph
+        one, several, larger = (run.values[node] for run in (graph.run, graph.batched, graph.larger or graph.run))
+        return _plain(one), _plain(several), _plain(larger)
+
+    def _default(self, node: Node) -> Any:
+        one, several, _ = self._values(node)
+        return one if one == several else inspect.Signature.empty
+
+
+def _follows(one: Any, several: Any, larger: Any) -> str:
+    """Say what a plain value follows, from its values for one picture, for several, and for a larger one."""
+    if isinstance(one, torch.device):
+        return "device"
+    if one == several == larger:
+        return "nothing"
+    return "batch" if (one, several, larger) == (1, PROBE_BATCH, 1) else "picture"
+
+
+def _recover(values: tuple[Any, Any, Any], features: Node) -> Any:
+    """Write a size as constants and what the features tell."""
+
+    def recover(*values: Any) -> Any:
+        match _follows(*values):
+            case "batch":
+                return features.graph.call_method("size", (features, 0))
+            case "device":
+                return features.graph.call_function(getattr, (features, "device"))
+        return values[0]
+
+    return tree_map(recover, *values)
+
+
+def _copy(nodes: Iterable[Node], target: fx.Graph, copies: dict[Node, Any]) -> None:
+    for node in nodes:
+        if node not in copies:
+            copies[node] = target.node_copy(node, copies.__getitem__)
+
+
+def _container(graph: Graph, node: Node) -> Node | None:
+    """Give the tuple that a node takes a part out of."""
+    if node.target is not operator.getitem:
+        return None
+    whole = node.all_input_nodes[0]
+    return None if isinstance(graph.run.values[whole], Tensor) else whole
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, torch.Size) else value
