@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-run: install   ## train two rates on the default data and judge them: a few minutes on two cores
+run: install   ## train two rates on the default data and evaluate them: a few minutes on two cores
 	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.01,0.03]'
 	$(BIN)/python evaluate.py model=resnet50 split=layer3
 

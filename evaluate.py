@@ -1,4 +1,4 @@
-"""Judge trained units and their alternatives on real bytes: python evaluate.py model=resnet50 split=layer3."""
+"""Evaluate trained units and their alternatives on real bytes: python evaluate.py model=resnet50 split=layer3."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evaluate_splits(cfg: DictConfig) -> None:
 
 @entry_point("evaluate")
 def main(cfg: DictConfig) -> None:
-    """Judge from the command line."""
+    """Evaluate from the command line."""
     evaluate_splits(cfg) if OmegaConf.is_list(cfg.split) else evaluate(cfg)
     leave()
 

@@ -20,7 +20,7 @@ FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
 
 @dataclass(frozen=True)
 class Case:
-    """A network, its cut and its data, as docs/judging.md and docs/dense.md have them.
+    """A network, its cut and its data, as docs/evaluation.md and docs/dense.md have them.
 
     Attributes:
         name: of the folder.
@@ -122,21 +122,21 @@ class Part:
         return f"{self.codec}-{self.seed}" if self.seed else self.codec
 
     def commands(self) -> dict[str, list[str]]:
-        """Give the arguments of `train.py`, for a unit, and of `evaluate.py`."""
-        judged = [*self.case.network, *self.case.evaluating, f"codecs=[{self.label}]"]
+        """Return the arguments of `train.py`, for a unit, and of `evaluate.py`."""
+        evaluated = [*self.case.network, *self.case.evaluating, f"codecs=[{self.label}]"]
         if self.codec not in UNITS:
-            return {"evaluate": judged}
+            return {"evaluate": evaluated}
         lambdas, points = self.case.lambdas, []
         if self.codec == RANGE:
             lambdas, points = (lambdas[1], lambdas[-2]), [f"points={len(lambdas)}"]
         ladder = f"lambda=[{','.join(map(repr, lambdas))}]"
         recipe = self.case.former if self.codec == "factorized" else (ladder,)
         own = [*UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
-        return {"train": [*self.case.network, *own], "evaluate": [*judged, *points]}
+        return {"train": [*self.case.network, *own], "evaluate": [*evaluated, *points]}
 
 
 def parts_of(case: Case, codec: str | None = None, seed: int | None = None) -> Iterator[Part]:
-    """Give the parts of a case in their order, or those that are asked for."""
+    """Return the parts of a case in their order, or those that are asked for."""
     for one in (*UNITS, *CODECS) if codec is None else (codec,):
         for index in range(SEEDS.get(one, 1)) if seed is None else (seed,):
             yield Part(case, one, index)

@@ -82,7 +82,7 @@ class Contest:
 
 
 def draw(shape: Shape, widths: Widths, count: int) -> tuple[Tensor, Tensor]:
-    """Give the channels' standard deviations (K, 1, 1), and latents (count, K, h, w)."""
+    """Return the channels' standard deviations (K, 1, 1), and latents (count, K, h, w)."""
     torch.manual_seed(0)
     low, high = torch.tensor(widths).log10()
     deviations = torch.logspace(float(low), float(high), shape[0])[:, None, None]
@@ -160,7 +160,7 @@ CASES: dict[str, tuple[Callable[[Shape, Widths, int], Contest], Shape, Widths]] 
 
 
 def in_turns(functions: Sequence[Callable[[int], Any]], count: int, rounds: int = 7) -> list[float]:
-    """Give each function's median seconds a call over rounds, in each of which it codes all images in a row."""
+    """Return each function's median seconds a call over rounds, in each of which it codes all images in a row."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds + 1):
         for function, taken in zip(functions, times, strict=True):

@@ -1,9 +1,9 @@
 """Do the fast ways of training end on the same curve? python -m benchmarks.curves.
 
 Trains rates of ResNet-50 at layer3 on digits over several seeds, each by itself in float32 without a cache, and all at
-once with everything on (see benchmarks.training), both from the same kind of start and for as long; judges them on real
-bytes, and prints mean and spread of bytes, accuracy and loss. `--unit factorized` takes the former default unit instead
-of today's. The last line of output is JSON.
+once with everything on (see benchmarks.training), both from the same kind of start and for as long; evaluates them on
+real bytes, and prints mean and spread of bytes, accuracy and loss. `--unit factorized` takes the former default unit
+instead of today's. The last line of output is JSON.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a bundle costs a device and a server: python -m benchmarks.deploy dist/resnet50-layer3-digits PICTURE….
+"""What a bundle costs a device and a server: python -m benchmarks.deploy dist/resnet50-layer3-digits IMAGE….
 
-For each picture, one thread, in turns: the device's head, unit encoder and coding; the server's decoding and tail; the
-whole network on the device; and sending the picture as JPEG at the network's input size, the network on the server.
-With these, how long an answer takes at 0.25, 1 and 10 Mbit/s. Without pictures, digits' evaluation pictures. The last
+For each image, one thread, in turns: the device's head, unit encoder and coding; the server's decoding and tail; the
+whole network on the device; and sending the image as JPEG at the network's input size, the network on the server.
+With these, how long an answer takes at 0.25, 1 and 10 Mbit/s. Without images, digits' evaluation images. The last
 line is JSON.
 """
 
@@ -32,35 +32,35 @@ UPLINKS_KBPS = (250, 1000, 10_000)
 
 
 def digits(count: int) -> list[Image.Image]:
-    """Give pictures of scikit-learn's digits."""
+    """Return images of scikit-learn's digits."""
     from datamodules.digits import Digits
 
-    pictures = Digits(name="digits", batch_size=1, num_workers=0).pictures("test")
-    return [pictures[index] for index in range(min(count, len(pictures)))]
+    images = Digits(name="digits", batch_size=1, num_workers=0).images("test")
+    return [images[index] for index in range(min(count, len(images)))]
 
 
-def input_picture(bundle: Bundle, picture: Image.Image) -> Image.Image:
-    """Give what the network sees of a picture, before normalisation."""
+def input_image(bundle: Bundle, image: Image.Image) -> Image.Image:
+    """Return what the network sees of an image, before normalisation."""
     look = bundle.preprocessing
-    array = look.to_array(picture) * np.array(look.std)[:, None, None] + np.array(look.mean)[:, None, None]
+    array = look.to_array(image) * np.array(look.std)[:, None, None] + np.array(look.mean)[:, None, None]
     return Image.fromarray((255 * array.transpose(1, 2, 0)).round().clip(0, 255).astype(np.uint8))
 
 
-def to_jpeg(picture: Image.Image) -> bytes:
+def to_jpeg(image: Image.Image) -> bytes:
     """Code at the default chroma subsampling; greyscale stays greyscale."""
-    grey = picture.convert("L")
-    same = np.array_equal(np.asarray(grey.convert("RGB")), np.asarray(picture))
+    grey = image.convert("L")
+    same = np.array_equal(np.asarray(grey.convert("RGB")), np.asarray(image))
     buffer = io.BytesIO()
-    (grey if same else picture).save(buffer, format="jpeg", quality=QUALITY, optimize=True)
+    (grey if same else image).save(buffer, format="jpeg", quality=QUALITY, optimize=True)
     return buffer.getvalue()
 
 
-def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[str, float]:
-    """Give medians over the pictures: milliseconds of each step, and bytes."""
+def measure(bundle: Bundle, images: list[Image.Image], lmbda: float) -> dict[str, float]:
+    """Return medians over the images: milliseconds of each step, and bytes."""
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
     head = bundle.graph(HEAD, bundle.manifest.image_shape, 1)
     tail = bundle.graph(TAIL, bundle.manifest.feature_shape, 1)
-    inputs = [input_picture(bundle, picture) for picture in pictures]
+    inputs = [input_image(bundle, image) for image in images]
     times: dict[str, list[float]] = {}
     sizes: dict[str, list[int]] = {"unit_bytes": [], "jpeg_bytes": []}
 
@@ -70,14 +70,14 @@ def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[s
         times.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
         return result
 
-    for index, (picture, seen) in enumerate(zip([pictures[0], *pictures], [inputs[0], *inputs], strict=True)):
-        features = take("head_ms", lambda picture=picture: device.features(picture))
+    for index, (image, seen) in enumerate(zip([images[0], *images], [inputs[0], *inputs], strict=True)):
+        features = take("head_ms", lambda image=image: device.features(image))
         symbols = take("encoder_ms", lambda features=features: device.symbols(features, lmbda))
         stream = device.encode(features, lmbda)
         take("coding_ms", lambda symbols=symbols: device.write(symbols[0], lmbda))
         received = take("decoding_ms", lambda stream=stream: receiver.read(stream))
         take("tail_ms", lambda received=received: receiver.infer([received]))
-        take("network_ms", lambda picture=picture: tail(head(bundle.preprocessing.to_array(picture)[None])))
+        take("network_ms", lambda image=image: tail(head(bundle.preprocessing.to_array(image)[None])))
         jpeg = take("jpeg_ms", lambda seen=seen: to_jpeg(seen))
         take(
             "jpeg_server_ms",
@@ -90,19 +90,19 @@ def measure(bundle: Bundle, pictures: list[Image.Image], lmbda: float) -> dict[s
     return {name: statistics.median(values) for name, values in [*times.items(), *sizes.items()]}
 
 
-def compare(bundle: Bundle, pictures: list[Image.Image], checkpoints: Path) -> dict[str, int]:
-    """Count the symbols, and the pictures' classes, that ONNX Runtime and PyTorch see otherwise, over all rates."""
+def compare(bundle: Bundle, files: list[Image.Image], checkpoints: Path) -> dict[str, int]:
+    """Count the symbols, and the images' classes, that ONNX Runtime and PyTorch see otherwise, over all rates."""
     import torch
 
     from bottlenecks.network import BottleneckNetwork
 
     device, receiver, network = Device(bundle), Receiver(bundle), BottleneckNetwork.load(checkpoints)
     transform = network.preprocessing.transform()
-    images = torch.stack([transform(picture) for picture in pictures])
-    features = np.concatenate([device.features(picture) for picture in pictures])
+    inputs = torch.stack([transform(image) for image in files])
+    features = np.concatenate([device.features(image) for image in files])
     counts = dict.fromkeys(("symbols", "other_symbols", "answers", "other_answers"), 0)
     with torch.no_grad():
-        theirs = network.network.head(images)
+        theirs = network.network.head(inputs)
     for lmbda, rate in network.ladder.items():
         symbols = device.symbols(features, lmbda)
         counts["symbols"] += symbols.size
@@ -110,14 +110,14 @@ def compare(bundle: Bundle, pictures: list[Image.Image], checkpoints: Path) -> d
         counts["other_symbols"] += int((symbols != expected).sum())
         outputs = receiver.infer([receiver.read(device.write(latent, lmbda)) for latent in symbols])
         network.lmbda = lmbda
-        answers = network.decode(network.encode(images)).argmax(1).numpy()
+        answers = network.decode(network.encode(inputs)).argmax(1).numpy()
         counts["answers"] += len(outputs)
         counts["other_answers"] += int((outputs.argmax(1) != answers).sum())
     return counts
 
 
 def answers(figures: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Give the milliseconds from a picture to its answer, without the network's own delay, for each uplink."""
+    """Return the milliseconds from an image to its answer, without the network's own delay, for each uplink."""
     device = figures["head_ms"] + figures["encoder_ms"] + figures["coding_ms"]
     server = figures["decoding_ms"] + figures["tail_ms"]
     rows = {"unit": {}, "JPEG": {}, "all on the device": {}}
@@ -146,17 +146,17 @@ def main() -> None:
     """Measure a bundle, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.deploy", description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("pictures", type=Path, nargs="*")
+    parser.add_argument("images", type=Path, nargs="*")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="default: the finest")
-    parser.add_argument("--count", type=int, default=100, help="pictures at most; default: %(default)s")
+    parser.add_argument("--count", type=int, default=100, help="images at most; default: %(default)s")
     parser.add_argument("--against", type=Path, help="rates in PyTorch, whose symbols are compared with the bundle's")
     options = parser.parse_args()
     bundle = Bundle(options.bundle)
-    pictures = [load_image(path) for path in options.pictures[: options.count]] or digits(options.count)
+    images = [load_image(path) for path in options.images[: options.count]] or digits(options.count)
     lmbda = options.lmbda or max(bundle.mean_bytes())
-    figures = measure(bundle, pictures, lmbda)
+    figures = measure(bundle, images, lmbda)
     rows = answers(figures)
-    table = Table(title="Milliseconds from the picture to the answer")
+    table = Table(title="Milliseconds from the image to the answer")
     table.add_column("")
     for name in next(iter(rows.values())):
         table.add_column(name, justify="right")
@@ -164,7 +164,7 @@ def main() -> None:
         table.add_row(name, *(f"{value:.2f}" for value in row.values()))
     Console(width=100).print(table)
     if options.against is not None:
-        print(json.dumps(compare(bundle, pictures, options.against)))
+        print(json.dumps(compare(bundle, images, options.against)))
     print(json.dumps(bundle_bytes(bundle, lmbda)))
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 

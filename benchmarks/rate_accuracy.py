@@ -38,7 +38,7 @@ QUIET = ("logger=none", "trainer.enable_progress_bar=false")
 
 
 def absent(case: Case, data: Path) -> list[Path]:
-    """Give the files and folders of a case that are not there."""
+    """Return the files and folders of a case that are not there."""
     named = [argument.partition("=")[2] for argument in case.network if DATA in argument]
     return [path for path in (Path(name.replace(DATA, str(data))) for name in named) if not path.exists()]
 

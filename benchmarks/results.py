@@ -42,7 +42,7 @@ INTRODUCTION = """# Results
     python -m benchmarks.rate_accuracy --data PATH
     python -m benchmarks.rate_accuracy --report
 
-Bytes on the wire, header included, of images that nothing was chosen on. [judging.md](judging.md) and
+Bytes on the wire, header included, of images that nothing was chosen on. [evaluation.md](evaluation.md) and
 [dense.md](dense.md) say what is counted, and how the other codecs choose their settings.
 
 - `transform` is the default unit, `closed` the same without training (`training.epochs=0`), `range` one unit for any
@@ -111,11 +111,11 @@ class Outcome:
         }
 
     def bytes_within(self, codec: str) -> str:
-        """Tell the bytes within 1 point of the unsplit network; nothing of a codec that is not there."""
+        """Return the bytes within 1 point of the unsplit network; nothing of a codec that is not there."""
         return cell([self.merits[label].bytes_at_loss[0] for label in self.labels.get(codec, [])], number)
 
     def best(self) -> str:
-        """Tell the fewest bytes within 1 point that a codec other than the units takes."""
+        """Return the fewest bytes within 1 point that a codec other than the units takes."""
         figures = {codec: self.merits[codec].bytes_at_loss[0] for codec in CODECS if codec in self.merits}
         reached = [codec for codec in figures if figures[codec].value is not None]
         first = min(reached, key=lambda codec: figures[codec].value or 0, default=None)
@@ -193,7 +193,7 @@ class Outcome:
         return [f"Not measured so far: {', '.join(missing)}."] if missing else []
 
     def commands(self) -> list[str]:
-        """Give the commands that the parts stand for, the first seed's."""
+        """Return the commands that the parts stand for, the first seed's."""
         shared = " ".join(self.case.network).replace(DATA, "PATH")
         lines = [f'N="{shared}"']
         if self.case.backbone is not None:
@@ -205,7 +205,7 @@ class Outcome:
         return [*lines, " ".join(["python evaluate.py $N", *self.case.evaluating, codecs])]
 
     def write(self, folder: Path) -> None:
-        """Write curve, figures of merit and picture; of several seeds the picture has the first."""
+        """Write curve, figures of merit and image; of several seeds the image has the first."""
         folder.mkdir(parents=True, exist_ok=True)
         self.curve.write(folder)
         merits = list(self.merits.values())
@@ -251,7 +251,7 @@ def write_results(cases: Sequence[Case], out: Path, docs: Path) -> None:
 
 
 def figure_at(line: Line, value: float) -> Figure:
-    """Give the bytes at which a line reaches a value."""
+    """Return the bytes at which a line reaches a value."""
     try:
         found = bytes_at(line, value)
     except NoFigureError as error:
@@ -260,7 +260,7 @@ def figure_at(line: Line, value: float) -> Figure:
 
 
 def levels_where_dearer(ours: Series, theirs: Series) -> list[int]:
-    """Give the agreements in per cent, of those that another codec's curve has, at which ours takes more bytes.
+    """Return the agreements in per cent, of those that another codec's curve has, at which ours takes more bytes.
 
     More is where the 95 % interval of the difference, over the same resampled images, lies above zero.
     """
@@ -273,7 +273,7 @@ def levels_where_dearer(ours: Series, theirs: Series) -> list[int]:
 
 
 def _excess(ours: Series, theirs: Series, level: float) -> float:
-    """Give the low end of the interval of the difference in bytes, over the draws in which they reach the level."""
+    """Return the low end of the interval of the difference in bytes, over the draws in which they reach the level."""
     pairs = list(zip(ours.draws[AGREEMENT], theirs.draws[AGREEMENT], strict=True))
     pairs.append((ours.lines[AGREEMENT], theirs.lines[AGREEMENT]))
     found = [(figure_at(mine, level).value, figure_at(other, level).value) for mine, other in pairs]

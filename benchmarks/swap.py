@@ -76,7 +76,7 @@ def write_ladder(folder: str) -> None:
 
 
 def use(bottleneck: BottleneckNetwork) -> None:
-    """Send a picture at every rate, twice."""
+    """Send an image at every rate, twice."""
     for lmbda in [*bottleneck.ladder, *bottleneck.ladder]:
         bottleneck.lmbda = lmbda
         bottleneck.decode(bottleneck.encode(torch.rand(1, 3, 32, 32)))

@@ -98,7 +98,7 @@ class Reached(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, LadderModule)
-        self.epochs += not trainer.sanity_checking  # where the start is judged
+        self.epochs += not trainer.sanity_checking  # where the start is evaluated
         for rate, lmbda in enumerate(pl_module.lmbdas):
             self.lowest[lmbda] = min(self.lowest[lmbda], pl_module.figures("val", rate)["val/loss"])
         trainer.should_stop = self.done
@@ -123,7 +123,7 @@ def configure(root: Path, *overrides: str) -> DictConfig:
 
 
 def random_backbone(root: Path, size: int) -> Path:
-    """Write a ResNet-50 with random weights for ten classes, and what it wants pictures to look like."""
+    """Write a ResNet-50 with random weights for ten classes, and what it wants images to look like."""
     torch.manual_seed(0)
     spec = BackboneSpec.of(configure(root).model)
     names = tuple(str(digit) for digit in range(10))
@@ -159,7 +159,7 @@ def fit(
 
 
 def few_steps(root: Path, size: int, batch: int, images: int, steps: int) -> tuple[str, ...]:
-    """Give the settings of one step that warms up and some that are timed, on so many images."""
+    """Return the settings of one step that warms up and some that are timed, on so many images."""
     return (
         f"model.weights={random_backbone(root, size)}",
         f"data.batch_size={batch}",
@@ -174,7 +174,7 @@ def few_steps(root: Path, size: int, batch: int, images: int, steps: int) -> tup
 
 
 def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: int, steps: int) -> dict[str, float]:
-    """Give the median seconds of a step of each variant, taken in turns."""
+    """Return the median seconds of a step of each variant, taken in turns."""
     common = few_steps(root, size, batch, (steps + 1) * batch, steps)
     names = ("separate", "joint", "cached", "best", "transform", "finetune", "bare")
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -333,7 +333,7 @@ def time_to_quality(
     }
 
 
-def cifar10(shared: Path, pictures: int) -> list[str] | None:
+def cifar10(shared: Path, images: int) -> list[str] | None:
     """Name the settings of CIFAR-10 with the ResNet-50 that was trained for it, where both are at hand."""
     weights, root = shared / "resnet50-cifar10-64.safetensors", Path("data/cifar10")
     if not weights.exists() or not root.exists():
@@ -342,7 +342,7 @@ def cifar10(shared: Path, pictures: int) -> list[str] | None:
         "data=cifar10",
         f"data.root={root}",
         f"model.weights={weights}",
-        f"data.limit_train={pictures}",
+        f"data.limit_train={images}",
         "data.limit_val=500",
         "data.num_workers=0",
         "data.batch_size=64",
@@ -355,14 +355,14 @@ def main() -> None:
     parser.add_argument("--steps-only", action="store_true", help="this part alone: the steps")
     parser.add_argument("--closed-form", action="store_true", help="this part alone: a ladder without training")
     parser.add_argument("--quality-only", action="store_true", help="this part alone: the time to quality")
-    parser.add_argument("--size", type=int, default=224, help="of the pictures, in pixels")
+    parser.add_argument("--size", type=int, default=224, help="of the images, in pixels")
     parser.add_argument("--images", type=int, default=1000, help="that the closed form is fitted to")
-    parser.add_argument("--batch", type=int, default=16, help="pictures in a batch")
+    parser.add_argument("--batch", type=int, default=16, help="images in a batch")
     parser.add_argument("--rounds", type=int, default=3, help="turns that the variants take")
     parser.add_argument("--steps", type=int, default=2, help="timed steps of each turn")
     parser.add_argument("--epochs", type=int, default=10, help="of the separate trainings whose loss is to be reached")
     parser.add_argument("--fast-epochs", type=int, default=4, help="at most, of the joint training")
-    parser.add_argument("--pictures", type=int, default=5000, help="of CIFAR-10 to train on")
+    parser.add_argument("--cifar-images", type=int, default=5000, help="of CIFAR-10 to train on")
     precision = "bf16-mixed" if has_bfloat16() else "32-true"
     parser.add_argument("--precision", default=precision, help=f"of d; {precision} on this processor")
     parser.add_argument("--shared", type=Path, default=Path("../shared/data"), help="where the CIFAR-10 weights are")
@@ -382,7 +382,7 @@ def main() -> None:
         if options.closed_form or everything:
             result |= closed_form_times(root, options.size, options.batch, options.images, options.steps)
         if options.quality_only or everything:
-            data = cifar10(options.shared, options.pictures) or ["data=digits"]
+            data = cifar10(options.shared, options.cifar_images) or ["data=digits"]
             result |= time_to_quality(root, best, data, options.epochs, options.fast_epochs)
     print(json.dumps({name: value if value is None else round(value, 4) for name, value in result.items()}))
 

@@ -24,10 +24,10 @@ from bottlenecks.evaluation.curve import Curve
 from bottlenecks.images.preprocessing import NoPreprocessing, Preprocessing
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
+from bottlenecks.runs.codecs import evaluate_given
 from bottlenecks.runs.experiment import Experiment, check_maps, pick_device
-from bottlenecks.runs.judging import judge_given
 from bottlenecks.runs.training import train_missing
-from bottlenecks.settings.judging import UNIT, JudgingPlan
+from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
@@ -182,13 +182,13 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
 ) -> Curve:
-    """Judge units and other codecs by bytes that are really written and decoded.
+    """Evaluate units and other codecs by bytes that are really written and decoded.
 
     Args:
         net: as `load` gives it.
         test: images on which nothing was chosen, and their targets where there are any, in any form that `fit` takes.
         calibration: training images, on which the other codecs choose their settings.
-        codecs: `unit`, and any of those in docs/judging.md.
+        codecs: `unit`, and any of those in docs/evaluation.md.
         settings: `calibration_images`, `timed_images`, `points` and `workers` of `evaluate.py`.
         device: where to run.
 
@@ -197,7 +197,7 @@ def evaluate(
     """
     cfg = composed("evaluate", ["logger=none"])
     change(cfg, {"codecs": list(codecs), "device": device, **(settings or {})})
-    plan = JudgingPlan.of(cfg)
+    plan = EvaluationPlan.of(cfg)
     for codec in plan.units:
         if codec != UNIT:
             raise UsageError(f"codecs={codec}: unknown; did you mean {closest(codec, [UNIT, *BASELINES])}?")
@@ -206,9 +206,9 @@ def evaluate(
     info = net.ladder.info
     images = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
     ladders = dict.fromkeys(plan.units, net.ladder)
-    _, judgement = judge_given(plan, ladders, net.network, images, net.task, pick_device(device))
+    _, evaluation = evaluate_given(plan, ladders, net.network, images, net.task, pick_device(device))
     net.network.cpu()
-    return Curve.of(judgement, info.model, info.split, info.data, net.task)
+    return Curve.of(evaluation, info.model, info.split, info.data, net.task)
 
 
 def export(net: BottleneckNetwork, folder: str | Path, curve: Curve) -> Path:

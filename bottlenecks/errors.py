@@ -52,7 +52,7 @@ def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Give the first line of an error's message, or its kind where it has none."""
+    """Return the first line of an error's message, or its kind where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

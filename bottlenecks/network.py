@@ -29,7 +29,7 @@ class BottleneckNetwork:
         images -> head -> unit of the current lambda -> bytes | bytes -> the unit they name -> tail -> output
 
     Choosing another rate is one assignment: `network.lmbda = 0.03`, any number in the range of a unit of any rate. It
-    takes effect from the next picture on, copies
+    takes effect from the next image on, copies
     nothing, and other threads may encode meanwhile. Every byte string says which rate it is, so what `decode` takes
     can be of any mix of rates.
 
@@ -113,7 +113,7 @@ class BottleneckNetwork:
 
     @torch.no_grad()
     def decode(self, streams: Sequence[bytes]) -> Any:
-        """Do the server's part: byte strings of any rates, of pictures of one size, to the network's output.
+        """Do the server's part: byte strings of any rates, of images of one size, to the network's output.
 
         What users want of it is `network.task.predict(output)`.
 
@@ -128,14 +128,14 @@ class BottleneckNetwork:
             raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
         travelled = {side for _, side in opened}
         if len(travelled) != 1:
-            raise BitstreamError(f"one batch must have one size; the pictures of these have {sorted(travelled)}")
+            raise BitstreamError(f"one batch must have one size; the images of these have {sorted(travelled)}")
         try:
             return self.network.finish_with(cat(features), travelled.pop())
         except ValueError as error:
             raise BitstreamError(str(error)) from None
 
     def rate_of(self, stream: bytes) -> Rate:
-        """Tell which rate coded a byte string.
+        """Return which rate coded a byte string.
 
         Raises:
             BitstreamError: it is of none of these rates.

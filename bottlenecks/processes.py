@@ -30,7 +30,7 @@ class Share(NamedTuple):
 
 
 def own_share() -> Share:
-    """Give this process's share among those that have joined."""
+    """Return this process's share among those that have joined."""
     import torch.distributed as dist
 
     return Share(dist.get_rank(), dist.get_world_size()) if _joined() else Share(0, 1)

@@ -18,12 +18,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bottlenecks.run", description=__doc__)
     parser.add_argument("folder", type=Path, help="of the rates, such as checkpoints/resnet50/layer3/digits")
-    parser.add_argument("pictures", type=Path, nargs="+", help=f"pictures, or {SUFFIX} files that --out kept")
+    parser.add_argument("images", type=Path, nargs="+", help=f"images, or {SUFFIX} files that --out kept")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where none is given")
-    parser.add_argument("--budget-bytes", type=int, help="code each picture at the finest rate that fits into so many")
+    parser.add_argument("--budget-bytes", type=int, help="code each image at the finest rate that fits into so many")
     parser.add_argument("--unit", help="whose rates, where several lie there; the default unit's where not given")
-    parser.add_argument("--out", type=Path, help="folder that keeps each picture's bytes")
-    parser.add_argument("--draw", type=Path, help="folder that keeps each picture with its prediction drawn on it")
+    parser.add_argument("--out", type=Path, help="folder that keeps each image's bytes")
+    parser.add_argument("--draw", type=Path, help="folder that keeps each image with its prediction drawn on it")
     parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--weights", type=Path, help="of the backbone, where they have moved since training")
     return parser.parse_args(arguments)
@@ -37,12 +37,12 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.lmbda is not None and options.budget_bytes is not None:
         raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or --budget-bytes, not both")
-    stems = [path.stem for path in options.pictures if path.suffix != SUFFIX]
+    stems = [path.stem for path in options.images if path.suffix != SUFFIX]
     for option, folder in (("--out", options.out), ("--draw", options.draw)):
         if folder is not None and len(set(stems)) < len(stems):
-            raise UsageError(f"{option}={folder}: some pictures have the same name and would overwrite each other")
+            raise UsageError(f"{option}={folder}: some images have the same name and would overwrite each other")
     find_rates(options.folder, options.unit)
-    for path in (*options.pictures, *([options.weights] if options.weights else [])):
+    for path in (*options.images, *([options.weights] if options.weights else [])):
         if not path.exists():
             raise UsageError(f"{path}: no such file")
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network = BottleneckNetwork.load(options.folder, options.weights, options.unit)
     if options.lmbda is not None:
         network.lmbda = options.lmbda
-    show(send(network, options.pictures, options.out, options.draw, options.budget_bytes))
+    show(send(network, options.images, options.out, options.draw, options.budget_bytes))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is to be found in pictures, beyond a class for each: masks and boxes, checked and made into targets."""
+"""What is to be found in images, beyond a class for each: masks and boxes, checked and made into targets."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 
 from bottlenecks.images.geometry import Sides, Step, follow_boxes
-from datamodules.damage import DamagedPictureError
+from datamodules.damage import DamagedImageError
 
-PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where a picture has fewer objects than others
+PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where an image has fewer objects than others
 LEAST_SHARE = 0.25  # of its area that an object keeps in a random view, or it is not to be found there
 LEAST_SIDE = 1.0  # pixels, likewise
-SLACK = 0.5  # pixels that a box may reach over its picture, by rounding
+SLACK = 0.5  # pixels that a box may reach over its image, by rounding
 
 Objects: TypeAlias = Sequence[Sequence[float]] | str
-"""Rows `[class, x1, y1, x2, y2]` of one picture, or the reason why its annotation cannot be used."""
+"""Rows `[class, x1, y1, x2, y2]` of one image, or the reason why its annotation cannot be used."""
 
 
 class Annotations(ABC):
-    """One annotation for each of some pictures, which an array of positions selects from."""
+    """One annotation for each of some images, which an array of positions selects from."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
 
     @abstractmethod
     def __getitem__(self, indices: npt.NDArray[np.int64]) -> Annotations:
@@ -38,10 +38,10 @@ class Annotations(ABC):
 
     @abstractmethod
     def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
-        """Return what a network is to find in a view of a picture.
+        """Return what a network is to find in a view of an image.
 
         Args:
-            index: position of the picture.
+            index: position of the image.
             steps: that its pixels took to the view.
             augmented: they were drawn at random, so that an object may have been cut away.
 
@@ -51,11 +51,11 @@ class Annotations(ABC):
 
     @abstractmethod
     def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
-        """Say what is wrong with an annotation, for a picture of `(width, height)`; None where nothing is.
+        """Return what is wrong with an annotation, for an image of `(width, height)`; None where nothing is.
 
         Args:
-            index: position of the picture.
-            size: `(width, height)` of the picture, upright, in pixels.
+            index: position of the image.
+            size: `(width, height)` of the image, upright, in pixels.
             thorough: look at every pixel, too.
         """
 
@@ -65,14 +65,14 @@ class Annotations(ABC):
 
 
 class Masks(Annotations):
-    """A label for each pixel of each picture; targets are int64 (H, W), -1 where there is none."""
+    """A label for each pixel of each image; targets are int64 (H, W), -1 where there is none."""
 
     @abstractmethod
     def mask(self, index: int) -> npt.NDArray[np.int64]:
-        """Return a mask (H, W), of its picture's size.
+        """Return a mask (H, W), of its image's size.
 
         Raises:
-            DamagedPictureError: It cannot be read, or has labels that are not known.
+            DamagedImageError: It cannot be read, or has labels that are not known.
         """
 
     @abstractmethod
@@ -80,14 +80,14 @@ class Masks(Annotations):
         """Return `(width, height)` of a mask in pixels, without a look at its labels.
 
         Raises:
-            DamagedPictureError: There is no mask.
+            DamagedImageError: There is no mask.
         """
 
     def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor:
         """Return the mask of a view, int64 (H, W), -1 where there is no label.
 
         Raises:
-            DamagedPictureError: The mask cannot be used.
+            DamagedImageError: The mask cannot be used.
         """
         mask = self.mask(index)
         for step in steps:
@@ -95,14 +95,14 @@ class Masks(Annotations):
         return torch.from_numpy(mask)
 
     def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
-        """Say whether a mask is unlike its picture or has labels that are not known; None where it is right."""
+        """Return whether a mask is unlike its image or has labels that are not known; None where it is right."""
         try:
             width, height = self.size(index)
             if (width, height) != size:
-                return f"mask of {width}x{height}, picture of {size[0]}x{size[1]}"
+                return f"mask of {width}x{height}, image of {size[0]}x{size[1]}"
             if thorough:
                 self.mask(index)
-        except DamagedPictureError as error:
+        except DamagedImageError as error:
             return str(error)
         return None
 
@@ -140,12 +140,12 @@ class MaskArrays(Masks):
 
 @dataclass(frozen=True, eq=False)
 class Boxes(Annotations):
-    """Objects of each picture; targets are float32 (M, 5), rows `[class, x1, y1, x2, y2]`, `PADDING` last.
+    """Objects of each image; targets are float32 (M, 5), rows `[class, x1, y1, x2, y2]`, `PADDING` last.
 
     Attributes:
-        rows: float32 (N, M, 5), in pixels of the pictures; padding has class -1.
-        faults: what is wrong with a picture's annotation, as found when it was read; None where nothing is.
-        sizes: int (N, 2), width and height of the picture in pixels as its annotation states them, 0 where it does not;
+        rows: float32 (N, M, 5), in pixels of the images; padding has class -1.
+        faults: what is wrong with an image's annotation, as found when it was read; None where nothing is.
+        sizes: int (N, 2), width and height of the image in pixels as its annotation states them, 0 where it does not;
             None where none does.
     """
 
@@ -162,7 +162,7 @@ class Boxes(Annotations):
 
     @classmethod
     def of(cls, objects: Sequence[Objects]) -> Boxes:
-        """Build from the objects of each picture; as many rows for each as the most of them have."""
+        """Build from the objects of each image; as many rows for each as the most of them have."""
         usable = [[] if isinstance(found, str) else list(found) for found in objects]
         rows = np.empty((len(objects), max([1, *map(len, usable)]), 5), dtype=np.float32)
         rows[:] = PADDING
@@ -181,11 +181,11 @@ class Boxes(Annotations):
         return len(self.rows)
 
     def __getitem__(self, indices: npt.NDArray[np.int64]) -> Boxes:
-        """Return the objects of the pictures at these positions, in this order."""
+        """Return the objects of the images at these positions, in this order."""
         return Boxes(self.rows[indices], self.faults[indices], None if self.sizes is None else self.sizes[indices])
 
     def objects(self, index: int) -> npt.NDArray[np.float32]:
-        """Return a picture's objects without padding, (objects, 5)."""
+        """Return an image's objects without padding, (objects, 5)."""
         rows = self.rows[index]
         return rows[rows[:, 0] >= 0]
 
@@ -200,12 +200,12 @@ class Boxes(Annotations):
         return target
 
     def fault(self, index: int, size: tuple[int, int], thorough: bool) -> str | None:
-        """Say which box is impossible, or what was wrong with the file; None where nothing is."""
+        """Return which box is impossible, or what was wrong with the file; None where nothing is."""
         if self.faults[index] is not None:
             return str(self.faults[index])
         stated = size if self.sizes is None or not self.sizes[index].all() else tuple(self.sizes[index])
         if stated != size:
-            return f"annotation for {stated[0]}x{stated[1]}, picture of {size[0]}x{size[1]} as it stands upright"
+            return f"annotation for {stated[0]}x{stated[1]}, image of {size[0]}x{size[1]} as it stands upright"
         boxes = self.objects(index)[:, 1:]
         inside = ((boxes >= -SLACK) & (boxes <= np.tile(size, 2) + SLACK)).all(axis=1)
         right = inside & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
@@ -213,7 +213,7 @@ class Boxes(Annotations):
             return None
         first = int(right.argmin())
         numbers = ", ".join(f"{side:g}" for side in boxes[first])
-        problem = "has no area" if inside[first] else f"does not lie in the picture of {size[0]}x{size[1]}"
+        problem = "has no area" if inside[first] else f"does not lie in the image of {size[0]}x{size[1]}"
         return f"box {first + 1}, [{numbers}], {problem}"
 
     def update(self, digest: hashlib._Hash) -> None:

@@ -1,4 +1,4 @@
-"""What all datasets share: three splits, loaders in a reproducible order, and checks of every picture."""
+"""What all datasets share: three splits, loaders in a reproducible order, and checks of every image."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bottlenecks.processes import own_share
 from bottlenecks.settings.data import Labels, Task, check_data
 from bottlenecks.training.images import least_share
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
-from datamodules.dataset import PictureDataset
+from datamodules.dataset import ImageDataset
 from datamodules.real_files import check_apart, once
-from datamodules.source import PictureFiles, Pictures, readable
+from datamodules.source import ImageFiles, Images, readable
 from datamodules.splits import divide, limit, shuffle
 
 Split = Literal["train", "val", "test"]
@@ -37,41 +37,41 @@ STAGES: dict[str | None, tuple[Split, ...]] = {
 }
 
 
-class PictureDataModule(pl.LightningDataModule, ABC):
-    """Pictures in three splits: to train on, held back from training, and kept for judging alone.
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Images in three splits: to train on, held back from training, and kept for evaluation alone.
 
-    Which picture is in which split never depends on `seed`. Each split is in an order whose every stretch has
+    Which image is in which split never depends on `seed`. Each split is in an order whose every stretch has
     nearly the classes' own shares. Batches are images, float32 `(N, 3, H, W)`, and targets:
 
     - classification: int64 `(N,)`, -1 where there is no label;
-    - segmentation: int64 `(N, H, W)`, -1 where there is no label and outside the picture;
+    - segmentation: int64 `(N, H, W)`, -1 where there is no label and outside the image;
     - detection: float32 `(N, M, 5)`, rows `[class, x1, y1, x2, y2]` in pixels of the network's input and
-      `[-1, 0, 0, 0, 0]` after the last object; M is the most objects of any picture.
+      `[-1, 0, 0, 0, 0]` after the last object; M is the most objects of any image.
 
     The `preprocessing` of the network that is fed has to be set before a loader is asked for. Where it leaves the
-    pictures sizes of their own, all loaders but that for training give one picture a batch. Where several
-    processes have joined, the loaders to train and to judge with give each its share. A dataset says in
-    `_sources` where its pictures are, and what is to be found in them.
+    images sizes of their own, all loaders but that for training give one image a batch. Where several
+    processes have joined, the loaders to train and to evaluate with give each its share. A dataset says in
+    `_sources` where its images are, and what is to be found in them.
 
     Args:
         name: what checkpoints and results call this data.
-        root: the folder of the pictures; None where there are no files.
-        batch_size: pictures in a batch.
+        root: the folder of the images; None where there are no files.
+        batch_size: images in a batch.
         num_workers: processes that load; 0 loads in the main one, None starts one a spare core, 8 at most.
         seed: decides the order of training and the augmentation.
-        held_back: number or share of the training pictures that is not trained on; a share is at least 40 of 200
-            pictures or more.
-        test_part: number or share kept for judging, where the dataset itself keeps none apart.
+        held_back: number or share of the training images that is not trained on; a share is at least 40 of 200
+            images or more.
+        test_part: number or share kept for evaluation, where the dataset itself keeps none apart.
         image_size: side, or `(height, width)`, of the network's input in pixels; None: the preprocessing's.
-        limit_train: use only so many training pictures, for a quick look; None uses all.
-        limit_val: the same for the pictures held back.
-        limit_test: the same for the pictures kept for judging.
-        augment: crop (and mirror) training pictures at random; `auto` leaves it to `augment_few`.
+        limit_train: use only so many training images, for a quick look; None uses all.
+        limit_val: the same for the images held back.
+        limit_test: the same for the images kept for evaluation.
+        augment: crop (and mirror) training images at random; `auto` leaves it to `augment_few`.
         flip: whether `augment` may mirror.
-        views: how many random views of a picture `augment` takes in turn; None draws new ones each epoch.
-        skip_damaged: leave out files that are no readable picture, and pictures whose masks or boxes cannot be
+        views: how many random views of an image `augment` takes in turn; None draws new ones each epoch.
+        skip_damaged: leave out files that are no readable image, and images whose masks or boxes cannot be
             used, instead of refusing the dataset.
-        max_megapixels: million pixels of the largest picture that is opened; None leaves Pillow's limit.
+        max_megapixels: million pixels of the largest image that is opened; None leaves Pillow's limit.
         preprocessing: what a network trained from scratch on this data uses; None if there is no such thing.
 
     Attributes:
@@ -130,7 +130,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self.max_megapixels = max_megapixels
         self.default_preprocessing = self._sized(Preprocessing.from_dict(preprocessing)) if preprocessing else None
         self._preprocessing: Preprocessing | None = None
-        self._checked: dict[Split, Pictures] = {}
+        self._checked: dict[Split, Images] = {}
 
     @property
     @abstractmethod
@@ -152,7 +152,7 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turns a picture into the network's input; on setting, `image_size` is put into it.
+        """What turns an image into the network's input; on setting, `image_size` is put into it.
 
         Where neither says a size, the data's own resizing and cropping are taken.
 
@@ -171,32 +171,32 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         self._preprocessing = sized
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the pictures that a stage needs, divide and check them.
+        """Find the images that a stage needs, divide and check them.
 
         Args:
             stage: Lightning's name of it; None prepares all splits.
 
         Raises:
             DatasetNotFoundError: The data is not there.
-            UsageError: Files are no readable pictures, annotations cannot be used, or a split would be empty.
+            UsageError: Files are no readable images, annotations cannot be used, or a split would be empty.
         """
         for split in STAGES[stage]:
-            self.pictures(split)
+            self.images(split)
 
-    def pictures(self, split: Split) -> Pictures:
-        """Return the pictures of a split as they are, with names and targets, in the order of its loader.
+    def images(self, split: Split) -> Images:
+        """Return the images of a split as they are, with names and targets, in the order of its loader.
 
         Raises:
             UsageError: As for `setup`.
         """
         if split not in self._checked:
-            pictures = limit(self._splits[split], self.limits[split], f"data.limit_{split}")
-            self._checked[split] = readable(pictures, self.location, self.skip_damaged)
+            images = limit(self._splits[split], self.limits[split], f"data.limit_{split}")
+            self._checked[split] = readable(images, self.location, self.skip_damaged)
         return self._checked[split]
 
     def augment_few(self) -> None:
         """Take random views of the training images where `augment` is `auto` and they are few."""
-        count = len(self.pictures("train"))
+        count = len(self.images("train"))
         if self.augment_if_few and count < FEW_IMAGES:
             self.augment, self.views = True, self.views or FEW_VIEWS
             say(
@@ -209,31 +209,31 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         return {"augment": self.augment, "views": self.views, "held_back": self.held_back}
 
     def found(self) -> dict[str, str]:
-        """Return which images training and its judgement go by; JSON-able."""
-        images = {split: self.pictures(split) for split in STAGES["fit"]}
+        """Return which images training and its evaluation go by; JSON-able."""
+        images = {split: self.images(split) for split in STAGES["fit"]}
         return {split: f"{len(own)} images ({own.content()})" for split, own in images.items()}
 
     def train_dataloader(self) -> DataLoader:
-        """Training pictures in a new order each epoch; a last batch that is not full is left out."""
+        """Training images in a new order each epoch; a last batch that is not full is left out."""
         dataset = self._dataset("train", augment=self.augment)
         sampler = EpochSampler(len(dataset), self.seed, self.num_views, own_share())
         drop_last = len(sampler) > self.batch_size
         return self._loader(dataset, sampler=sampler, drop_last=drop_last, batch_size=self.batch_size)
 
     def calibration_dataloader(self) -> DataLoader:
-        """Training pictures in a fixed order, never augmented."""
+        """Training images in a fixed order, never augmented."""
         return self._loader(self._dataset("train"))
 
     def val_dataloader(self) -> DataLoader:
-        """Pictures held back from training, in a fixed order."""
+        """Images held back from training, in a fixed order."""
         return self._in_shares("val")
 
     def test_dataloader(self) -> DataLoader:
-        """Pictures on which nothing was chosen, in a fixed order."""
+        """Images on which nothing was chosen, in a fixed order."""
         return self._in_shares("test")
 
     def view_loaders(self, split: Split) -> list[DataLoader]:
-        """Every view of every picture of a split, in the order of `pictures`, one loader a view.
+        """Every view of every image of a split, in the order of `images`, one loader a view.
 
         Raises:
             RuntimeError: there is no end of views.
@@ -241,31 +241,31 @@ class PictureDataModule(pl.LightningDataModule, ABC):
         if split != "train":
             return [self._loader(self._dataset(split))]
         if self.num_views is None:
-            raise RuntimeError("the training pictures have new views each epoch; they cannot be listed")
+            raise RuntimeError("the training images have new views each epoch; they cannot be listed")
         dataset = self._dataset("train", augment=self.augment)
         keys = [[(view, index) for index in range(len(dataset))] for view in range(self.num_views)]
         return [self._loader(dataset, sampler=order) for order in keys]
 
     def identity(self, split: Split) -> dict[str, Any]:
-        """Give all that the tensors of `view_loaders` depend on, JSON-able."""
+        """Return all that the tensors of `view_loaders` depend on, JSON-able."""
         augmented = self.augment and split == "train"
         return {
-            "pictures": self.pictures(split).identity(),
+            "images": self.images(split).identity(),
             "preprocessing": self.preprocessing.to_dict(),
             "augment": {"views": self.num_views, "flip": self.flip, "seed": self.seed} if augmented else None,
         }
 
     @abstractmethod
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
-        """Return the pictures for training and those for judging, None where nothing divides them."""
+    def _sources(self) -> tuple[Images, Images | None]:
+        """Return the images for training and those for evaluation, None where nothing divides them."""
 
     @cached_property
-    def _splits(self) -> dict[Split, Pictures]:
+    def _splits(self) -> dict[Split, Images]:
         self.prepare_data()
         rest, test = self._sources()
-        if isinstance(rest, PictureFiles):
+        if isinstance(rest, ImageFiles):
             rest = once(rest)
-        if isinstance(rest, PictureFiles) and isinstance(test, PictureFiles):
+        if isinstance(rest, ImageFiles) and isinstance(test, ImageFiles):
             test = once(test)
             check_apart(rest, test, self.location)
         if test is None:
@@ -277,17 +277,17 @@ class PictureDataModule(pl.LightningDataModule, ABC):
     def _sized(self, preprocessing: Preprocessing) -> Preprocessing:
         return preprocessing if self.image_size is None else preprocessing.with_image_size(self.image_size)
 
-    def _dataset(self, split: Split, augment: bool = False) -> PictureDataset:
+    def _dataset(self, split: Split, augment: bool = False) -> ImageDataset:
         preprocessing = self.preprocessing
         if augment:
-            return PictureDataset(self.pictures(split), preprocessing.augmented_transform(self.flip).placed, self.seed)
-        return PictureDataset(self.pictures(split), preprocessing.placed)
+            return ImageDataset(self.images(split), preprocessing.augmented_transform(self.flip).placed, self.seed)
+        return ImageDataset(self.images(split), preprocessing.placed)
 
     def _in_shares(self, split: Split) -> DataLoader:
         dataset = self._dataset(split)
         return self._loader(dataset, sampler=ShareSampler(len(dataset), own_share()))
 
-    def _loader(self, dataset: PictureDataset, batch_size: int | None = None, **options: Any) -> DataLoader:
+    def _loader(self, dataset: ImageDataset, batch_size: int | None = None, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
             batch_size=batch_size or (1 if self.preprocessing.input_shape is None else self.batch_size),
@@ -301,5 +301,5 @@ class PictureDataModule(pl.LightningDataModule, ABC):
 
 
 def _allow(max_megapixels: float | None, worker: int) -> None:
-    """Let a process that loads pictures open those that the main one may."""
+    """Let a process that loads images open those that the main one may."""
     allow_megapixels(MEGAPIXELS, max_megapixels)

@@ -1,4 +1,4 @@
-"""CIFAR-10, from torchvision or from a folder of pictures."""
+"""CIFAR-10, from torchvision or from a folder of images."""
 
 from pathlib import Path
 from typing import Any
@@ -7,23 +7,23 @@ import numpy as np
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.download import fetch
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder, parts_in
-from datamodules.source import PictureArrays, Pictures
+from datamodules.source import ImageArrays, Images
 
 BATCHES = "cifar-10-batches-py"  # what torchvision unpacks to
 
 
-class Cifar10(PictureDataModule):
-    """60,000 pictures of ten classes, 32x32, in colour; judged on CIFAR-10's own test set.
+class Cifar10(ImageDataModule):
+    """60,000 images of ten classes, 32x32, in colour; evaluated on CIFAR-10's own test set.
 
     `root` holds torchvision's `cifar-10-batches-py/`, or `{train,test}/<class>/*`.
 
     Args:
         download: fetch torchvision's copy into `root` where `root` holds neither.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
     """
 
     labels = "own"
@@ -44,14 +44,14 @@ class Cifar10(PictureDataModule):
         if self.download and not ((place / BATCHES).is_dir() or parts_in(place)):
             fetch("CIFAR-10", self.root, BATCHES, lambda folder: datasets.CIFAR10(folder, download=True))
 
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
+    def _sources(self) -> tuple[Images, Images | None]:
         root = existing_folder(self.root, f"{BATCHES}/ or {{train,test}}/<class>/*")
         if (root / BATCHES).is_dir():
             return self._batches(root, train=True), self._batches(root, train=False)
         targets = {name: index for index, name in enumerate(self.class_names)}
         return labelled_parts(root, targets, "classes of CIFAR-10", divided=True)
 
-    def _batches(self, root: Path, train: bool) -> PictureArrays:
+    def _batches(self, root: Path, train: bool) -> ImageArrays:
         try:
             part = datasets.CIFAR10(root, train=train)
         except RuntimeError as error:
@@ -59,4 +59,4 @@ class Cifar10(PictureDataModule):
             raise UsageError(f"data.root={self.root}: {BATCHES}/ is incomplete or damaged; {remedy}") from error
         name = "train" if train else "test"
         names = tuple(f"{name}-{index:05d}" for index in range(len(part.data)))
-        return PictureArrays(names, np.array(part.targets, dtype=np.int64), part.data)
+        return ImageArrays(names, np.array(part.targets, dtype=np.int64), part.data)

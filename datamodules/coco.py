@@ -5,12 +5,12 @@ from functools import cached_property
 from bottlenecks.backbones.pretrained import coco_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import coco_boxes
-from datamodules.coco_base import CocoPictures
+from datamodules.coco_base import CocoImages
 from datamodules.coco_content import CocoContent
 
 
-class Coco(CocoPictures):
-    """118,287 pictures to train on and 5,000 to judge on, with 80 classes among 90 numbers.
+class Coco(CocoImages):
+    """118,287 images to train on and 5,000 to evaluate on, with 80 classes among 90 numbers.
 
     Crowds are left out, and so is what has neither width nor height, as torchvision's reference training does.
     """

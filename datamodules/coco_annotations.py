@@ -1,4 +1,4 @@
-"""What COCO's files mark in pictures, as boxes and as masks."""
+"""What COCO's files mark in images, as boxes and as masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from datamodules.annotations import Annotations, Boxes, Masks, Objects
 from datamodules.coco_content import CocoContent, Entry
-from datamodules.damage import DamagedPictureError
+from datamodules.damage import DamagedImageError
 from datamodules.outlines import Outline, fill, parse
 
 
@@ -37,7 +37,7 @@ def coco_boxes(parts: Sequence[CocoContent], classes: Mapping[int, int]) -> list
 
 
 def _objects(entries: list[Entry], classes: Mapping[int, int]) -> Objects:
-    """Give rows of class, x1, y1, x2, y2, or the reason why an entry cannot be used."""
+    """Return rows of class, x1, y1, x2, y2, or the reason why an entry cannot be used."""
     rows = []
     for entry in entries:
         try:
@@ -50,10 +50,10 @@ def _objects(entries: list[Entry], classes: Mapping[int, int]) -> Objects:
 
 
 class Marked(NamedTuple):
-    """The objects of one picture.
+    """The objects of one image.
 
     Attributes:
-        size: `(width, height)` of the picture in pixels.
+        size: `(width, height)` of the image in pixels.
         labels: one for each object.
         outlines: likewise.
     """
@@ -68,7 +68,7 @@ class OutlinedMasks(Masks):
     """Masks drawn from outlines when they are asked for; -1 where several objects lie.
 
     Attributes:
-        marked: (N,) of `Marked`, or of the reason why a picture's annotation cannot be used.
+        marked: (N,) of `Marked`, or of the reason why an image's annotation cannot be used.
     """
 
     marked: npt.NDArray[np.object_]
@@ -92,7 +92,7 @@ class OutlinedMasks(Masks):
         """Return a mask (H, W), -1 where there is no label.
 
         Raises:
-            DamagedPictureError: The annotation cannot be used.
+            DamagedImageError: The annotation cannot be used.
         """
         (width, height), labels, outlines = self._usable(index)
         mask, covered = np.zeros((height, width), np.int64), np.zeros((height, width), np.int64)
@@ -106,7 +106,7 @@ class OutlinedMasks(Masks):
         """Return `(width, height)` of a mask in pixels, as the file says.
 
         Raises:
-            DamagedPictureError: The annotation cannot be used.
+            DamagedImageError: The annotation cannot be used.
         """
         return self._usable(index).size
 
@@ -120,7 +120,7 @@ class OutlinedMasks(Masks):
 
     def _usable(self, index: int) -> Marked:
         if isinstance(marked := self.marked[index], str):
-            raise DamagedPictureError(marked)
+            raise DamagedImageError(marked)
         return marked
 
 

@@ -21,12 +21,12 @@ WAY_OUT = "put its own there"
 
 
 class CocoContent(NamedTuple):
-    """What a file says, a place in each list for each picture, by name.
+    """What a file says, a place in each list for each image, by name.
 
     Attributes:
-        names: of the pictures' files, below their folder.
+        names: of the images' files, below their folder.
         sizes: `(width, height)` in pixels, or the reason why there is no annotation to use.
-        entries: what is marked in each picture, as the file has it; each is of a category that the file lists.
+        entries: what is marked in each image, as the file has it; each is of a category that the file lists.
         categories: number -> name, in the order of the numbers.
     """
 
@@ -36,7 +36,7 @@ class CocoContent(NamedTuple):
     categories: dict[int, str]
 
     def without(self, names: Sequence[str], why: str) -> CocoContent:
-        """Return the same with further pictures that have no annotation to use, for a reason."""
+        """Return the same with further images that have no annotation to use, for a reason."""
         found = dict(zip(self.names, zip(self.sizes, self.entries, strict=True), strict=True))
         found |= {name: (why, []) for name in names}
         ordered = sorted(found)
@@ -48,7 +48,7 @@ class CocoContent(NamedTuple):
 def read_coco(path: Path, folder: Path) -> CocoContent:
     """Read an annotation file.
 
-    A picture that the file lists twice, under whatever spelling, is given that as a reason, and so is one with an entry
+    An image that the file lists twice, under whatever spelling, is given that as a reason, and so is one with an entry
     of a category that the file does not list; one that is missing is listed. torchvision's `CocoDetection` checks none
     of this.
 
@@ -73,9 +73,7 @@ def read_coco(path: Path, folder: Path) -> CocoContent:
         lacking = f"lacks {error}" if isinstance(error, KeyError) else reason(error)
         raise UsageError(f"{path}: no annotation file of COCO ({lacking}); {WAY_OUT}") from error
     if lost := sorted(set(marked) - set(images), key=repr):
-        raise UsageError(
-            f"{path}: annotations of {len(lost)} pictures that it does not list, such as {lost[0]}; mend it"
-        )
+        raise UsageError(f"{path}: annotations of {len(lost)} images that it does not list, such as {lost[0]}; mend it")
     files: defaultdict[Hashable, list[Hashable]] = defaultdict(list)
     for number, name in names.items():
         files[real_identity(os.path.join(folder, name)) or name].append(number)

@@ -1,4 +1,4 @@
-"""Your own pictures with objects in files of COCO's format."""
+"""Your own images with objects in files of COCO's format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import LEARN, check_data
 from datamodules.annotations import Annotations
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.coco_annotations import OutlinedMasks, coco_boxes
 from datamodules.coco_content import CocoContent, read_coco, unlisted
 from datamodules.layout import DatasetNotFoundError, existing_folder, train_and_test
-from datamodules.source import PictureFiles, Pictures, shortened
+from datamodules.source import ImageFiles, Images, shortened
 
 LAYOUT = "{train,val}/ with a .json and images each, or these themselves"
 BACKGROUND = "background"
@@ -34,19 +34,19 @@ class Part(NamedTuple):
     folder: Path
 
 
-class CocoFile(PictureDataModule):
+class CocoFile(ImageDataModule):
     """Images with the boxes, or the outlines, that files of COCO's format mark.
 
-    `root` holds `train/` and `test/` or `val/`, which is then judged on, each with one `*.json`, there or in
-    `annotations/`, and images, there or in `images/`; or these themselves, and `test_part` is judged on. Classes are
+    `root` holds `train/` and `test/` or `val/`, which is then evaluated on, each with one `*.json`, there or in
+    `annotations/`, and images, there or in `images/`; or these themselves, and `test_part` is evaluated on. Classes are
     the categories in the order of their numbers. Crowds count as masks and not as boxes. Images that no file lists are
     not used.
 
     Args:
         learn: `boxes`, or `masks`: the outlines over a background, -1 where several objects lie.
-        annotations: the file below `root`, or the one to train on and the one to judge on; None finds it.
+        annotations: the file below `root`, or the one to train on and the one to evaluate on; None finds it.
         images: the folder that its names start from, below `root`, or two; None finds it.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
 
     Raises:
         UsageError: `learn` is neither, or `annotations` or `images` is no path or two.
@@ -66,7 +66,7 @@ class CocoFile(PictureDataModule):
         check_data({"learn": learn})
         self.task = LEARN[learn]
         self.annotations = _paths("data.annotations", annotations)
-        self.images = _paths("data.images", images)
+        self.image_folders = _paths("data.images", images)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class CocoFile(PictureDataModule):
         else:
             homes = [home for home in train_and_test(root, nested=False) if home is not None]
             files = [_only_file(root, home) for home in homes]
-        folders = [root / name for name in self.images] or [
+        folders = [root / name for name in self.image_folders] or [
             home / "images" if (home / "images").is_dir() else home for home in homes
         ]
         if len(folders) not in (1, len(files)):
@@ -117,10 +117,10 @@ class CocoFile(PictureDataModule):
                 )
         return contents
 
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
+    def _sources(self) -> tuple[Images, Images | None]:
         root, parts = self._parts
         made = [
-            PictureFiles(tuple(os.path.relpath(part.folder / name, root) for name in content.names), targets, str(root))
+            ImageFiles(tuple(os.path.relpath(part.folder / name, root) for name in content.names), targets, str(root))
             for part, content, targets in zip(parts, self._contents, self._targets(), strict=True)
         ]
         return made[0], made[1] if len(made) > 1 else None
@@ -136,7 +136,7 @@ class CocoFile(PictureDataModule):
 def _paths(argument: str, value: str | Sequence[str] | None) -> list[str]:
     paths = [] if value is None else [value] if isinstance(value, str) else list(value)
     if len(paths) > 2 or not all(isinstance(path, str) for path in paths):
-        raise UsageError(f"{argument}={value}: expected a path below data.root, [to train on, to judge on], or null")
+        raise UsageError(f"{argument}={value}: expected a path below data.root, [to train on, to evaluate on], or null")
     return paths
 
 
@@ -146,6 +146,6 @@ def _only_file(root: Path, folder: Path) -> Path:
         named = f" ({shortened([path.name for path in found])})" if found else ""
         raise DatasetNotFoundError(
             f"data.root={root}: {len(found)} files *.json in {folder}{named}, expected one; "
-            "data.annotations=PATH, or [PATH,PATH] to train and to judge on, names them"
+            "data.annotations=PATH, or [PATH,PATH] to train and to evaluate on, names them"
         )
     return found[0]

@@ -7,7 +7,7 @@ from functools import cached_property
 from bottlenecks.backbones.pretrained import coco_classes, voc_classes
 from datamodules.annotations import Annotations
 from datamodules.coco_annotations import OutlinedMasks
-from datamodules.coco_base import CocoPictures
+from datamodules.coco_base import CocoImages
 from datamodules.coco_content import CocoContent
 
 IN_COCO = {  # Pascal VOC's name -> COCO's, where they differ
@@ -20,8 +20,8 @@ IN_COCO = {  # Pascal VOC's name -> COCO's, where they differ
 }
 
 
-class CocoSegmentation(CocoPictures):
-    """118,287 pictures to train on and 5,000 to judge on, with 20 classes and the background.
+class CocoSegmentation(CocoImages):
+    """118,287 images to train on and 5,000 to evaluate on, with 20 classes and the background.
 
     Made as torchvision's reference training makes them: COCO's other classes are background, crowds count, and
     where several objects lie there is no label.

@@ -1,4 +1,4 @@
-"""Finds files that are no readable picture before a run starts, and names those met later."""
+"""Finds files that are no readable image before a run starts, and names those met later."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from bottlenecks.errors import UsageError
+from bottlenecks.images import reading
 from bottlenecks.images.reading import (
     ImageError,
     check_regular,
-    load_image,
     opened_image,
     to_rgb,
     unreadable,
@@ -28,8 +28,8 @@ WORTH_A_BAR = 2_000  # files
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"BM")  # JPEG to BMP
 
 
-class DamagedPictureError(UsageError):
-    """A picture, or its mask, turned out to be unreadable while it was loaded.
+class DamagedImageError(UsageError):
+    """An image, or its mask, turned out to be unreadable while it was loaded.
 
     A `DataLoader` raises a worker's error again with the traceback as its message: the last line is kept.
     """
@@ -39,21 +39,21 @@ class DamagedPictureError(UsageError):
         super().__init__(message.strip().splitlines()[-1].removeprefix(prefix))
 
 
-def load_picture(path: str) -> Image.Image:
-    """Read and decode one picture, upright and in RGB.
+def load_named(path: str) -> Image.Image:
+    """Read and decode one image, upright and in RGB.
 
     Raises:
-        DamagedPictureError: The file is missing, no picture, damaged, or of a kind that has no colours.
+        DamagedImageError: The file is missing, no image, damaged, or of a kind that has no colours.
     """
     with _named(path):
-        return load_image(path)
+        return reading.load_image(path)
 
 
-def picture_size(path: str) -> tuple[int, int]:
-    """Read `(width, height)` of one picture, upright, in pixels.
+def image_size(path: str) -> tuple[int, int]:
+    """Read `(width, height)` of one image, upright, in pixels.
 
     Raises:
-        DamagedPictureError: The file is missing or no picture.
+        DamagedImageError: The file is missing or no image.
     """
     with _named(path):
         return upright_size(path)
@@ -65,7 +65,7 @@ def _named(path: str) -> Iterator[None]:
         yield
     except ImageError as error:
         remedy = "remove it, or data.skip_damaged=true leaves out every file that cannot be decoded"
-        raise DamagedPictureError(f"{path}: damaged picture ({error}); {remedy}") from error
+        raise DamagedImageError(f"{path}: damaged image ({error}); {remedy}") from error
 
 
 def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]:
@@ -78,7 +78,7 @@ def find_damaged(paths: Sequence[str], thorough: bool = False) -> dict[int, str]
         thorough: decode all, however many there are.
 
     Returns:
-        Position in `paths` -> reason, for each file that is no readable picture.
+        Position in `paths` -> reason, for each file that is no readable image.
     """
     return in_parallel(_decode if thorough or len(paths) <= MAX_DECODED else _look_at_signature, paths)
 
@@ -103,14 +103,14 @@ def in_parallel(check: Callable[[T], str | None], items: Sequence[T]) -> dict[in
 def _with_bar(reasons: Iterator[str | None], total: int) -> Iterator[str | None]:
     console = Console(stderr=True)
     hidden = not console.is_terminal
-    return iter(track(reasons, "Checking pictures", total, console=console, transient=True, disable=hidden))
+    return iter(track(reasons, "Checking images", total, console=console, transient=True, disable=hidden))
 
 
 def _decode(path: str) -> str | None:
     try:
-        with opened_image(path) as picture:
-            picture.draft("L", (1, 1))  # JPEG: reads all of the file, but only its coarsest scale
-            to_rgb(picture)
+        with opened_image(path) as image:
+            image.draft("L", (1, 1))  # JPEG: reads all of the file, but only its coarsest scale
+            to_rgb(image)
         return None
     except ImageError as error:
         return str(error)

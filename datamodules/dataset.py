@@ -1,4 +1,4 @@
-"""Pictures as a network takes them: tensors and targets, with augmentation that can be repeated."""
+"""Images as a network takes them: tensors and targets, with augmentation that can be repeated."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,53 +10,53 @@ from torch.utils.data import Dataset
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images.geometry import Step
-from datamodules.damage import DamagedPictureError
-from datamodules.source import Pictures
+from datamodules.damage import DamagedImageError
+from datamodules.source import Images
 
 
-class PictureDataset(Dataset[tuple[Tensor, Tensor | int]]):
-    """Applies a transform to pictures, and lets what is to be found in them follow.
+class ImageDataset(Dataset[tuple[Tensor, Tensor | int]]):
+    """Applies a transform to images, and lets what is to be found in them follow.
 
     Args:
-        pictures: the pictures, with their targets.
-        transform: picture -> float tensor `(3, H, W)`, and the steps that its pixels took.
+        images: the images, with their targets.
+        transform: image -> float tensor `(3, H, W)`, and the steps that its pixels took.
         seed: for a random transform: its draws depend on seed, view and index alone, not on the process that
             runs it or on what came before. None for a deterministic transform.
     """
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: Images,
         transform: Callable[[Image.Image], tuple[Tensor, Sequence[Step]]],
         seed: int | None = None,
     ) -> None:
-        self.pictures = pictures
+        self.images = images
         self.transform = transform
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor | int]:
         """Return image `(3, H, W)` and target at an index, or at the `(view, index)` of `EpochSampler`.
 
         Raises:
-            DamagedPictureError: The picture, or what is to be found in it, cannot be used.
+            DamagedImageError: The image, or what is to be found in it, cannot be used.
         """
         view, index = key if isinstance(key, tuple) else (0, key)
         try:
             image, steps = self._transformed(view, index)
-        except DamagedPictureError:
+        except DamagedImageError:
             raise
         except UsageError as error:  # such as a size that nothing can be resized from
-            raise DamagedPictureError(f"{self.pictures.names[index]}: {error}; remove it") from error
-        return image, self.pictures.target(index, steps, augmented=self.seed is not None)
+            raise DamagedImageError(f"{self.images.names[index]}: {error}; remove it") from error
+        return image, self.images.target(index, steps, augmented=self.seed is not None)
 
     def _transformed(self, view: int, index: int) -> tuple[Tensor, Sequence[Step]]:
-        picture = self.pictures[index]
+        image = self.images[index]
         if self.seed is None:
-            return self.transform(picture)
+            return self.transform(image)
         state = np.random.SeedSequence([self.seed, view, index]).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(state[0]))  # torch.manual_seed would reseed the accelerator too
-            return self.transform(picture)
+            return self.transform(image)

@@ -5,18 +5,18 @@ from typing import Any
 
 from bottlenecks.settings.data import check_data
 from datamodules.annotations import Annotations
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.scenes import Scenes, compose_parts
-from datamodules.source import PictureArrays, Pictures
+from datamodules.source import ImageArrays, Images
 
 
-class DigitScenes(PictureDataModule):
+class DigitScenes(ImageDataModule):
     """Digits of several sizes on a background, 128x128, in colour; see `datamodules.scenes`.
 
     Args:
         num_train: scenes to train on or to hold back.
-        num_test: scenes to judge on.
-        **settings: as for `PictureDataModule`.
+        num_test: scenes to evaluate on.
+        **settings: as for `ImageDataModule`.
 
     Raises:
         UsageError: A number is impossible.
@@ -33,10 +33,10 @@ class DigitScenes(PictureDataModule):
     def _annotations(self, train: Scenes, test: Scenes) -> tuple[Annotations, Annotations]:
         """Return what is to be found in the scenes of both parts."""
 
-    def _sources(self) -> tuple[Pictures, Pictures]:
+    def _sources(self) -> tuple[Images, Images]:
         scenes = compose_parts(self.num_train, self.num_test)
         train, test = (
-            PictureArrays(tuple(f"{part}-{index:05d}" for index in range(len(made.arrays))), targets, made.arrays)
+            ImageArrays(tuple(f"{part}-{index:05d}" for index in range(len(made.arrays))), targets, made.arrays)
             for part, made, targets in zip(("train", "test"), scenes, self._annotations(*scenes), strict=True)
         )
         return train, test

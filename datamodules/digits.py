@@ -3,25 +3,25 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datamodules.base import PictureDataModule
-from datamodules.source import PictureArrays, Pictures
+from datamodules.base import ImageDataModule
+from datamodules.source import ImageArrays, Images
 from datamodules.splits import divide
 
 NUM_TEST = 397  # of 1,797
 MAX_VALUE = 16
 
 
-def digit_parts() -> tuple[Pictures, Pictures]:
-    """Return the 1,400 digits to train on or hold back, and the 397 to judge on."""
+def digit_parts() -> tuple[Images, Images]:
+    """Return the 1,400 digits to train on or hold back, and the 397 to evaluate on."""
     digits = load_digits()
     arrays = np.round(digits.images * (255 / MAX_VALUE)).astype(np.uint8)
     names = tuple(f"digit-{index:04d}" for index in range(len(arrays)))
-    pictures = PictureArrays(names, digits.target.astype(np.int64), arrays)
-    return divide(pictures, NUM_TEST, "number of digits to judge on")
+    images = ImageArrays(names, digits.target.astype(np.int64), arrays)
+    return divide(images, NUM_TEST, "number of digits to evaluate on")
 
 
-class Digits(PictureDataModule):
-    """1,797 handwritten digits, 8x8 and grey, of which always the same 397 are judged on.
+class Digits(ImageDataModule):
+    """1,797 handwritten digits, 8x8 and grey, of which always the same 397 are evaluated on.
 
     They are the test set of UCI's "Optical Recognition of Handwritten Digits", its values 0..16 made 8-bit.
     """
@@ -29,5 +29,5 @@ class Digits(PictureDataModule):
     labels = "own"
     class_names = tuple("0123456789")
 
-    def _sources(self) -> tuple[Pictures, Pictures]:
+    def _sources(self) -> tuple[Images, Images]:
         return digit_parts()

@@ -1,4 +1,4 @@
-"""Lists pictures in folders, in an order that does not depend on the file system."""
+"""Lists images in folders, in an order that does not depend on the file system."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from bottlenecks.errors import UsageError
 from datamodules.layout import PARTS, DatasetNotFoundError, folders_in, train_and_test
 from datamodules.real_files import files_below, once
-from datamodules.source import PictureFiles, shortened
+from datamodules.source import ImageFiles, shortened
 
 
-def labelled_files(root: Path, folder: Path) -> tuple[PictureFiles, tuple[str, ...]]:
+def labelled_files(root: Path, folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:
     """List the files in folders of classes, sorted; hidden files are left out, all others count.
 
     A folder without files, or with nothing but links to files that lie in another, is no class; a warning names it.
@@ -33,22 +33,22 @@ def labelled_files(root: Path, folder: Path) -> tuple[PictureFiles, tuple[str, .
     names = folders_in(folder)
     if not names:
         raise DatasetNotFoundError(
-            f"data.root={root}: no folders of classes in {folder}; a picture's label is the name of its folder "
-            "(for pictures without labels: data=pictures)"
+            f"data.root={root}: no folders of classes in {folder}; an image's label is the name of its folder "
+            "(for images without labels: data=pictures)"
         )
     below = [files_below(folder / name) for name in names]
     paths = [path for found in below for path in found]
-    files = once(_picture_files(root, paths, np.repeat(np.arange(len(names)), [len(found) for found in below])))
+    files = once(_image_files(root, paths, np.repeat(np.arange(len(names)), [len(found) for found in below])))
     there = np.unique(files.classes)
     if len(there) < len(names):
         empty = [name for number, name in enumerate(names) if number not in there]
-        what = f"no class, for want of pictures of its own in {folder}"
+        what = f"no class, for want of images of its own in {folder}"
         warnings.warn(f"data.root={root}: {what}: {shortened(empty)}", stacklevel=2)
     classes = tuple(names[number] for number in there)
-    return PictureFiles(files.names, np.searchsorted(there, files.classes), files.folder), classes
+    return ImageFiles(files.names, np.searchsorted(there, files.classes), files.folder), classes
 
 
-def with_targets(root: Path, folder: Path, targets: Mapping[str, int], kind: str) -> PictureFiles:
+def with_targets(root: Path, folder: Path, targets: Mapping[str, int], kind: str) -> ImageFiles:
     """List the files in folders of classes with a dataset's own targets.
 
     Args:
@@ -68,13 +68,13 @@ def with_targets(root: Path, folder: Path, targets: Mapping[str, int], kind: str
             "remove them, or take data=image_folder for classes of your own"
         )
     numbers = np.array([targets[name] for name in classes], dtype=np.int64)
-    return PictureFiles(files.names, numbers[files.classes], files.folder)
+    return ImageFiles(files.names, numbers[files.classes], files.folder)
 
 
 def labelled_parts(
     root: Path, targets: Mapping[str, int], kind: str, parts: Sequence[str] = PARTS, divided: bool = False
-) -> tuple[PictureFiles, PictureFiles | None]:
-    """List the files to train on and those to judge on, None where `root` is not divided.
+) -> tuple[ImageFiles, ImageFiles | None]:
+    """List the files to train on and those to evaluate on, None where `root` is not divided.
 
     Args:
         root: the dataset's folder.
@@ -91,11 +91,11 @@ def labelled_parts(
     if divided and test is None:
         missing = f"{parts[0]}/" if train != root else f"train/ and {parts[0]}/"
         raise DatasetNotFoundError(f"data.root={root}: no {missing} in it; data.root=PATH must hold both parts")
-    judged = None if test is None else with_targets(root, test, targets, kind)
-    return with_targets(root, train, targets, kind), judged
+    evaluated = None if test is None else with_targets(root, test, targets, kind)
+    return with_targets(root, train, targets, kind), evaluated
 
 
-def unlabelled_files(root: Path, folder: Path) -> PictureFiles:
+def unlabelled_files(root: Path, folder: Path) -> ImageFiles:
     """List all files in a folder and the folders in it, sorted, with target -1; hidden ones are left out.
 
     Args:
@@ -106,11 +106,11 @@ def unlabelled_files(root: Path, folder: Path) -> PictureFiles:
         DatasetNotFoundError: There are no files.
     """
     paths = files_below(folder)
-    return once(_picture_files(root, paths, np.full(len(paths), -1)))
+    return once(_image_files(root, paths, np.full(len(paths), -1)))
 
 
-def _picture_files(root: Path, paths: Sequence[str], targets: np.ndarray) -> PictureFiles:
+def _image_files(root: Path, paths: Sequence[str], targets: np.ndarray) -> ImageFiles:
     if not paths:
         raise DatasetNotFoundError(f"data.root={root}: there are folders but no files; data.root=PATH must hold some")
     names = tuple(path.removeprefix(f"{root}{os.sep}") for path in paths)
-    return PictureFiles(names, targets.astype(np.int64), str(root))
+    return ImageFiles(names, targets.astype(np.int64), str(root))

@@ -1,22 +1,22 @@
-"""Your own labelled pictures: a folder for each class."""
+"""Your own labelled images: a folder for each class."""
 
 from functools import cached_property
 from pathlib import Path
 
 from bottlenecks.errors import printable
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.folders import labelled_files, with_targets
 from datamodules.layout import existing_folder, train_and_test
-from datamodules.source import PictureFiles, Pictures
+from datamodules.source import ImageFiles, Images
 
 LAYOUT = "{train,val}/<class>/* or <class>/*"
 
 
-class ImageFolder(PictureDataModule):
-    """Pictures in folders named after their classes.
+class ImageFolder(ImageDataModule):
+    """Images in folders named after their classes.
 
-    `root` holds `train/<class>/*` and `test/<class>/*` or `val/<class>/*`, which is then judged on; or
-    `<class>/*`, of which `test_part` is judged on.
+    `root` holds `train/<class>/*` and `test/<class>/*` or `val/<class>/*`, which is then evaluated on; or
+    `<class>/*`, of which `test_part` is evaluated on.
     """
 
     labels = "own"
@@ -32,18 +32,18 @@ class ImageFolder(PictureDataModule):
 
     @cached_property
     def _parts(self) -> tuple[Path, Path, Path | None]:
-        """The dataset's folder, that to train on, and that to judge on."""
+        """The dataset's folder, that to train on, and that to evaluate on."""
         root = existing_folder(self.root, LAYOUT)
         return root, *train_and_test(root)
 
     @cached_property
-    def _train(self) -> tuple[PictureFiles, tuple[str, ...]]:
+    def _train(self) -> tuple[ImageFiles, tuple[str, ...]]:
         root, train, _ = self._parts
         return labelled_files(root, train)
 
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
+    def _sources(self) -> tuple[Images, Images | None]:
         root, _, test = self._parts
         files, classes = self._train
         targets = {name: index for index, name in enumerate(classes)}
-        judged = None if test is None else with_targets(root, test, targets, "among the classes of train/")
-        return files, judged
+        evaluated = None if test is None else with_targets(root, test, targets, "among the classes of train/")
+        return files, evaluated

@@ -5,10 +5,10 @@ from functools import cached_property
 
 from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.errors import UsageError
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder
-from datamodules.source import Pictures
+from datamodules.source import Images
 
 
 def synset_indices() -> Mapping[str, int]:
@@ -26,10 +26,10 @@ def synset_indices() -> Mapping[str, int]:
     return {synset: index for index, synset in enumerate(ImageNetInfo().label_names())}
 
 
-class ImageNet(PictureDataModule):
-    """Pictures with ImageNet's labels; folders of some of the 1,000 classes are enough.
+class ImageNet(ImageDataModule):
+    """Images with ImageNet's labels; folders of some of the 1,000 classes are enough.
 
-    `root` holds `{train,val}/<synset>/*`, judged on `val/`, or `<synset>/*`, with `test_part` judged on.
+    `root` holds `{train,val}/<synset>/*`, evaluated on `val/`, or `<synset>/*`, with `test_part` evaluated on.
     """
 
     labels = "imagenet"
@@ -39,6 +39,6 @@ class ImageNet(PictureDataModule):
         """ImageNet's 1,000 names, however many classes are there."""
         return imagenet_classes()
 
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
+    def _sources(self) -> tuple[Images, Images | None]:
         root = existing_folder(self.root, "{train,val}/<synset>/* or <synset>/*")
         return labelled_parts(root, synset_indices(), "ImageNet synsets", parts=["val"])

@@ -8,11 +8,11 @@ from torchvision import datasets
 
 from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.settings.data import IMAGENETTE, check_data
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.download import fetch
 from datamodules.folders import labelled_parts
 from datamodules.layout import existing_folder, parts_in
-from datamodules.source import Pictures
+from datamodules.source import Images
 
 INDICES = {  # synset -> ImageNet's index
     "n01440764": 0,
@@ -28,15 +28,15 @@ INDICES = {  # synset -> ImageNet's index
 }
 
 
-class Imagenette(PictureDataModule):
-    """9,469 pictures to train on and 3,925 to judge on, of ten classes of ImageNet.
+class Imagenette(ImageDataModule):
+    """9,469 images to train on and 3,925 to evaluate on, of ten classes of ImageNet.
 
     `root` holds what torchvision unpacks to, such as `imagenette2-320/`, or `{train,val}/<synset>/*`.
 
     Args:
-        size: shortest side of the pictures: `full`, `320px` or `160px`.
+        size: shortest side of the images: `full`, `320px` or `160px`.
         download: fetch torchvision's copy into `root` where it is not there.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
 
     Raises:
         UsageError: There is no such size.
@@ -71,7 +71,7 @@ class Imagenette(PictureDataModule):
                 lambda partial: datasets.Imagenette(partial, size=self.size, download=True),
             )
 
-    def _sources(self) -> tuple[Pictures, Pictures | None]:
+    def _sources(self) -> tuple[Images, Images | None]:
         folder = IMAGENETTE[self.size]
         root = existing_folder(self.root, f"{folder}/ or {{train,val}}/<synset>/*")
         unpacked = root / folder if (root / folder).is_dir() else root

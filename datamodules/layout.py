@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bottlenecks.errors import UsageError
 
-PARTS = ("test", "val")  # to judge on, the preferred one first
+PARTS = ("test", "val")  # to evaluate on, the preferred one first
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SYSTEM = {  # folders of macOS, Windows and network disks; hidden ones are known by their dot
     "__macosx",
@@ -63,46 +63,48 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def parts_in(root: Path) -> set[str]:
-    """Say which of `train`, `val` and `test` a folder has, under any spelling; none where there is no folder."""
+    """Return which of `train`, `val` and `test` a folder has, under any spelling; none where there is no folder."""
     names = {name.casefold() for name in folders_in(root)} if root.is_dir() else set()
     return {part for part, spellings in SPELLINGS.items() if not names.isdisjoint(spellings)}
 
 
 def train_and_test(root: Path, parts: Sequence[str] = PARTS, nested: bool = True) -> tuple[Path, Path | None]:
-    """Find out whether a dataset is divided into a folder to train on and one to judge on.
+    """Find out whether a dataset is divided into a folder to train on and one to evaluate on.
 
     Their names may be spelt as `SPELLINGS` has them, in any case. Folders beside them are named in a warning.
 
     Args:
         root: the dataset's folder.
-        parts: the folder to judge on, the preferred one first.
+        parts: the folder to evaluate on, the preferred one first.
         nested: parts hold folders; one to train on that holds none is no part where there are folders of other names
             beside it, but a class, such as that of trains.
 
     Returns:
-        The folder to train on and the one to judge on; `root` itself and None where it is not divided.
+        The folder to train on and the one to evaluate on; `root` itself and None where it is not divided.
 
     Raises:
-        DatasetNotFoundError: There is a folder to judge on but none to train on, or one is there twice.
+        DatasetNotFoundError: There is a folder to evaluate on but none to train on, or one is there twice.
     """
     folders = folders_in(root)
     found = {part: _named(root, part, folders) for part in ("train", *parts)}
-    train, judged = found["train"], [name for part in parts if (name := found[part])]
+    train, evaluated = found["train"], [name for part in parts if (name := found[part])]
     others = [name for name in folders if name not in found.values()]
     if train and nested and others and not folders_in(root / train):
         return root, None
-    if train is None and judged:
+    if train is None and evaluated:
         raise DatasetNotFoundError(
-            f"data.root={root}: has {judged[0]}/ but no train/; data.root={root / judged[0]} divides that one"
+            f"data.root={root}: has {evaluated[0]}/ but no train/; data.root={root / evaluated[0]} divides that one"
         )
     if train is None:
         return root, None
-    if unused := [*judged[1:], *others]:
-        use = f"judged on {judged[0]}/" if judged else f"divided {train}/, there is no {' and no '.join(parts)}"
+    if unused := [*evaluated[1:], *others]:
+        use = (
+            f"evaluated on {evaluated[0]}/" if evaluated else f"divided {train}/, there is no {' and no '.join(parts)}"
+        )
         verb = "is" if len(unused) == 1 else "are"
         named = ", ".join(f"{name}/" for name in unused)
         warnings.warn(f"data.root={root}: {use}; {named} {verb} not used", stacklevel=2)
-    return root / train, root / judged[0] if judged else None
+    return root / train, root / evaluated[0] if evaluated else None
 
 
 def _named(root: Path, part: str, folders: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Masks in picture files: one channel of class numbers, as a palette or in grey."""
+"""Masks in image files: one channel of class numbers, as a palette or in grey."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from bottlenecks.images.reading import ImageError, opened_image, upright, upright_size
 from datamodules.annotations import Masks
-from datamodules.damage import DamagedPictureError
+from datamodules.damage import DamagedImageError
 
 NUMBERED = ("P", "L", "1", "I", "I;16", "I;16B")  # Pillow's modes whose pixels are numbers
 
@@ -52,15 +52,15 @@ class MaskFiles(Masks):
         """Return a mask (H, W), -1 where there is no label.
 
         Raises:
-            DamagedPictureError: It cannot be read, or has labels that are not known.
+            DamagedImageError: It cannot be read, or has labels that are not known.
         """
-        with self._named(index) as path, opened_image(path) as picture:
-            picture.load()
-            pixels = self._pixels(upright(picture))
+        with self._named(index) as path, opened_image(path) as image:
+            image.load()
+            pixels = self._pixels(upright(image))
         labels = self._labels(pixels)
         if (labels == UNKNOWN).any():
             row, column = np.argwhere(labels == UNKNOWN)[0]
-            raise DamagedPictureError(
+            raise DamagedImageError(
                 f"{self.names[index]}: {self._say(pixels[row, column])} at row {row}, column {column}; "
                 f"expected {self._expected()}"
             )
@@ -70,14 +70,14 @@ class MaskFiles(Masks):
         """Return the largest label of a mask, -1 where there is none or it cannot be read."""
         try:
             return int(self.mask(index).max())
-        except DamagedPictureError:
+        except DamagedImageError:
             return -1
 
     def size(self, index: int) -> tuple[int, int]:
         """Return `(width, height)` of a mask, upright, in pixels.
 
         Raises:
-            DamagedPictureError: The file cannot be read.
+            DamagedImageError: The file cannot be read.
         """
         with self._named(index) as path:
             return upright_size(path)
@@ -89,14 +89,14 @@ class MaskFiles(Masks):
             stat = os.stat(os.path.join(self.folder, name))
             digest.update(os.fsencode(f"{name}/{stat.st_size}/{stat.st_mtime_ns};"))
 
-    def _pixels(self, picture: Image.Image) -> npt.NDArray[Any]:
-        """Give a number for each pixel (H, W)."""
-        if picture.mode not in NUMBERED:
-            raise ImageError(f"{picture.mode} pixels; expected class numbers, in grey or indexed")
-        return np.asarray(picture)
+    def _pixels(self, image: Image.Image) -> npt.NDArray[Any]:
+        """Return a number for each pixel (H, W)."""
+        if image.mode not in NUMBERED:
+            raise ImageError(f"{image.mode} pixels; expected class numbers, in grey or indexed")
+        return np.asarray(image)
 
     def _labels(self, pixels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Give labels (H, W), -1 where there is none, `UNKNOWN` where it is not known."""
+        """Return labels (H, W), -1 where there is none, `UNKNOWN` where it is not known."""
         known = (pixels >= 0) & (pixels < self.num_classes)
         return np.where(pixels == self._void(), -1, np.where(known, pixels.astype(np.int64), UNKNOWN))
 
@@ -111,11 +111,11 @@ class MaskFiles(Masks):
 
     @contextmanager
     def _named(self, index: int) -> Iterator[str]:
-        """Give the path of a mask; whatever is wrong with it is told with its name."""
+        """Return the path of a mask; whatever is wrong with it is told with its name."""
         try:
             yield os.path.join(self.folder, self.names[index])
         except ImageError as error:
-            raise DamagedPictureError(f"{self.names[index]}: {error}") from error
+            raise DamagedImageError(f"{self.names[index]}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +133,8 @@ class ColourMaskFiles(MaskFiles):
         digest.update(repr(self.colours).encode())
         super().update(digest)
 
-    def _pixels(self, picture: Image.Image) -> npt.NDArray[np.int64]:
-        return number_of(np.asarray(picture.convert("RGB")))
+    def _pixels(self, image: Image.Image) -> npt.NDArray[np.int64]:
+        return number_of(np.asarray(image.convert("RGB")))
 
     def _labels(self, pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         known = number_of(np.array(self.colours))

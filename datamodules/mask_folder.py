@@ -1,4 +1,4 @@
-"""Your own pictures with a mask each: class numbers, or colours of a list."""
+"""Your own images with a mask each: class numbers, or colours of a list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_CLASSES = 2**16
 
 
 class MaskFolder(PairedFolders):
-    """Pictures in `images/` with a mask of the same name each in `masks/`.
+    """Images in `images/` with a mask of the same name each in `masks/`.
 
     `root` holds `{train,val}/{images,masks}`, or both folders themselves.
 
@@ -26,7 +26,7 @@ class MaskFolder(PairedFolders):
         classes: names in the order of the class numbers; or name -> [red, green, blue], for masks of these colours;
             None takes the numbers from 0 to the largest in the masks to train on.
         void: the number, or the colour, of pixels without a class; None where each has one.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
 
     Raises:
         UsageError: `classes` or `void` cannot be used.

@@ -21,10 +21,10 @@ def parse(segmentation: Any, size: tuple[int, int]) -> Outline:
     Args:
         segmentation: a list of polygons, each x1, y1, x2, y2, ...; or `counts` and `size` of run lengths, plain or
             in COCO's letters.
-        size: `(width, height)` of the picture in pixels.
+        size: `(width, height)` of the image in pixels.
 
     Raises:
-        ValueError: It is neither, encloses nothing, or does not fit the picture.
+        ValueError: It is neither, encloses nothing, or does not fit the image.
     """
     if isinstance(segmentation, list):
         if not segmentation:
@@ -44,7 +44,7 @@ def parse(segmentation: Any, size: tuple[int, int]) -> Outline:
 
 
 def fill(outline: Outline, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Return the pixels (H, W) that an outline of a picture of `(width, height)` encloses."""
+    """Return the pixels (H, W) that an outline of an image of `(width, height)` encloses."""
     coco = _coco()
     if isinstance(outline, list):
         outline = coco.merge(coco.frPyObjects(outline, size[1], size[0]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from bottlenecks.errors import UsageError
 from datamodules.annotations import Annotations
 from datamodules.layout import visible
-from datamodules.source import PictureFiles, shortened
+from datamodules.source import ImageFiles, shortened
 
 Identity = tuple[int, int]
 
@@ -46,7 +46,7 @@ def real_identity(path: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def once(files: PictureFiles) -> PictureFiles:
+def once(files: ImageFiles) -> ImageFiles:
     """Keep each real file once, where it really lies if one of its paths says so; the others are named in a warning.
 
     Raises:
@@ -69,8 +69,8 @@ def once(files: PictureFiles) -> PictureFiles:
     return files.select([index for index in range(len(files)) if index not in left_out])
 
 
-def check_apart(train: PictureFiles, test: PictureFiles, location: str) -> None:
-    """Refuse a file that would be trained on and judged on.
+def check_apart(train: ImageFiles, test: ImageFiles, location: str) -> None:
+    """Refuse a file that would be trained on and evaluated on.
 
     Raises:
         UsageError: There is one; both its paths are named.
@@ -79,12 +79,12 @@ def check_apart(train: PictureFiles, test: PictureFiles, location: str) -> None:
     for identity, (index, *_) in _paths_of_each(test).items():
         if identity in trained:
             raise UsageError(
-                f"{location}: {train.names[trained[identity]]}, to train on, and {test.names[index]}, to judge on, "
+                f"{location}: {train.names[trained[identity]]}, to train on, and {test.names[index]}, to evaluate on, "
                 "are one file; remove one of the two"
             )
 
 
-def _paths_of_each(files: PictureFiles) -> dict[Identity, list[int]]:
+def _paths_of_each(files: ImageFiles) -> dict[Identity, list[int]]:
     paths: defaultdict[Identity, list[int]] = defaultdict(list)
     for index, name in enumerate(files.names):
         if identity := real_identity(os.path.join(files.folder, name)):
@@ -92,7 +92,7 @@ def _paths_of_each(files: PictureFiles) -> dict[Identity, list[int]]:
     return paths
 
 
-def _check_same(files: PictureFiles, kept: int, other: int) -> None:
+def _check_same(files: ImageFiles, kept: int, other: int) -> None:
     first, second = files.names[kept], files.names[other]
     linked = _really_there(files, kept) and not _really_there(files, other)
     annotated = isinstance(files.targets, Annotations)
@@ -104,7 +104,7 @@ def _check_same(files: PictureFiles, kept: int, other: int) -> None:
         )
 
 
-def _really_there(files: PictureFiles, index: int) -> bool:
+def _really_there(files: ImageFiles, index: int) -> bool:
     folder = os.path.realpath(files.folder)
     path = os.path.join(folder, files.names[index])
     return os.path.realpath(path) == os.path.normpath(path)

@@ -1,4 +1,4 @@
-"""Scenes composed of handwritten digits: pictures with masks and boxes that need no download."""
+"""Scenes composed of handwritten digits: images with masks and boxes that need no download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from datamodules.digits import digit_parts
-from datamodules.source import Pictures
+from datamodules.source import Images
 
 SIDE = 128  # pixels of a scene, both ways
 HEIGHTS = (20, 48)  # pixels of a digit, about: its ink reaches nearly so far
@@ -29,7 +29,7 @@ class Scenes:
     """Digits on a background.
 
     Attributes:
-        arrays: uint8 (N, H, W, 3), the pictures.
+        arrays: uint8 (N, H, W, 3), the images.
         masks: uint8 (N, H, W): 0 for the background, 1 + the digit where there is ink.
         objects: of each scene, rows `[digit, x1, y1, x2, y2]` in pixels.
     """
@@ -40,7 +40,7 @@ class Scenes:
 
 
 def compose_parts(num_train: int, num_test: int) -> tuple[Scenes, Scenes]:
-    """Compose scenes to train on and scenes to judge on, of the digits that `digits` trains and judges on.
+    """Compose scenes to train on and scenes to evaluate on, of the digits that `digits` trains and evaluates on.
 
     The same scenes each time: scene 0 is the same however many there are.
     """
@@ -48,11 +48,11 @@ def compose_parts(num_train: int, num_test: int) -> tuple[Scenes, Scenes]:
     return compose(train, num_train, part=0), compose(test, num_test, part=1)
 
 
-def compose(digits: Pictures, count: int, part: int) -> Scenes:
+def compose(digits: Images, count: int, part: int) -> Scenes:
     """Compose scenes of digits.
 
     Args:
-        digits: grey pictures, with their classes.
+        digits: grey images, with their classes.
         count: number of scenes.
         part: other scenes for each number.
     """
@@ -64,7 +64,7 @@ def compose(digits: Pictures, count: int, part: int) -> Scenes:
 
 
 def _scene(random: np.random.RandomState, glyphs: list[Array], classes: np.ndarray) -> tuple[Array, Array, list]:
-    picture, mask = _background(random), np.zeros((SIDE, SIDE), np.uint8)
+    image, mask = _background(random), np.zeros((SIDE, SIDE), np.uint8)
     objects: list[tuple[int, int, int, int, int]] = []
     for _ in range(random.randint(COUNTS[0], COUNTS[1] + 1)):
         index = random.randint(len(glyphs))
@@ -73,15 +73,15 @@ def _scene(random: np.random.RandomState, glyphs: list[Array], classes: np.ndarr
         if place is not None:
             left, top = place
             window = np.s_[top : top + ink.shape[0], left : left + ink.shape[1]]
-            picture[window] += ink[..., None] * (_colour(random, picture[window].mean()) - picture[window])
+            image[window] += ink[..., None] * (_colour(random, image[window].mean()) - image[window])
             mask[window][ink >= 0.5] = 1 + classes[index]
             objects.append((int(classes[index]), left, top, left + ink.shape[1], top + ink.shape[0]))
-    noise = random.randint(-NOISE, NOISE + 1, picture.shape, dtype=np.int8)
-    return (picture + noise).clip(0, 255).astype(np.uint8), mask, objects
+    noise = random.randint(-NOISE, NOISE + 1, image.shape, dtype=np.int8)
+    return (image + noise).clip(0, 255).astype(np.uint8), mask, objects
 
 
 def _background(random: np.random.RandomState) -> FloatArray:
-    """Give soft patches around a colour, with stripes on them, (SIDE, SIDE, 3)."""
+    """Return soft patches around a colour, with stripes on them, (SIDE, SIDE, 3)."""
     patches = random.randint(48, 208, 3) + random.randint(-PATCHES, PATCHES + 1, (5, 5, 3))
     soft = Image.fromarray(patches.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     waves = np.exp(1j * np.arange(SIDE) * random.uniform(-0.9, 0.9, (2, 1)))
@@ -108,7 +108,7 @@ def _place(random: np.random.RandomState, shape: tuple[int, ...], objects: list)
 
 
 def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> float:
-    """Give the share of the smaller box that two boxes have in common."""
+    """Return the share of the smaller box that two boxes have in common."""
     width, height = (min(first[axis + 2], second[axis + 2]) - max(first[axis], second[axis]) for axis in (0, 1))
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
     return max(width, 0) * max(height, 0) / smaller

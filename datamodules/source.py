@@ -1,4 +1,4 @@
-"""Pictures and what is known of them before any transform, in files or in memory."""
+"""Images and what is known of them before any transform, in files or in memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from torch import Tensor
 from bottlenecks.errors import UsageError
 from bottlenecks.images.geometry import Step
 from datamodules.annotations import Annotations
-from datamodules.damage import MAX_DECODED, find_damaged, in_parallel, load_picture, picture_size
+from datamodules.damage import MAX_DECODED, find_damaged, image_size, in_parallel, load_named
 
 NUM_NAMED = 3  # files that a message names before it only counts
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures(ABC):
-    """A sequence of pictures with a name and a target each.
+class Images(ABC):
+    """A sequence of images with a name and a target each.
 
     Attributes:
-        names: one for each picture; of a file, its path below the dataset's folder.
+        names: one for each image; of a file, its path below the dataset's folder.
         targets: int64 `(N,)`, the class, or -1 where there is no label; or masks, or boxes.
     """
 
@@ -38,15 +38,15 @@ class Pictures(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Image.Image:
-        """Return the decoded picture at a position."""
+        """Return the decoded image at a position."""
 
     @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
-        """Return `(width, height)` of the picture at a position, in pixels."""
+        """Return `(width, height)` of the image at a position, in pixels."""
 
     @property
     def classes(self) -> np.ndarray:
-        """The class of each picture, int64 `(N,)`; 0 for all where masks or boxes say more than that."""
+        """The class of each image, int64 `(N,)`; 0 for all where masks or boxes say more than that."""
         return np.zeros(len(self), np.int64) if isinstance(self.targets, Annotations) else self.targets
 
     def target(self, index: int, steps: Sequence[Step], augmented: bool) -> Tensor | int:
@@ -55,8 +55,8 @@ class Pictures(ABC):
             return self.targets.target(index, steps, augmented)
         return int(self.targets[index])
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> Pictures:
-        """Return the pictures at these positions, in this order."""
+    def select(self, indices: Sequence[int] | np.ndarray) -> Images:
+        """Return the images at these positions, in this order."""
         names = tuple(self.names[index] for index in indices)
         return replace(self, names=names, targets=self.targets[np.asarray(indices, dtype=np.int64)])
 
@@ -69,11 +69,11 @@ class Pictures(ABC):
         return self.identity()
 
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
-        """Return position -> reason for each picture that cannot be read; see `datamodules.damage`."""
+        """Return position -> reason for each image that cannot be read; see `datamodules.damage`."""
         return {}
 
     def find_faults(self, thorough: bool = False) -> dict[int, str]:
-        """Return position -> reason for each picture whose mask or boxes cannot be used.
+        """Return position -> reason for each image whose mask or boxes cannot be used.
 
         Args:
             thorough: look at every pixel of every mask, however many there are.
@@ -93,8 +93,8 @@ class Pictures(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class PictureFiles(Pictures):
-    """Pictures in files.
+class ImageFiles(Images):
+    """Images in files.
 
     Attributes:
         folder: the folder that `names` start from.
@@ -103,20 +103,20 @@ class PictureFiles(Pictures):
     folder: str
 
     def __getitem__(self, index: int) -> Image.Image:
-        """Return the decoded picture at a position, upright and in RGB.
+        """Return the decoded image at a position, upright and in RGB.
 
         Raises:
-            DamagedPictureError: The file cannot be read.
+            DamagedImageError: The file cannot be read.
         """
-        return load_picture(os.path.join(self.folder, self.names[index]))
+        return load_named(os.path.join(self.folder, self.names[index]))
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return `(width, height)` of the picture at a position, upright, in pixels.
+        """Return `(width, height)` of the image at a position, upright, in pixels.
 
         Raises:
-            DamagedPictureError: The file cannot be read.
+            DamagedImageError: The file cannot be read.
         """
-        return picture_size(os.path.join(self.folder, self.names[index]))
+        return image_size(os.path.join(self.folder, self.names[index]))
 
     def identity(self) -> str:
         """Identify names, targets, sizes and times of change by 16 hexadecimal digits."""
@@ -134,10 +134,10 @@ class PictureFiles(Pictures):
             digest.update(f"{os.path.getsize(os.path.join(self.folder, name))};".encode())
         return digest.hexdigest()[:16]
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> PictureFiles:
-        """Return the pictures at these positions, in this order."""
+    def select(self, indices: Sequence[int] | np.ndarray) -> ImageFiles:
+        """Return the images at these positions, in this order."""
         chosen = super().select(indices)
-        return PictureFiles(chosen.names, chosen.targets, self.folder)
+        return ImageFiles(chosen.names, chosen.targets, self.folder)
 
     def find_damaged(self, thorough: bool = False) -> dict[int, str]:
         """Return position -> reason for each file that cannot be read; see `datamodules.damage`."""
@@ -145,8 +145,8 @@ class PictureFiles(Pictures):
 
 
 @dataclass(frozen=True, eq=False)
-class PictureArrays(Pictures):
-    """Pictures in memory.
+class ImageArrays(Images):
+    """Images in memory.
 
     Attributes:
         arrays: uint8, grey `(N, H, W)` or colour `(N, H, W, 3)`.
@@ -155,11 +155,11 @@ class PictureArrays(Pictures):
     arrays: np.ndarray
 
     def __getitem__(self, index: int) -> Image.Image:
-        """Return the picture at a position, in mode `L` or `RGB`."""
+        """Return the image at a position, in mode `L` or `RGB`."""
         return Image.fromarray(self.arrays[index])
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return `(width, height)` of every picture, in pixels."""
+        """Return `(width, height)` of every image, in pixels."""
         height, width = self.arrays.shape[1:3]
         return width, height
 
@@ -169,42 +169,42 @@ class PictureArrays(Pictures):
         digest.update(np.ascontiguousarray(self.arrays).data)
         return digest.hexdigest()[:16]
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> PictureArrays:
-        """Return the pictures at these positions, in this order."""
+    def select(self, indices: Sequence[int] | np.ndarray) -> ImageArrays:
+        """Return the images at these positions, in this order."""
         chosen = super().select(indices)
-        return PictureArrays(chosen.names, chosen.targets, self.arrays[np.asarray(indices, dtype=np.int64)])
+        return ImageArrays(chosen.names, chosen.targets, self.arrays[np.asarray(indices, dtype=np.int64)])
 
 
-def readable(pictures: Pictures, location: str, skip_damaged: bool) -> Pictures:
-    """Check every picture, and its mask or boxes.
+def readable(images: Images, location: str, skip_damaged: bool) -> Images:
+    """Check every image, and its mask or boxes.
 
     Args:
-        pictures: any number of them.
+        images: any number of them.
         location: the setting that says where they are, and its value, for the message.
         skip_damaged: leave out what cannot be read or used, with a warning that counts it.
 
     Raises:
         UsageError: Something cannot be used and is not to be left out, or nothing can be used.
     """
-    damaged = pictures.find_damaged(thorough=skip_damaged)
-    pictures = _without(damaged, pictures, "files cannot be read as pictures", "remove", location, skip_damaged)
-    faults = pictures.find_faults(thorough=skip_damaged)
-    return _without(faults, pictures, "pictures have annotations of no use", "mend", location, skip_damaged)
+    damaged = images.find_damaged(thorough=skip_damaged)
+    images = _without(damaged, images, "files cannot be read as images", "remove", location, skip_damaged)
+    faults = images.find_faults(thorough=skip_damaged)
+    return _without(faults, images, "images have annotations of no use", "mend", location, skip_damaged)
 
 
 def _without(
-    wrong: Mapping[int, str], pictures: Pictures, what: str, remedy: str, location: str, skip_damaged: bool
-) -> Pictures:
+    wrong: Mapping[int, str], images: Images, what: str, remedy: str, location: str, skip_damaged: bool
+) -> Images:
     if not wrong:
-        return pictures
-    named = shortened([f"{pictures.names[index]} ({reason})" for index, reason in wrong.items()])
-    found = f"{len(wrong)} of {len(pictures)} {what}: {named}"
+        return images
+    named = shortened([f"{images.names[index]} ({reason})" for index, reason in wrong.items()])
+    found = f"{len(wrong)} of {len(images)} {what}: {named}"
     if not skip_damaged:
         raise UsageError(f"{location}: {found}; {remedy} them, or data.skip_damaged=true leaves them out")
-    if len(wrong) == len(pictures):
+    if len(wrong) == len(images):
         raise UsageError(f"{location}: {found}; none is left")
     warnings.warn(f"{location}: left out {found}", stacklevel=3)
-    return pictures.select([index for index in range(len(pictures)) if index not in wrong])
+    return images.select([index for index in range(len(images)) if index not in wrong])
 
 
 def shortened(names: Sequence[str]) -> str:

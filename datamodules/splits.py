@@ -1,12 +1,12 @@
-"""Which pictures are for training, which are held back from it, and which are for judging alone."""
+"""Which images are for training, which are held back from it, and which are for evaluation alone."""
 
 import numpy as np
 
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import check_limit, check_part
-from datamodules.source import Pictures
+from datamodules.source import Images
 
-SPLIT_SEED = 0  # never the run's seed: runs with different seeds are judged on the same pictures
+SPLIT_SEED = 0  # never the run's seed: runs with different seeds are evaluated on the same images
 
 
 def stratified_order(targets: np.ndarray) -> np.ndarray:
@@ -30,41 +30,41 @@ def stratified_order(targets: np.ndarray) -> np.ndarray:
     return members[np.argsort(place, kind="stable")]
 
 
-def shuffle(pictures: Pictures) -> Pictures:
-    """Return the same pictures in `stratified_order`."""
-    return pictures.select(stratified_order(pictures.classes))
+def shuffle(images: Images) -> Images:
+    """Return the same images in `stratified_order`."""
+    return images.select(stratified_order(images.classes))
 
 
-def divide(pictures: Pictures, part: float, argument: str) -> tuple[Pictures, Pictures]:
-    """Take a part out of some pictures, with the same shares of the classes where the counts allow it.
+def divide(images: Images, part: float, argument: str) -> tuple[Images, Images]:
+    """Take a part out of some images, with the same shares of the classes where the counts allow it.
 
     Args:
-        pictures: at least two.
-        part: a whole number of pictures, or a share between 0 and 1.
+        images: at least two.
+        part: a whole number of images, or a share between 0 and 1.
         argument: the setting that `part` comes from, for the error.
 
     Returns:
-        The rest and the part, without a common picture, each in `stratified_order`.
+        The rest and the part, without a common image, each in `stratified_order`.
 
     Raises:
         UsageError: The part or the rest would be empty, or `part` is neither a number nor a share.
     """
-    total = len(pictures)
+    total = len(images)
     check_part(argument, part)
     count = round(part * total) if isinstance(part, float) and part <= 1 else int(part)
     if not 0 < count < total:
         raise UsageError(
-            f"{argument}={part}: takes {count} of {total} pictures; both the part and the rest must keep some"
+            f"{argument}={part}: takes {count} of {total} images; both the part and the rest must keep some"
         )
-    order = stratified_order(pictures.classes)
-    return pictures.select(order[count:]), pictures.select(order[:count])
+    order = stratified_order(images.classes)
+    return images.select(order[count:]), images.select(order[:count])
 
 
-def limit(pictures: Pictures, count: int | None, argument: str) -> Pictures:
-    """Keep the first pictures, for a quick look.
+def limit(images: Images, count: int | None, argument: str) -> Images:
+    """Keep the first images, for a quick look.
 
     Args:
-        pictures: in `stratified_order`, so that the first ones are of many classes.
+        images: in `stratified_order`, so that the first ones are of many classes.
         count: how many; None keeps all, and so does a number above theirs.
         argument: the setting that `count` comes from, for the error.
 
@@ -72,6 +72,6 @@ def limit(pictures: Pictures, count: int | None, argument: str) -> Pictures:
         UsageError: Nothing would be left.
     """
     if count is None:
-        return pictures
+        return images
     check_limit(argument, count)
-    return pictures.select(range(min(int(count), len(pictures))))
+    return images.select(range(min(int(count), len(images))))

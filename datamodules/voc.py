@@ -14,7 +14,7 @@ VOID = 255
 
 
 class Voc(VocDevkit):
-    """1,464 pictures to train on and 1,449 to judge on, with 20 classes and the background."""
+    """1,464 images to train on and 1,449 to evaluate on, with 20 classes and the background."""
 
     task = "segmentation"
     labels = "voc"

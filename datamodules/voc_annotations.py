@@ -18,7 +18,7 @@ class Found(NamedTuple):
 
     Attributes:
         objects: name and x1, y1, x2, y2 of each.
-        size: `(width, height)` of the picture in pixels; None where it is not stated.
+        size: `(width, height)` of the image in pixels; None where it is not stated.
     """
 
     objects: list[tuple[str, list[float]]]
@@ -48,7 +48,7 @@ def class_names_in(annotations: Sequence[NamedObjects]) -> tuple[str, ...]:
 
 
 def with_numbers(annotations: Sequence[NamedObjects], class_names: Sequence[str]) -> list[Objects]:
-    """Put the number of its class before each object; a name that is no class is a reason not to use a picture."""
+    """Put the number of its class before each object; a name that is no class is a reason not to use an image."""
     numbers = {name: index for index, name in enumerate(class_names)}
     return [found if isinstance(found, str) else _numbered(found.objects, numbers) for found in annotations]
 

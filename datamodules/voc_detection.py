@@ -10,7 +10,7 @@ from datamodules.voc_devkit import VocDevkit
 
 
 class VocDetection(VocDevkit):
-    """5,717 pictures to train on and 5,823 to judge on, with 20 classes; difficult objects are left out of both."""
+    """5,717 images to train on and 5,823 to evaluate on, with 20 classes; difficult objects are left out of both."""
 
     task = "detection"
     labels = "own"

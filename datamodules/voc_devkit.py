@@ -1,4 +1,4 @@
-"""Pascal VOC 2012, whatever is to be found in its pictures."""
+"""Pascal VOC 2012, whatever is to be found in its images."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torchvision import datasets
 
 from bottlenecks.errors import UsageError
 from datamodules.annotations import Annotations
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 from datamodules.download import fetch
 from datamodules.layout import DatasetNotFoundError, existing_folder
-from datamodules.source import PictureFiles, Pictures
+from datamodules.source import ImageFiles, Images
 
 DEVKIT, YEAR = "VOCdevkit", "VOC2012"
 
 
-class VocDevkit(PictureDataModule):
-    """Pascal VOC 2012, trained on its `train` and judged on its `val`.
+class VocDevkit(ImageDataModule):
+    """Pascal VOC 2012, trained on its `train` and evaluated on its `val`.
 
     `root` holds `VOCdevkit/VOC2012/`, or what is in that.
 
     Args:
         download: fetch torchvision's copy into `root` where it is not there.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
 
     Attributes:
-        lists: folder in `ImageSets/` that says which pictures are in which part.
+        lists: folder in `ImageSets/` that says which images are in which part.
     """
 
     lists: ClassVar[str]
@@ -55,14 +55,14 @@ class VocDevkit(PictureDataModule):
 
     @abstractmethod
     def _annotations(self, root: Path, parts: list[list[str]]) -> list[Annotations]:
-        """Return what is to be found in pictures, given by their numbers, of each part."""
+        """Return what is to be found in images, given by their numbers, of each part."""
 
-    def _sources(self) -> tuple[Pictures, Pictures]:
+    def _sources(self) -> tuple[Images, Images]:
         root = existing_folder(self.root, f"{DEVKIT}/{YEAR}/")
         root = root / DEVKIT / YEAR if (root / DEVKIT).is_dir() else root
         parts = [self._listed(root, part) for part in ("train", "val")]
         train, val = (
-            PictureFiles(tuple(f"JPEGImages/{number}.jpg" for number in numbers), annotations, str(root))
+            ImageFiles(tuple(f"JPEGImages/{number}.jpg" for number in numbers), annotations, str(root))
             for numbers, annotations in zip(parts, self._annotations(root, parts), strict=True)
         )
         return train, val
@@ -73,5 +73,5 @@ class VocDevkit(PictureDataModule):
             raise DatasetNotFoundError(f"data.root={self.root}: no {path}; data.root=PATH must hold {DEVKIT}/{YEAR}/")
         numbers = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split()
         if not numbers:
-            raise UsageError(f"data.root={self.root}: {path} lists no pictures; fetch Pascal VOC 2012 anew")
+            raise UsageError(f"data.root={self.root}: {path} lists no images; fetch Pascal VOC 2012 anew")
         return numbers

@@ -1,4 +1,4 @@
-"""Your own pictures with boxes in Pascal VOC's XML files."""
+"""Your own images with boxes in Pascal VOC's XML files."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,14 +13,14 @@ from datamodules.voc_annotations import NamedObjects, boxes_of, class_names_in, 
 
 
 class VocXml(PairedFolders):
-    """Pictures in `images/` with an XML file each in `annotations/`; objects marked difficult are left out.
+    """Images in `images/` with an XML file each in `annotations/`; objects marked difficult are left out.
 
     `root` holds `{train,val}/{images,annotations}`, or both folders themselves. Coordinates are taken as they are
     written. A file without objects is right.
 
     Args:
         classes: their names, in the order of the targets; None takes those in the annotations, sorted.
-        **settings: as for `PictureDataModule`.
+        **settings: as for `ImageDataModule`.
 
     Raises:
         UsageError: `classes` is no list of names.

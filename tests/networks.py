@@ -14,7 +14,7 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Tiny(nn.Module):
-    """Three blocks and a linear layer: 32x32 pictures give 16x8x8 features at `body`."""
+    """Three blocks and a linear layer: 32x32 images give 16x8x8 features at `body`."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Tiny(nn.Module):
         self.classifier = nn.Linear(32, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         return self.classifier(self.top(self.body(self.stem(x))).mean((2, 3)))
 
 
@@ -50,7 +50,7 @@ class Mixing(Tiny):
         self.how = how
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         maps = self.stem(x)
         if self.how == "mean":
             maps = maps - maps.mean(0)
@@ -82,13 +82,13 @@ class Tokens(nn.Module):
         self.classifier = nn.Linear(8, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         maps = self.last(self.stem(x).permute(0, 2, 3, 1))
         return self.classifier(self.mix(self.flat(maps)).mean(1))
 
 
 class TinySegmenter(nn.Module):
-    """Maps each pixel from an eighth of the size: 128x128 pictures give 16x32x32 features at `body`."""
+    """Maps each pixel from an eighth of the size: 128x128 images give 16x32x32 features at `body`."""
 
     def __init__(self, num_classes: int = 11) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class TinySegmenter(nn.Module):
         self.coarse = nn.Conv2d(32, num_classes, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Give logits at the size of the picture; two tensors cross after `top`."""
+        """Return logits at the size of the image; two tensors cross after `top`."""
         middle = self.body(self.stem(x))
         coarse = nn.functional.interpolate(self.coarse(self.top(middle)), middle.shape[-2:], mode="bilinear")
         logits = nn.functional.interpolate(self.fine(middle) + coarse, x.shape[-2:], mode="bilinear")
@@ -131,7 +131,7 @@ class Edge(nn.Module):
         self.scale = {"small": 1e-4, "large": 1e4}.get(odd, 1.0)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give what crosses at `body`, and what is aside of it."""
+        """Return what crosses at `body`, and what is aside of it."""
         pooled = self.pool(self.stem(x))
         maps, aside = self.scale * self.mix(pooled), self.side(pooled)
         if self.odd == "dead":
@@ -143,7 +143,7 @@ class Edge(nn.Module):
         return maps / 0 if self.odd == "broken" else maps, aside
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits, far enough from each other that the tail listens to what is small."""
+        """Return logits, far enough from each other that the tail listens to what is small."""
         maps, aside = self.features(x)
         maps = self.body(maps) / self.scale
         if self.odd == "constant":

@@ -13,7 +13,7 @@ Outputs = namedtuple("Outputs", ["logits", "aux_logits"])
 
 
 class Named(Tiny):
-    """Gives its logits in a container.
+    """Returns its logits in a container.
 
     Args:
         num_classes: of the output.
@@ -25,7 +25,7 @@ class Named(Tiny):
         self.kind = kind
 
     def forward(self, x: Tensor) -> Any:
-        """Give logits and a second output."""
+        """Return logits and a second output."""
         logits = super().forward(x)
         if self.kind.startswith("train-") and not self.training:
             return logits
@@ -48,7 +48,7 @@ class Tied(nn.Module):
         self.classifier = nn.Linear(16, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         return self.classifier(self.second(self.first(self.body(self.stem(x))).relu()).mean((2, 3)))
 
 
@@ -75,7 +75,7 @@ class Pooled(Tiny):
         self.norm = nn.BatchNorm1d(32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits."""
+        """Return logits."""
         return self.classifier(self.norm(self.top(self.body(self.stem(x))).mean((2, 3))))
 
 
@@ -94,9 +94,9 @@ class Fixed(Tiny):
 
 
 class Silent(Tiny):
-    """Gives no logits while it trains."""
+    """Returns no logits while it trains."""
 
     def forward(self, x: Tensor) -> Any:
-        """Give logits, or a loss."""
+        """Return logits, or a loss."""
         logits = super().forward(x)
         return {"loss": logits.sum()} if self.training else logits

@@ -1,4 +1,4 @@
-"""Training, resuming, judging and exporting on an accelerator, against the processor's figures; `make test-gpu`.
+"""Training, resuming, evaluation and exporting on an accelerator, against the processor's figures; `make test-gpu`.
 
 `BOTTLENECKS_TEST_DEVICE=cpu` runs the same without one, to try the tests themselves.
 """
@@ -142,7 +142,7 @@ def test_masks_and_several_tensors(tmp_path: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
-def test_judging_comes_to_the_processors_curve(trained: Path, tmp_path: Path) -> None:
+def test_evaluation_comes_to_the_processors_curve(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     asked = ("logger=none", f"device={DEVICE}", "timed_images=2", "codecs=[unit,uniform,jpeg]", "calibration_images=16")
     evaluate(configure("evaluate", tmp_path, *TINY, *asked, "workers=0"))

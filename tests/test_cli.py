@@ -15,7 +15,7 @@ import train
 from bottlenecks.console.cli import entry_point, run
 from bottlenecks.errors import closest
 from bottlenecks.rates.places import rate_path
-from bottlenecks.run import main as run_pictures
+from bottlenecks.run import main as run_images
 from bottlenecks.split import main as list_split_points
 from tests.conftest import TINY, quiet
 from tests.networks import Tiny, Tokens
@@ -24,9 +24,9 @@ Command = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
-def folder_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of twelve pictures each."""
-    root = tmp_path_factory.mktemp("pictures")
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of twelve images each."""
+    root = tmp_path_factory.mktemp("images")
     for name in ("cat", "dog"):
         (root / name).mkdir()
         for index in range(12):
@@ -124,21 +124,21 @@ def test_a_folder_that_cannot_be_written_is_named(command: Command, trained: Pat
     assert status == 2 and str(tmp_path / "file") in error and error.count("\n") == 1
 
 
-def test_no_backbone_for_the_data_names_three_ways_out(command: Command, folder_of_pictures: Path) -> None:
-    status, error = command(train.main, "model=resnet18", "data=image_folder", f"data.root={folder_of_pictures}")
+def test_no_backbone_for_the_data_names_three_ways_out(command: Command, folder_of_images: Path) -> None:
+    status, error = command(train.main, "model=resnet18", "data=image_folder", f"data.root={folder_of_images}")
     assert status == 2
     for way_out in ("stage=backbone", "model.weights=FILE", "ImageNet's labels"):
         assert way_out in error
 
 
-def test_an_empty_folder_and_a_file_that_is_no_picture_are_named(
-    command: Command, tmp_path: Path, folder_of_pictures: Path
+def test_an_empty_folder_and_a_file_that_is_no_image_are_named(
+    command: Command, tmp_path: Path, folder_of_images: Path
 ) -> None:
     status, error = command(train.main, "data=pictures", f"data.root={tmp_path}")
     assert status == 2 and f"data.root={tmp_path}" in error
-    for index, path in enumerate(sorted(folder_of_pictures.rglob("*.png"))):
+    for index, path in enumerate(sorted(folder_of_images.rglob("*.png"))):
         (tmp_path / f"{index}.png").write_bytes(path.read_bytes())
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     weights = tmp_path.parent / "weights.pt"
     torch.save(Tiny().state_dict(), weights)
     arguments = (*quiet(TINY), "data=pictures", f"data.root={tmp_path}", "logger=none", f"model.weights={weights}")
@@ -159,14 +159,14 @@ def test_a_damaged_checkpoint_is_named(command: Command, trained: Path, tmp_path
     assert rate_path(folder, 0.5).read_bytes() == b"damaged"
 
 
-def test_a_picture_becomes_bytes_and_a_label(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_becomes_bytes_and_a_label(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(trained / "checkpoints/tiny/body/digits")
-    picture = tmp_path / "seven.png"
-    Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(picture)
-    run_pictures([folder, "--lambda", "0.003", str(picture), "--out", str(tmp_path / "kept")])
+    image = tmp_path / "seven.png"
+    Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save(image)
+    run_images([folder, "--lambda", "0.003", str(image), "--out", str(tmp_path / "kept")])
     first = capsys.readouterr().out
     assert "0.003" in first and (tmp_path / "kept/seven.bneck").stat().st_size < 200
-    run_pictures([folder, str(tmp_path / "kept/seven.bneck")])
+    run_images([folder, str(tmp_path / "kept/seven.bneck")])
     again = capsys.readouterr().out
     assert first.split("seven.png")[1].split()[:8] == again.split("seven.bneck")[1].split()[:8]
 
@@ -175,20 +175,20 @@ def test_a_picture_becomes_bytes_and_a_label(trained: Path, tmp_path: Path, caps
     ("arguments", "message"),
     [
         (["{folder}", "/nowhere.png"], "/nowhere.png: no such file"),
-        (["{folder}", __file__], "not a readable picture"),
+        (["{folder}", __file__], "not a readable image"),
         (["{folder}", "--lambda", "0.5", __file__], "lambda=0.5: no such rate; there are 0.003, 0.03"),
         (["{folder}", "{folder}/x.bneck"], "x.bneck: the frame is empty"),
         (["/nowhere", __file__], "/nowhere: no rate checkpoints"),
     ],
 )
-def test_bad_pictures_are_named(
+def test_bad_images_are_named(
     trained: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     folder = trained / "checkpoints/tiny/body/digits"
     (folder / "x.bneck").write_bytes(b"")
     given = [argument.format(folder=folder) for argument in arguments]
     with pytest.raises(SystemExit) as stop:
-        run(lambda: run_pictures(given))
+        run(lambda: run_images(given))
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Judging through the real entry point: the contract of the curve, and bytes that really exist."""
+"""Evaluation through the real entry point: the contract of the curve, and bytes that really exist."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_curve_follows_its_contract(folder: Path, curve: dict) -> None:
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_every_figure_is_what_a_plain_loop_over_the_pictures_finds(trained: Path, curve: dict) -> None:
+def test_every_figure_is_what_a_plain_loop_over_the_images_finds(trained: Path, curve: dict) -> None:
     network = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
     data = Digits(name="digits", batch_size=100, num_workers=0)
     data.preprocessing = network.preprocessing
@@ -80,9 +80,9 @@ def test_real_bytes_agree_with_the_estimate(curve: dict) -> None:
         assert estimated_bytes * 0.97 <= point["payload_bytes"] <= estimated_bytes * 1.03 + 8  # 6 of header
 
 
-def test_evaluation_is_on_pictures_that_training_never_saw() -> None:
+def test_evaluation_is_on_images_that_training_never_saw() -> None:
     data = Digits(name="digits", batch_size=64, num_workers=0, held_back=200)
-    names = {split: set(data.pictures(split).names) for split in ("train", "val", "test")}
+    names = {split: set(data.images(split).names) for split in ("train", "val", "test")}
     assert [len(names[split]) for split in ("train", "val", "test")] == [1200, 200, 397]
     assert len(set.union(*names.values())) == 1797
 

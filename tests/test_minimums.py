@@ -1,4 +1,4 @@
-"""The oldest versions that pyproject.toml promises train and judge; torch and torchvision are those at hand."""
+"""The oldest versions that pyproject.toml promises train and evaluate; torch and torchvision are those at hand."""
 
 from __future__ import annotations
 

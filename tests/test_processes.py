@@ -52,7 +52,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 @pytest.mark.slow
-def test_two_processes_judge_as_one_does(trained: Path, tmp_path: Path) -> None:
+def test_two_processes_evaluate_as_one_does(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints")
     done = launch(tmp_path, [*TORCHRUN, "evaluate.py"], "logger=none", "device=cpu")
     assert done.stdout.count("Wrote") == 1
@@ -118,7 +118,7 @@ def train_share(root: Path, *overrides: str) -> list[str]:
 
 
 def evaluate_share(root: Path) -> None:
-    """Judge as one of two processes."""
+    """Evaluate as one of two processes."""
     evaluate(configure("evaluate", root, *TINY, "logger=none", "device=cpu", "data.limit_test=41", "timed_images=1"))
     leave()
 
@@ -130,7 +130,7 @@ def root(trained: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_two_processes_train_and_judge_what_one_does(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_two_processes_train_and_evaluate_what_one_does(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Half the batch in each of two processes; on the CPU BatchNorm sees each process's own."""
     alone = tmp_path_factory.mktemp("alone")
     shutil.copytree(root / "checkpoints", alone / "checkpoints")
@@ -150,18 +150,18 @@ def test_two_processes_train_and_judge_what_one_does(root: Path, tmp_path_factor
         assert [point[key] for point in both["points"]] == [point[key] for point in single["points"]]
 
 
-def judge_shares(cases: list[tuple[Task, Tensor, list[Tensor]]]) -> list[dict[str, float]]:
-    """Judge images of which each process has its own, of one case after the other."""
+def compute_shares(cases: list[tuple[Task, Tensor, list[Tensor]]]) -> list[dict[str, float]]:
+    """Evaluate images of which each process has its own, of one case after the other."""
     join(torch.device("cpu"))
-    found = [judge_share(*case) for case in cases]
+    found = [compute_share(*case) for case in cases]
     leave()
     return found
 
 
-def judge_share(task: Task, output: Tensor, targets: list[Tensor]) -> dict[str, float]:
-    """Judge the images of this process."""
+def compute_share(task: Task, output: Tensor, targets: list[Tensor]) -> dict[str, float]:
+    """Evaluate the images of this process."""
     own = targets[own_share().rank]
-    metrics = RateMetrics(task, 1, ["kd"], judged=True)
+    metrics = RateMetrics(task, 1, ["kd"], evaluated=True)
     zeros = torch.zeros(len(output))
     losses = RateDistortion(zeros, zeros, zeros, {"kd": zeros})
     metrics.update(losses, zeros, output, FrozenBatch(torch.zeros(len(output), 1), output, own, 1))
@@ -180,7 +180,7 @@ def case(task: Task, shape: tuple[int, ...], labelled: int | None) -> tuple[Task
 def test_a_share_without_labels_keeps_nobody_waiting() -> None:
     kinds: list[tuple[Task, tuple[int, ...]]] = [(Classification(), ()), (Segmentation(), (2, 2))]
     named = [(task, shape, labelled) for task, shape in kinds for labelled in (0, 1, None)]
-    one, two = in_two(judge_shares, [case(*each) for each in named])
+    one, two = in_two(compute_shares, [case(*each) for each in named])
     assert one == two
     for (task, _, labelled), figures in zip(named, one, strict=True):
         expected = {"accuracy": 0.5, "miou": 0.25}[task.metric_name]

@@ -1,4 +1,4 @@
-"""The real networks and pictures of the development datasets, where they are at hand."""
+"""The real networks and images of the development datasets, where they are at hand."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lite0_knows_the_imagenet_sample(data: Path) -> None:
-    pictures = ImageNet(name="imagenet", root=str(data / "imagenet-sample"), batch_size=32, num_workers=0)
+    data_module = ImageNet(name="imagenet", root=str(data / "imagenet-sample"), batch_size=32, num_workers=0)
     backbone = load_backbone(LITE0)
-    pictures.preprocessing = backbone.preprocessing
+    data_module.preprocessing = backbone.preprocessing
     correct = count = 0
     with torch.no_grad():
-        for loader in (pictures.calibration_dataloader(), pictures.val_dataloader(), pictures.test_dataloader()):
+        for loader in (
+            data_module.calibration_dataloader(),
+            data_module.val_dataloader(),
+            data_module.test_dataloader(),
+        ):
             for images, targets in loader:
                 correct += int((backbone.network(images).argmax(1) == targets).sum())
                 count += len(images)
@@ -63,7 +67,7 @@ def test_lite0_knows_the_imagenet_sample(data: Path) -> None:
     ],
     ids=["lite0-imagenet", "resnet50-cifar10"],
 )
-def test_a_unit_trains_and_is_judged(data: Path, tmp_path: Path, options: tuple[str, ...], unsplit: float) -> None:
+def test_a_unit_trains_and_is_evaluated(data: Path, tmp_path: Path, options: tuple[str, ...], unsplit: float) -> None:
     given = [option.format(data=data) for option in options]
     (path,) = train(configure("train", tmp_path, *quiet([*given, *SHORT])))
     assert path.stat().st_size < 2 * 2**20

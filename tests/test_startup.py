@@ -77,7 +77,7 @@ REFUSED = {
         ("logger=wandb logger.mode=sometimes", "logger.mode=sometimes: expected one of auto, online"),
         ("stage=backbone backbone.lr=fast", "backbone.lr=fast: expected a number"),
         ("stage=backbone data=pictures data.root=.", "data=pictures has no labels to train on"),
-        ("data.held_back=1.5", "data.held_back=1.5: must be a number of pictures or a share"),
+        ("data.held_back=1.5", "data.held_back=1.5: must be a number of images or a share"),
         ("data.preprocessing.std=[1,1]", "preprocessing.std=[1, 1]: must be three numbers"),
         ("data.root=/a=b", "data.root=/a=b: cannot be read ("),
         ("data=pictures data.root=[x]", "data.root=['x']: expected a folder; quote its name, as"),
@@ -86,7 +86,7 @@ REFUSED = {
     "evaluate.py": [
         ("model=resnet51", "model=resnet51: no such model"),
         ("codecs=[jpg]", "codecs=jpg: no baseline (jpeg"),
-        ("anchor=jpeg", "anchor=jpeg: not among the codecs that are judged, unit"),
+        ("anchor=jpeg", "anchor=jpeg: not among the codecs that are evaluated, unit"),
         ("device=cdua", "device=cdua: expected one of auto, cpu, cuda"),
         ("split=[layer3,layer3]", "split=['layer3', 'layer3']: expected one or several split points, each once"),
         ("paths.checkpoints=/nowhere", "no rate checkpoints (lambda=*.safetensors); train some with train.py"),
@@ -100,7 +100,7 @@ REFUSED = {
     ],
     "bottlenecks.run": [
         ("/nowhere docs/seven.png", "/nowhere: no rate checkpoints"),
-        ("/nowhere a.png b/a.png --out kept", "--out=kept: some pictures have the same name"),
+        ("/nowhere a.png b/a.png --out kept", "--out=kept: some images have the same name"),
     ],
     "bottlenecks.evaluation.compare": [("/nowhere.json", "/nowhere.json: no readable curve")],
     "bottlenecks.deploy.client": [

@@ -17,7 +17,7 @@ from torchmetrics import MeanMetric, Metric
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
-from bottlenecks.run import main as run_pictures
+from bottlenecks.run import main as run_images
 from bottlenecks.tasks import TASKS, Task
 from bottlenecks.tasks.base import FloatArray
 from datamodules.digit_boxes import DigitBoxes
@@ -44,7 +44,7 @@ DETECTOR = ("task=detection",)
 
 
 def run(root: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
-    """Train two rates and judge them beside baselines; give the folder of the rates and the curve."""
+    """Train two rates and evaluate them beside baselines; give the folder of the rates and the curve."""
     rates = train(configure("train", root, *quiet([*overrides, *QUICK, "lambda=[0.01,0.3]"])))
     codecs = "codecs=[unit,uniform,jpeg]"
     few = ("calibration_images=4", "timed_images=2", "workers=0")
@@ -80,7 +80,7 @@ def test_segmentation_end_to_end(tmp_path: Path, split: str, shapes: list[tuple[
         streams = network.encode(images)
         assert network.decode(streams)["out"].shape == (2, 11, *size)
     Image.new("RGB", (150, 130), "grey").save(tmp_path / "grey.png")
-    run_pictures([str(folder), str(tmp_path / "grey.png"), "--draw", str(tmp_path / "drawn"), "--lambda", "0.01"])
+    run_images([str(folder), str(tmp_path / "grey.png"), "--draw", str(tmp_path / "drawn"), "--lambda", "0.01"])
     with Image.open(tmp_path / "drawn/grey.png") as drawn:
         assert drawn.size == (128, 128)
     with pytest.raises(BitstreamError, match="sizes"):
@@ -124,7 +124,7 @@ def test_what_does_not_fit_together_is_told(tmp_path: Path, overrides: list[str]
 
 
 class Embedder(nn.Module):
-    """A picture to a direction: 16x32x32 features at `body`."""
+    """An image to a direction: 16x32x32 features at `body`."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Embedder(nn.Module):
         self.out = nn.Linear(32, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give directions (N, 8) of length 1."""
+        """Return directions (N, 8) of length 1."""
         return nn.functional.normalize(self.out(self.top(self.body(self.stem(x))).mean((2, 3))), dim=1)
 
 
@@ -153,26 +153,26 @@ class Counting(Task):
     def agreement(self, prediction: Tensor, reference: Tensor) -> Tensor:
         return (self._count(prediction).round() == self._count(reference).round()).float()
 
-    def evidence(self, prediction: Tensor, targets: Tensor) -> Tensor:
+    def statistics(self, prediction: Tensor, targets: Tensor) -> Tensor:
         return (-(self._count(prediction) - self._wanted(targets)).abs()).exp()[:, None].double()
 
-    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
-        return (counts @ evidence)[:, 0] / counts.sum(1)
+    def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
+        return (counts @ statistics)[:, 0] / counts.sum(1)
 
     def metric(self) -> Metric:
         task = self
 
         class Closeness(MeanMetric):
             def update(self, prediction: Tensor, targets: Tensor) -> None:  # type: ignore[override]
-                super().update(task.evidence(prediction, targets).float())
+                super().update(task.statistics(prediction, targets).float())
 
         return Closeness()
 
     def describe(self, prediction: Tensor, class_names: Sequence[str]) -> str:
         return f"{float(self._count(prediction)[0]):.0f} digits"
 
-    def draw(self, picture: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
-        return Image.fromarray(255 - np.asarray(picture))
+    def draw(self, image: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
+        return Image.fromarray(255 - np.asarray(image))
 
     @staticmethod
     def _count(output: Tensor) -> Tensor:

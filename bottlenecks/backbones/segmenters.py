@@ -10,7 +10,7 @@ from bottlenecks.backbones.timm_features import TimmFeatures
 
 
 def small_lraspp(num_classes: int = 11) -> LRASPP:
-    """Build a lite R-ASPP head on a narrow residual body, for pictures of about 128 pixels and no pretrained weights.
+    """Build a lite R-ASPP head on a narrow residual body, for images of about 128 pixels and no pretrained weights.
 
     Args:
         num_classes: number of classes, with the background.
@@ -20,7 +20,7 @@ def small_lraspp(num_classes: int = 11) -> LRASPP:
 
 
 def timm_lraspp(num_classes: int = 21, architecture: str = "tf_efficientnet_lite0") -> LRASPP:
-    """Build a lite R-ASPP head over the features of a timm network, dilated to a sixteenth of the picture.
+    """Build a lite R-ASPP head over the features of a timm network, dilated to a sixteenth of the image.
 
     Args:
         num_classes: number of classes, with the background.

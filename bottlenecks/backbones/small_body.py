@@ -1,4 +1,4 @@
-"""A narrow residual body of torchvision's blocks, for networks that learn small pictures from scratch in minutes."""
+"""A narrow residual body of torchvision's blocks, for networks that learn small images from scratch in minutes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops.misc import Conv2dNormActivation
 
-WIDTHS = (32, 64, 128)  # channels of layer1, layer2 and layer3: a quarter, an eighth and a sixteenth of the picture
+WIDTHS = (32, 64, 128)  # channels of layer1, layer2 and layer3: a quarter, an eighth and a sixteenth of the image
 
 
 def small_body() -> nn.Sequential:
-    """Build it: pictures (N, 3, H, W) to (N, 128, H/16, W/16)."""
+    """Build it: images (N, 3, H, W) to (N, 128, H/16, W/16)."""
     first, second, third = WIDTHS
     return nn.Sequential(
         OrderedDict(

@@ -17,8 +17,8 @@ class TimmFeatures(nn.Module):
 
     Args:
         architecture: timm's name of the network.
-        depths: name of a map -> how often its sides are half the picture's: 3 for an eighth.
-        output_stride: the deepest maps become no smaller than this part of the picture.
+        depths: name of a map -> how often its sides are half the image's: 3 for an eighth.
+        output_stride: the deepest maps become no smaller than this part of the image.
 
     Attributes:
         body: the network without what classifies, its tensors named as in timm.
@@ -35,12 +35,12 @@ class TimmFeatures(nn.Module):
         self.channels: list[int] = self.body.feature_info.channels()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give the maps of pictures (N, 3, H, W), (N, C, h, w) each."""
+        """Return the maps of images (N, 3, H, W), (N, C, h, w) each."""
         return OrderedDict(zip(self.names, self.body(images), strict=True))
 
 
 class TimmPyramid(TimmFeatures):
-    """A feature pyramid over a timm network: an eighth, a sixteenth and a thirty-second of the picture.
+    """A feature pyramid over a timm network: an eighth, a sixteenth and a thirty-second of the image.
 
     Args:
         architecture: timm's name of the network.
@@ -53,7 +53,7 @@ class TimmPyramid(TimmFeatures):
         self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Give the maps of pictures (N, 3, H, W), (N, out_channels, h, w) each."""
+        """Return the maps of images (N, 3, H, W), (N, out_channels, h, w) each."""
         return self.fpn(super().forward(images))
 
 

@@ -1,4 +1,4 @@
-"""The input picture as AV1 intra."""
+"""The input image as AV1 intra."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, features
 
-from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
+from bottlenecks.baselines.base import Calibration, ImageBaseline, Pixels
 from bottlenecks.baselines.still import av1_of_avif, decode_av1
 from bottlenecks.baselines.ycbcr import from_planes
 from bottlenecks.errors import UsageError
@@ -16,16 +16,16 @@ QUALITIES = (5, 20, 35, 50, 65, 85)
 SPEED = 5  # at equal PSNR 4 takes up to 3 % fewer bytes in 1.2 to 2 times the time; 6 takes 3 to 23 % more bytes
 
 
-class Av1(PictureBaseline):
+class Av1(ImageBaseline):
     """AV1 by libaom, speed 5, tuned to the squared error; YCbCr (BT.601, full range) 4:2:0, grey 4:0:0.
 
-    Pillow's AVIF encoder makes the stream, and its container (some 270 bytes: more than a small picture) is left
+    Pillow's AVIF encoder makes the stream, and its container (some 270 bytes: more than a small image) is left
     away: the open bitstream units hold size and colour space. SVT-AV1, which PyAV brings, has neither grey nor sides
     below 64 pixels; at equal bytes its PSNR is 2 dB lower on 32x32, and from equal to 0.9 dB lower on 64x64 and
-    224x224 pictures.
+    224x224 images.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         quality: 0 to 100.
     """
 
@@ -59,5 +59,5 @@ class Av1(PictureBaseline):
 
 
 def av1(calibration: Calibration) -> list[Av1]:
-    """Give the settings that span the curve, from few bytes to many."""
+    """Return the settings that span the curve, from few bytes to many."""
     return [Av1(calibration.preprocessing, quality) for quality in QUALITIES]

@@ -23,14 +23,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a codec may look at before it is judged: training pictures at the cut, never those it is judged on.
+    """What a codec may look at before it is evaluated: training images at the cut, never those it is evaluated on.
 
     Attributes:
-        features: of some training pictures, (N, C, H, W), or one such a tensor that crosses.
-        distortion: of what a codec made of those features: the mean over the pictures of the task's
+        features: of some training images, (N, C, H, W), or one such a tensor that crosses.
+        distortion: of what a codec made of those features: the mean over the images of the task's
             label-free distortion against the unsplit network.
         measure: codes and decodes those features with each of some codecs, and gives mean bytes and distortion.
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
     """
 
     features: Any
@@ -130,16 +130,16 @@ class FeatureBaseline(Baseline):
             raise BitstreamError(f"{self.name}: {error}") from None
 
 
-class PictureBaseline(Baseline):
-    """A picture codec on the network's input, as 8-bit pixels; a file as any viewer opens it, nothing around it.
+class ImageBaseline(Baseline):
+    """An image codec on the network's input, as 8-bit pixels; a file as any viewer opens it, nothing around it.
 
-    A picture whose three channels are equal is coded as grey where the format has grey.
+    An image whose three channels are equal is coded as grey where the format has grey.
 
     Args:
         preprocessing: its mean and standard deviation are undone before coding, and done again after.
     """
 
-    sends = "pictures"
+    sends = "images"
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.mean, self.std = (
@@ -155,13 +155,13 @@ class PictureBaseline(Baseline):
         """Decode pixels, (H, W) or (H, W, 3).
 
         Raises:
-            ValueError: it is no such picture.
+            ValueError: it is no such image.
         """
 
     def encode(self, array: FloatArray) -> bytes:
         """Code one network input (3, H, W)."""
         if array.ndim != 3 or len(array) != 3 or not np.isfinite(array).all():
-            raise ValueError(f"{self.name}: expected a finite picture of shape (3, H, W), got {array.shape}")
+            raise ValueError(f"{self.name}: expected a finite image of shape (3, H, W), got {array.shape}")
         values = np.clip(np.rint((array * self.std + self.mean) * 255), 0, 255).astype(np.uint8)
         grey = (values[0] == values[1]).all() and (values[0] == values[2]).all()
         return self.write(values[0] if grey else np.ascontiguousarray(values.transpose(1, 2, 0)))

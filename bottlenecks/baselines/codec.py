@@ -1,4 +1,4 @@
-"""What units and baselines share: features or pictures to bytes and back, the same two calls for all."""
+"""What units and baselines share: features or images to bytes and back, the same two calls for all."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bottlenecks.splitting.macs import count_macs
 
 
 class Codec(ABC):
-    """Everything that is judged: one operating point of one way to send an image's features, or the image itself.
+    """Everything that is evaluated: one operating point of one way to send an image's features, or the image itself.
 
     Attributes:
         name: of the codec, such as `unit`.
         setting: of the operating point, such as `lambda=0.01`.
         lmbda: of a trained unit, else None.
-        sends: `features` at the cut, or `pictures`: the network's input, after which all of the network follows.
+        sends: `features` at the cut, or `images`: the network's input, after which all of the network follows.
     """
 
     name: str
     setting: str
     lmbda: float | None = None
-    sends: Literal["features", "pictures"] = "features"
+    sends: Literal["features", "images"] = "features"
 
     @abstractmethod
     def compress(self, batch: Any) -> list[bytes]:

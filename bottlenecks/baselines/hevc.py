@@ -1,4 +1,4 @@
-"""Features as one grey HEVC picture."""
+"""Features as one grey HEVC image."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Hevc(Mosaic):
         super().__init__(feature_shape, ends, bits, qp)
 
     def code(self, plane: Plane) -> bytes:
-        """Code a grey picture (H, W); the frame's checksum and length make an end of the stream needless."""
+        """Code a grey image (H, W); the frame's checksum and length make an end of the stream needless."""
         return encode_hevc([plane], self.qp).removesuffix(END_OF_SEQUENCE)
 
     def decode_plane(self, stream: bytes) -> Plane:
-        """Decode a grey picture (H, W)."""
+        """Decode a grey image (H, W)."""
         planes = decode_hevc(stream + END_OF_SEQUENCE)
         if len(planes) != 1:
-            raise ValueError(f"expected a grey picture, found {len(planes)} planes")
+            raise ValueError(f"expected a grey image, found {len(planes)} planes")
         return planes[0]
 
 
 def hevc(calibration: Calibration) -> list[Hevc]:
-    """Give the settings that span the curve at 8 bits; range and QP are chosen together, for HEVC.
+    """Return the settings that span the curve at 8 bits; range and QP are chosen together, for HEVC.
 
     Returns:
         Codecs, from few bytes to many.
@@ -46,7 +46,7 @@ def hevc(calibration: Calibration) -> list[Hevc]:
 
 
 def hevc10(calibration: Calibration) -> list[Hevc]:
-    """Give those at 10 bits."""
+    """Return those at 10 bits."""
     return _on_the_front(calibration, 10)
 
 

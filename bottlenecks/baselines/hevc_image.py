@@ -1,8 +1,8 @@
-"""The input picture as HEVC intra."""
+"""The input image as HEVC intra."""
 
 from __future__ import annotations
 
-from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
+from bottlenecks.baselines.base import Calibration, ImageBaseline, Pixels
 from bottlenecks.baselines.still import LEAST_SIDE, decode_hevc, encode_hevc, pad
 from bottlenecks.baselines.ycbcr import from_planes, to_planes
 from bottlenecks.images.preprocessing import Preprocessing
@@ -10,15 +10,15 @@ from bottlenecks.images.preprocessing import Preprocessing
 QPS = (46, 41, 36, 30, 24, 16)
 
 
-class HevcImage(PictureBaseline):
+class HevcImage(ImageBaseline):
     """HEVC intra by x265; YCbCr (BT.601, full range) 4:2:0, grey 4:0:0.
 
     An elementary stream, of which some 85 bytes are parameter sets and its end. It begins with byte 0; where the
-    picture had to be padded, because a side is odd or below 16 pixels, one byte stands before it: rows and columns
+    image had to be padded, because a side is odd or below 16 pixels, one byte stands before it: rows and columns
     too many, four bits each.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         qp: 0 (fine) to 51.
     """
 
@@ -44,10 +44,10 @@ class HevcImage(PictureBaseline):
         pixels = from_planes(decode_hevc(stream[1:] if rows or columns else stream))
         height, width = pixels.shape[0] - rows, pixels.shape[1] - columns
         if min(height, width) < 1:
-            raise ValueError(f"{rows} rows and {columns} columns too many in a picture of {pixels.shape[:2]}")
+            raise ValueError(f"{rows} rows and {columns} columns too many in an image of {pixels.shape[:2]}")
         return pixels[:height, :width]
 
 
 def hevc_image(calibration: Calibration) -> list[HevcImage]:
-    """Give the settings that span the curve, from few bytes to many."""
+    """Return the settings that span the curve, from few bytes to many."""
     return [HevcImage(calibration.preprocessing, qp) for qp in QPS]

@@ -77,7 +77,7 @@ def make_joint(make: Callable[[Calibration], Sequence[Any]], calibration: Calibr
 
 
 def _alone(calibration: Calibration, index: int) -> Calibration:
-    """Give the calibration of one tensor, the others exact."""
+    """Return the calibration of one tensor, the others exact."""
     features = calibration.features
     exact = [_Exact(one.shape[1:]) for one in features]
     rest = sum(4 * one[0].size for place, one in enumerate(features) if place != index)

@@ -1,4 +1,4 @@
-"""The input picture as a JPEG file."""
+"""The input image as a JPEG file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ QUALITIES = (5, 15, 30, 50, 70, 90)
 class Jpeg(PillowBaseline):
     """JPEG by libjpeg-turbo: YCbCr (BT.601, full range), 4:2:0, Huffman tables of its own; grey has luma alone.
 
-    A file holds tables of some 300 bytes, which is most of it where pictures are small.
+    A file holds tables of some 300 bytes, which is most of it where images are small.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         quality: 1 to 95.
     """
 
@@ -30,5 +30,5 @@ class Jpeg(PillowBaseline):
 
 
 def jpeg(calibration: Calibration) -> list[Jpeg]:
-    """Give the settings that span the curve, from few bytes to many."""
+    """Return the settings that span the curve, from few bytes to many."""
     return [Jpeg(calibration.preprocessing, quality) for quality in QUALITIES]

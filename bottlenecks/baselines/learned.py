@@ -1,4 +1,4 @@
-"""The input picture through CompressAI's own trained image codecs."""
+"""The input image through CompressAI's own trained image codecs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bottlenecks.baselines.base import Calibration, PictureBaseline, Pixels
+from bottlenecks.baselines.base import Calibration, ImageBaseline, Pixels
 from bottlenecks.coding.bitstream import BitstreamError, Limits, pack, unpack
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
@@ -27,7 +27,7 @@ LIMITS = Limits(max_payload_bytes=2**24, max_positions=2**24)
 LENGTH_BYTES = 2  # of the hyper-latent's string
 
 
-class LearnedImage(PictureBaseline):
+class LearnedImage(ImageBaseline):
     """A network of CompressAI's zoo, trained for the mean squared error; red, green and blue, grey as three of them.
 
         pixels (H, W, 3) -> edges repeated to multiples of 64 -> g_a, h_a -> strings -> frame
@@ -36,7 +36,7 @@ class LearnedImage(PictureBaseline):
     and decoder have to compute alike to the last bit for all but the factorized model.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         architecture: one of the zoo's, such as `bmshj2018-factorized`.
         quality: 1 to 8.
         path: of the weights.
@@ -88,7 +88,7 @@ class LearnedImage(PictureBaseline):
         return np.rint(x_hat.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
 
     def encoder_macs(self, features: Any) -> int:
-        """Count those of the analysis and of the entropy model, for one picture (1, 3, H, W)."""
+        """Count those of the analysis and of the entropy model, for one image (1, 3, H, W)."""
         return count_macs(self._analyse, self._padded(features)) + self._entropy_model_macs(features)
 
     def decoder_macs(self, features: Tensor) -> int:
@@ -101,7 +101,7 @@ class LearnedImage(PictureBaseline):
         return sum(tensor.numel() * tensor.element_size() for tensor in self.network.state_dict().values())
 
     def _take_apart(self, payload: bytes) -> list[list[bytes]]:
-        """Give the latent's string, and the hyper-latent's where the network has one."""
+        """Return the latent's string, and the hyper-latent's where the network has one."""
         if not hasattr(self.network, "h_a"):
             return [[payload]]
         end = LENGTH_BYTES + int.from_bytes(payload[:LENGTH_BYTES], "big")
@@ -110,7 +110,7 @@ class LearnedImage(PictureBaseline):
         return [[payload[end:]], [payload[LENGTH_BYTES:end]]]
 
     def _analyse(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Give the latent, and the hyper-latent where the network has one."""
+        """Return the latent, and the hyper-latent where the network has one."""
         y = self.network.g_a(x)
         return y, self.network.h_a(y) if hasattr(self.network, "h_a") else None
 
@@ -134,11 +134,11 @@ class LearnedImage(PictureBaseline):
 
 
 def learned(architecture: str, calibration: Calibration) -> list[LearnedImage]:
-    """Give the qualities whose weights are in torch's cache; nothing is downloaded.
+    """Return the qualities whose weights are in torch's cache; nothing is downloaded.
 
     Args:
         architecture: one of the zoo's.
-        calibration: how pictures became the network's input.
+        calibration: how images became the network's input.
 
     Returns:
         Codecs, from few bytes to many; none, and a line on the terminal, where there are no weights.

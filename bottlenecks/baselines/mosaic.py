@@ -1,4 +1,4 @@
-"""What codecs of features share that tile them into one grey picture, for a video codec."""
+"""What codecs of features share that tile them into one grey image, for a video codec."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ START = b"\0\0\1"  # before each unit of a stream
 
 
 class Mosaic(FeatureBaseline):
-    """Clip, quantise evenly, tile, code as one grey picture.
+    """Clip, quantise evenly, tile, code as one grey image.
 
         features (C, H, W) -> levels -> mosaic -> stream, less its parameter sets -> frame
 
-    A stream begins with parameter sets that are the same for all pictures of one size: those are agreed beforehand as
+    A stream begins with parameter sets that are the same for all images of one size: those are agreed beforehand as
     everything that is, and only what follows is sent. The paper's comparison counts them (arXiv 2105.06002).
 
     Args:
@@ -33,7 +33,7 @@ class Mosaic(FeatureBaseline):
         qp: of the video codec.
     """
 
-    multiple, least = 1, LEAST_SIDE  # of the picture's sides, in pixels
+    multiple, least = 1, LEAST_SIDE  # of the image's sides, in pixels
 
     def __init__(self, feature_shape: Sequence[int], ends: Range, bits: int, qp: int) -> None:
         self.ends, self.bits, self.qp = ends, bits, qp
@@ -43,11 +43,11 @@ class Mosaic(FeatureBaseline):
 
     @abstractmethod
     def code(self, plane: Plane) -> bytes:
-        """Code a grey picture (H, W), uint8 or uint16, into a stream."""
+        """Code a grey image (H, W), uint8 or uint16, into a stream."""
 
     @abstractmethod
     def decode_plane(self, stream: bytes) -> Plane:
-        """Decode a stream into a grey picture (H, W).
+        """Decode a stream into a grey image (H, W).
 
         Raises:
             ValueError: it is none.
@@ -63,17 +63,17 @@ class Mosaic(FeatureBaseline):
     def read(self, payload: bytes) -> FloatArray:
         """Decode a payload into features (C, H, W)."""
         plane = self.decode_plane(self.head + payload)
-        expected = self._picture(np.zeros(self.feature_shape, np.uint16)).shape
+        expected = self._image(np.zeros(self.feature_shape, np.uint16)).shape
         if plane.shape != expected:
-            raise ValueError(f"expected a picture of {expected}, found {plane.shape}")
+            raise ValueError(f"expected an image of {expected}, found {plane.shape}")
         levels = np.minimum(untile(plane, self.feature_shape), 2**self.bits - 1)
         return from_levels(levels, self.ends, self.bits)
 
     def _code(self, levels: Levels) -> bytes:
         """Code levels (C, H, W); a unit may start with three or four bytes, of which three do."""
-        return self.code(self._picture(levels)).replace(b"\0" + START, START)
+        return self.code(self._image(levels)).replace(b"\0" + START, START)
 
-    def _picture(self, levels: Levels) -> Plane:
+    def _image(self, levels: Levels) -> Plane:
         return pad(tile(levels.astype(np.uint8 if self.bits == 8 else np.uint16)), self.multiple, self.least)
 
     def _find_head(self, feature_shape: Sequence[int]) -> bytes:
@@ -86,7 +86,7 @@ class Mosaic(FeatureBaseline):
 
 
 def operating_points(features: FloatArray) -> list[tuple[Range, int]]:
-    """Give ranges and QPs to choose from: three ranges (all, 99.8 % and 99 % of the elements), eight steps each.
+    """Return ranges and QPs to choose from: three ranges (all, 99.8 % and 99 % of the elements), eight steps each.
 
     A wide range at fine steps and a narrow one at coarse steps both have their place. A step is what QP and range make
     together: it doubles with each 6 of QP and with each doubling of the range, so that the same QP would be too coarse

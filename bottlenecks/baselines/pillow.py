@@ -1,4 +1,4 @@
-"""What the picture codecs share that Pillow reads and writes."""
+"""What the image codecs share that Pillow reads and writes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from bottlenecks.baselines.base import PictureBaseline, Pixels
+from bottlenecks.baselines.base import ImageBaseline, Pixels
 from bottlenecks.errors import reason
 from bottlenecks.images.preprocessing import MAX_PIXELS, Preprocessing
 
 
-class PillowBaseline(PictureBaseline):
+class PillowBaseline(ImageBaseline):
     """A file format of Pillow's.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         setting: of the operating point.
         options: of Pillow's `save`.
     """
@@ -48,7 +48,7 @@ class PillowBaseline(PictureBaseline):
     def _open(self, stream: bytes) -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns where a file claims to be huge
-            picture = Image.open(io.BytesIO(stream), formats=[self.file_format])
-            if picture.width * picture.height > MAX_PIXELS or picture.mode not in ("L", "RGB"):
-                raise ValueError(f"a picture of {picture.width}x{picture.height}, {picture.mode}")
-            return np.array(picture)
+            image = Image.open(io.BytesIO(stream), formats=[self.file_format])
+            if image.width * image.height > MAX_PIXELS or image.mode not in ("L", "RGB"):
+                raise ValueError(f"an image of {image.width}x{image.height}, {image.mode}")
+            return np.array(image)

@@ -1,4 +1,4 @@
-"""The input picture as a PNG file: the lossless end."""
+"""The input image as a PNG file: the lossless end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Png(PillowBaseline):
     """PNG, 8 bits, at zlib's best; red, green and blue as they are, or grey.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
     """
 
     name = "png"
@@ -19,5 +19,5 @@ class Png(PillowBaseline):
 
 
 def png(calibration: Calibration) -> list[Png]:
-    """Give the one setting."""
+    """Return the one setting."""
     return [Png(calibration.preprocessing, "lossless", optimize=True)]

@@ -1,4 +1,4 @@
-"""Which clipping range, and which settings, a codec is judged at: decided on training pictures alone."""
+"""Which clipping range, and which settings, a codec is evaluated at: decided on training images alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Range = tuple[float, float]
 
 
 def candidate_ranges(features: FloatArray) -> list[Range]:
-    """Give clipping ranges from narrow to all: quantiles of the elements, and 0 where none is negative.
+    """Return clipping ranges from narrow to all: quantiles of the elements, and 0 where none is negative.
 
     Percentiles rather than mean and variance, for features can be heavy-tailed: ResNet-50's on CIFAR-10 at layer3
     have 99 % below 2.3 and the largest at 752. Float32 numbers, as both sides have them.

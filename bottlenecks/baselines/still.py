@@ -1,4 +1,4 @@
-"""One picture to a raw HEVC, VVC or AV1 stream and back, through PyAV."""
+"""One image to a raw HEVC, VVC or AV1 stream and back, through PyAV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Plane = npt.NDArray[np.integer]
 LEAST_SIDE = 16  # pixels; x265 and VVenC refuse less
 END_OF_SEQUENCE = bytes.fromhex("0000014801")  # a unit of its own, table 7-1 of the HEVC standard
 # Without a list of its options (2 kB), with one thread, without what serves the eye at the cost of the error, at the
-# very QP: x265 takes 3 off for intra pictures else. rdoq-level=2, a part of preset slow, saves 2 % of the bytes. x265
+# very QP: x265 takes 3 off for intra images else. rdoq-level=2, a part of preset slow, saves 2 % of the bytes. x265
 # ignores options that it does not know; the tests see to it that it takes these.
 X265_OPTIONS = (
     "keyint=1:pools=none:frame-threads=1:info=0:log-level=none:aq-mode=0:psy-rd=0:psy-rdoq=0:rdoq-level=2:tskip=1"
@@ -35,7 +35,7 @@ def import_av() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise UsageError("HEVC, VVC and AV1 need PyAV; pip install 'bottlenecks[judging]'") from None
+        raise UsageError("HEVC, VVC and AV1 need PyAV; pip install 'bottlenecks[evaluation]'") from None
     return av
 
 
@@ -50,7 +50,7 @@ def _encoder(av: ModuleType, name: str) -> Any:
 
 
 def encode_hevc(planes: Sequence[Plane], qp: int) -> bytes:
-    """Code a picture with x265, preset medium: intra, at one QP, one thread.
+    """Code an image with x265, preset medium: intra, at one QP, one thread.
 
     The rest of what slower presets do saves 1 % of the bytes of tiled features in two to four times the time.
 
@@ -78,7 +78,7 @@ def decode_hevc(stream: bytes) -> list[Plane]:
     """Decode what `encode_hevc` wrote.
 
     Raises:
-        ValueError: it is not one whole picture.
+        ValueError: it is not one whole image.
     """
     if stream.find(END_OF_SEQUENCE) != len(stream) - len(END_OF_SEQUENCE):
         raise ValueError("the HEVC stream has lost its end, or goes on after it")
@@ -86,7 +86,7 @@ def decode_hevc(stream: bytes) -> list[Plane]:
 
 
 def decode_vvc(stream: bytes) -> list[Plane]:
-    """Decode a raw VVC stream of one picture.
+    """Decode a raw VVC stream of one image.
 
     Raises:
         ValueError: it is not.
@@ -95,7 +95,7 @@ def decode_vvc(stream: bytes) -> list[Plane]:
 
 
 def decode_av1(stream: bytes) -> list[Plane]:
-    """Decode one picture's open bitstream units with dav1d.
+    """Decode one image's open bitstream units with dav1d.
 
     Raises:
         ValueError: they are not.
@@ -128,7 +128,7 @@ def _decode(codec: str, stream: bytes) -> list[Plane]:
     except av.FFmpegError as error:
         raise ValueError(f"{codec} cannot decode it: {error.strerror}") from None
     if len(frames) != 1:
-        raise ValueError(f"{codec}: expected one picture, found {len(frames)}")
+        raise ValueError(f"{codec}: expected one image, found {len(frames)}")
     return _from_frame(frames[0])
 
 

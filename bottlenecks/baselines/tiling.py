@@ -1,4 +1,4 @@
-"""Channels beside and below each other in one picture, and back."""
+"""Channels beside and below each other in one image, and back."""
 
 from __future__ import annotations
 

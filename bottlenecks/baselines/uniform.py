@@ -23,7 +23,7 @@ def to_levels(features: FloatArray, ends: Range, bits: int) -> Levels:
 
 
 def from_levels(levels: npt.NDArray[np.integer], ends: Range, bits: int) -> FloatArray:
-    """Give the values of such numbers."""
+    """Return the values of such numbers."""
     low, high = np.float32(ends[0]), np.float32(ends[1])
     return low + levels.astype(np.float32) * ((high - low) / np.float32(2**bits - 1))
 
@@ -78,7 +78,7 @@ class Uniform(FeatureBaseline):
 
 
 def uniform(calibration: Calibration) -> list[Uniform]:
-    """Give 4 and 8 bits, each with the range that disturbs the rest of the network least.
+    """Return 4 and 8 bits, each with the range that disturbs the rest of the network least.
 
     From the least to the greatest element, which is among those ranges, would be simpler; but one far outlier then
     leaves few levels for all other elements, and no comparison with that says much.

@@ -1,4 +1,4 @@
-"""Features as one VVC picture, by the encoder in the program that imageio-ffmpeg brings."""
+"""Features as one VVC image, by the encoder in the program that imageio-ffmpeg brings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bottlenecks.errors import UsageError, reason
 
 NUM_SETTINGS = 5  # of at most eight: VVenC takes four to ten times as long as x265
 BITS = 10
-# FFmpeg gives VVenC room for one byte a pixel, and fails where that is too little: smaller pictures hold no header, and
+# FFmpeg gives VVenC room for one byte a pixel, and fails where that is too little: smaller images hold no header, and
 # noise at QP 14 takes 0.87 bytes.
 LEAST_QP, LEAST_VVC_SIDE = 14, 64
 # Unlike x265, VVenC refuses options that it does not know. The two tools are for what has sharp edges, as tiles have.
@@ -49,13 +49,13 @@ class Vvc(Mosaic):
         super().__init__(feature_shape, ends, BITS, qp)
 
     def code(self, plane: Plane) -> bytes:
-        """Code a grey picture (H, W), uint16 below 1024."""
+        """Code a grey image (H, W), uint16 below 1024."""
         height, width = plane.shape
         chroma = np.full(height * width // 2, 2 ** (BITS - 1), np.uint16)
         raw = plane.astype("<u2").tobytes() + chroma.astype("<u2").tobytes()
         with tempfile.TemporaryDirectory() as folder:
             # A file, not a pipe: VVenC prints warnings to stdout, in the midst of the stream.
-            path = Path(folder) / "picture.vvc"
+            path = Path(folder) / "image.vvc"
             arguments = ["-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{width}x{height}", "-r", "1", "-i", "-"]
             arguments += ["-c:v", "libvvenc", "-preset", PRESET, "-qp", str(self.qp), "-qpa", "0", "-g", "1"]
             arguments += ["-threads", "1", "-vvenc-params", VVENC_OPTIONS, "-f", "vvc", str(path)]
@@ -68,7 +68,7 @@ class Vvc(Mosaic):
 
 
 def vvc(calibration: Calibration) -> list[Vvc]:
-    """Give a few settings: ranges and QPs that are HEVC's best at 10 bits, for a QP means the same in both.
+    """Return a few settings: ranges and QPs that are HEVC's best at 10 bits, for a QP means the same in both.
 
     Returns:
         Codecs, from few bytes to many.

@@ -1,4 +1,4 @@
-"""The input picture as a WebP file."""
+"""The input image as a WebP file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ QUALITIES = (0, 15, 35, 55, 75, 92)
 class WebP(PillowBaseline):
     """WebP by libwebp, lossy, at its slowest: YCbCr (BT.601, limited range), 4:2:0.
 
-    The format has no grey: such a picture is coded as colour, with flat chroma.
+    The format has no grey: such an image is coded as colour, with flat chroma.
 
     Args:
-        preprocessing: how pictures became the network's input.
+        preprocessing: how images became the network's input.
         quality: 0 to 100.
     """
 
@@ -27,5 +27,5 @@ class WebP(PillowBaseline):
 
 
 def webp(calibration: Calibration) -> list[WebP]:
-    """Give the settings that span the curve, from few bytes to many."""
+    """Return the settings that span the curve, from few bytes to many."""
     return [WebP(calibration.preprocessing, quality) for quality in QUALITIES]

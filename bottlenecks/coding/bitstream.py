@@ -101,7 +101,7 @@ def pack(
 
 
 def peek_fingerprint(data: bytes) -> bytes:
-    """Tell which unit is to take a frame apart, before anything else is read.
+    """Return which unit is to take a frame apart, before anything else is read.
 
     Raises:
         BitstreamError: if the bytes are too few, of another version, or have unknown flags.
@@ -112,7 +112,7 @@ def peek_fingerprint(data: bytes) -> bytes:
 
 
 def peek_multiplier(data: bytes) -> int:
-    """Tell at which multiplier of its unit's steps a frame is, 0 of a unit of one rate; nothing is checked yet.
+    """Return at which multiplier of its unit's steps a frame is, 0 of a unit of one rate; nothing is checked yet.
 
     Raises:
         BitstreamError: if the bytes are too few, of another version, or have unknown flags.
@@ -153,7 +153,7 @@ def unpack(data: bytes, limits: Limits) -> Frame:
 
 
 def enclose(frame: bytes, sizes: Sequence[int]) -> bytes:
-    """Put sizes that the network's tail needs, such as the picture's height and width, before a frame; () adds nothing.
+    """Put sizes that the network's tail needs, such as the image's height and width, before a frame; () adds nothing.
 
     Raises:
         ValueError: one is not a whole number that the format holds.

@@ -240,7 +240,7 @@ def _rows_of(escaped: BoolArray, tables: SymbolTables) -> tuple[IntArray, Int32A
 
 
 def seal(encoder: stream.queue.RangeEncoder) -> bytes:
-    """Give the shortest bytes that, followed by zeros, lie in the encoder's final interval.
+    """Return the shortest bytes that, followed by zeros, lie in the encoder's final interval.
 
     constriction ends on the lowest multiple of a word's unit in the interval. This rounds that up to whole
     bytes as far as the interval allows, a carry included, and drops the zeros at the end.

@@ -119,7 +119,7 @@ class OrderCache:
         return OrderCache, ()  # a copy begins empty
 
     def get(self, key: Hashable, make: Callable[[], Order]) -> Order:
-        """Give what is kept under a key, or make and keep it."""
+        """Return what is kept under a key, or make and keep it."""
         with self._lock:
             order = self._kept.pop(key, None)
             if order is not None:

@@ -24,7 +24,7 @@ from omegaconf.errors import (
 from bottlenecks import errors
 from bottlenecks.errors import UsageError, quoted, reason
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -106,7 +106,7 @@ def lost_another(error: RuntimeError) -> bool:
 
 
 def _describe_unknown(error: OmegaConfBaseException) -> str:
-    """Say which settings there are in the place of one that is not there, and which choices of its group have it."""
+    """Return which settings there are in the place of one that is not there, and which choices of its group have it."""
     group, _, name = str(error.full_key).rpartition(".")
     known = [str(key) for key in error.parent_node or {} if key != "hydra" and not str(key).startswith("_")]
     choices = sorted((CONFIGS / group).glob("*.yaml")) if group else []
@@ -116,7 +116,7 @@ def _describe_unknown(error: OmegaConfBaseException) -> str:
 
 
 def _describe_unreadable(argument: str, why: str) -> str:
-    """Say how to quote an argument whose value Hydra takes for its own language: `=`, brackets, `~`, and the like."""
+    """Return how to quote an argument whose value Hydra takes for its own language: `=`, brackets or `~`."""
     name, equals, value = argument.partition("=")
     if not equals:
         return f"{argument}: expected NAME=VALUE ({why})"

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 Array = npt.NDArray[Any]
-Outputs = Any  # one picture's array, or a tuple of its arrays
+Outputs = Any  # one image's array, or a tuple of its arrays
 MOST_CLASSES = 5
 
 
 def classes(logits: Array, class_names: Sequence[str]) -> dict[str, Any]:
-    """Give the most probable classes of one picture's logits (C,): number, label and probability."""
+    """Return the most probable classes of one image's logits (C,): number, label and probability."""
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
     order = np.argsort(-shares, kind="stable")[:MOST_CLASSES]
@@ -25,7 +25,7 @@ def classes(logits: Array, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def mask(numbers: Array, class_names: Sequence[str]) -> dict[str, Any]:
-    """Give the class of each pixel (H, W) as the grey values of a PNG in base64, and the classes' shares.
+    """Return the class of each pixel (H, W) as the grey values of a PNG in base64, and the classes' shares.
 
     The PNG has 8 bits a pixel, or 16 where the bundle has more classes than 8 bits count.
     """
@@ -42,7 +42,7 @@ def mask(numbers: Array, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def objects(candidates: tuple[Array, ...], class_names: Sequence[str]) -> dict[str, Any]:
-    """Give the boxes that are left of candidates when doubles are suppressed, from the surest on.
+    """Return the boxes that are left of candidates when doubles are suppressed, from the surest on.
 
     Args:
         candidates: boxes (K, 4), scores (K,) falling, labels (K,); then the overlap above which the less sure of two

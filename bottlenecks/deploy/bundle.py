@@ -1,7 +1,7 @@
 """A bundle: the folder that a device and a server run from, and every check on what is read from it.
 
     manifest.json                what the bundle is, its rates, and a SHA-256 of every other file
-    head.onnx                    pictures (N, 3, H, W) float32 -> features (N, C, H', W') float32
+    head.onnx                    images (N, 3, H, W) float32 -> features (N, C, H', W') float32
     lambda=0.01/encoder.onnx     features -> symbols (N, K, h, w) int32
     lambda=0.01/tables.json      integer probability tables, see docs/bitstream.md
     lambda=0.01/decoder.onnx     symbols -> features
@@ -112,9 +112,9 @@ class Bundle:
 
         Args:
             name: of the file.
-            takes: shape of one picture's input, or the shapes of several; () of a number.
+            takes: shape of one image's input, or the shapes of several; () of a number.
             threads: that ONNX Runtime uses; None for one a core.
-            gives: the same of one picture's output, where it matters.
+            gives: the same of one image's output, where it matters.
 
         Raises:
             BundleError: it is missing, changed, no graph, or one of other shapes.

@@ -76,7 +76,7 @@ class BundledRate:
         return self.lmbda if self.range is None else [self.range.low, self.range.high]
 
     def takes(self, lmbda: float) -> bool:
-        """Tell whether images can be sent at this lambda."""
+        """Return whether images can be sent at this lambda."""
         return lmbda == self.lmbda if self.range is None else self.range.low <= lmbda <= self.range.high
 
     def multipliers(self, lmbda: float) -> tuple[int, ...]:

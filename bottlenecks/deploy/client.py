@@ -1,4 +1,4 @@
-"""The device's command: python -m bottlenecks.deploy.client dist/resnet50-layer3-digits PICTURE… --server URL."""
+"""The device's command: python -m bottlenecks.deploy.client dist/resnet50-layer3-digits IMAGE… --server URL."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _read(response: httpx.Response) -> bytes:
 
 
 class Sender:
-    """Codes one picture after the other as the command line asks for.
+    """Codes one image after the other as the command line asks for.
 
     Args:
         device: of the bundle.
@@ -202,14 +202,14 @@ class Sender:
             uplink = options.uplink_kbps or server.uplink_kbps()
             self.deadline = Deadline(options.deadline_ms, uplink, server.round_trip_ms())
 
-    def code(self, picture: Image.Image) -> Coded:
-        """Turn a picture into bytes.
+    def code(self, image: Image.Image) -> Coded:
+        """Turn an image into bytes.
 
         Raises:
             BudgetError: no rate fits.
         """
         start = time.perf_counter()
-        features = self.device.features(picture)
+        features = self.device.features(image)
         budget = self.budget_bytes
         if self.deadline is not None:
             budget = min(budget, self.deadline.budget_bytes(1e3 * (time.perf_counter() - start)))
@@ -226,30 +226,30 @@ class Sender:
             ) from None
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Read and decode a picture, upright and in RGB.
+def open_image(path: Path) -> Image.Image:
+    """Read and decode an image, upright and in RGB.
 
     Raises:
-        UsageError: there is no such file, or it is no picture.
+        UsageError: there is no such file, or it is no image.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file")
     try:
         return load_image(path)
     except ImageError as error:
-        raise UsageError(f"{path}: not a readable picture ({error})") from None
+        raise UsageError(f"{path}: not a readable image ({error})") from None
 
 
 def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
-    """Send a picture; give what is to be printed.
+    """Send an image; give what is to be printed.
 
     Raises:
-        UsageError: it is no picture, no rate fits, or the server does not answer.
+        UsageError: it is no image, no rate fits, or the server does not answer.
     """
-    picture = open_picture(path)
+    image = open_image(path)
     start = time.perf_counter()
     try:
-        coded = sender.code(picture)
+        coded = sender.code(image)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     sent = time.perf_counter()
@@ -258,7 +258,7 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
     if sender.deadline is not None:
         sender.deadline.observe(len(coded.stream), 1e3 * (end - sent))
     return {
-        "picture": str(path),
+        "image": str(path),
         "answer": answer.text,
         **answer.fields,
         "lambda": coded.lmbda,
@@ -272,7 +272,7 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
 def line(result: dict[str, Any]) -> str:
     """Write a result for people."""
     return (
-        f"{result['picture']}  {result['answer']}  lambda={result['lambda']!r}  "
+        f"{result['image']}  {result['answer']}  lambda={result['lambda']!r}  "
         f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms + answer {result['answer_ms']:.1f} ms"
         f"{'' if result['in_time'] else ', too late'}"
     )
@@ -286,11 +286,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="python -m bottlenecks.deploy.client",
-        description="Send pictures through a bundle's head and encoder to a server, and print its answers.",
-        epilog="Without --lambda, --budget-bytes or --deadline-ms, pictures are sent at the finest rate.",
+        description="Send images through a bundle's head and encoder to a server, and print its answers.",
+        epilog="Without --lambda, --budget-bytes or --deadline-ms, images are sent at the finest rate.",
     )
     parser.add_argument("bundle", type=Path, help="folder that export.py wrote, such as dist/resnet50-layer3-digits")
-    parser.add_argument("pictures", type=Path, nargs="+", help="files of pictures")
+    parser.add_argument("images", type=Path, nargs="+", help="files of images")
     parser.add_argument("--server", default="http://localhost:8080", help="default: %(default)s")
     parser.add_argument(
         "--lambda",
@@ -304,7 +304,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
     parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a picture")
+    parser.add_argument("--json", action="store_true", help="print one JSON object an image")
     options = parser.parse_args(arguments)
     if options.threads is not None:
         check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
@@ -322,7 +322,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Send pictures from the command line; one that cannot be sent does not keep back the others."""
+    """Send images from the command line; one that cannot be sent does not keep back the others."""
     options = parse(arguments)
     allow_megapixels("--max-megapixels", options.max_megapixels)
     device = Device(Bundle(options.bundle), options.threads)
@@ -332,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     server.check(device.bundle)
     sender = Sender(device, options, server)
     failed = 0
-    for path in options.pictures:
+    for path in options.images:
         try:
             result = send(sender, server, path)
             print(json.dumps(result) if options.json else printable(line(result)), flush=True)
@@ -340,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
     if failed:
-        raise UsageError(f"{failed} of {len(options.pictures)} pictures were not sent")
+        raise UsageError(f"{failed} of {len(options.images)} images were not sent")
 
 
 if __name__ == "__main__":

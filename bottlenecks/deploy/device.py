@@ -1,4 +1,4 @@
-"""The device's side: pictures to features to bytes, at any rate of a bundle."""
+"""The device's side: images to features to bytes, at any rate of a bundle."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Device:
         }
         self._framings = {rate.folder: bundle.framing(rate) for rate in bundle.rates}
 
-    def features(self, picture: Image.Image) -> Features:
-        """Prepare a picture and run the head: features (1, C, H, W), or a tuple of such.
+    def features(self, image: Image.Image) -> Features:
+        """Prepare an image and run the head: features (1, C, H, W), or a tuple of such.
 
         Raises:
-            UsageError: the picture is of a kind that cannot be prepared, or the head's output is not finite.
+            UsageError: the image is of a kind that cannot be prepared, or the head's output is not finite.
         """
-        features: Features = self._head(self.bundle.preprocessing.to_array(picture)[None])
+        features: Features = self._head(self.bundle.preprocessing.to_array(image)[None])
         if not all(np.isfinite(one).all() for one in (features if isinstance(features, tuple) else (features,))):
             raise UsageError("the features are not finite; is this the bundle's own preprocessing?")
         return features
@@ -70,7 +70,7 @@ class Device:
         return symbols
 
     def encode(self, features: Features, lmbda: float) -> bytes:
-        """Code the features of one picture at a lambda, header included.
+        """Code the features of one image at a lambda, header included.
 
         Raises:
             BundleError: there is no such rate.
@@ -80,7 +80,7 @@ class Device:
         return self.write(latent, lmbda)
 
     def write(self, latent: Symbols, lmbda: float) -> bytes:
-        """Code the symbols (K, h, w) of one picture, header included."""
+        """Code the symbols (K, h, w) of one image, header included."""
         rate = self.bundle.rate_of(lmbda)
         framing = self._framings[rate.folder]
         return framing.write(latent, framing.size, *rate.multipliers(lmbda))

@@ -96,7 +96,7 @@ class Tail(nn.Module):
     Args:
         network: cut.
         task: does its last steps.
-        example: features of one picture.
+        example: features of one image.
     """
 
     def __init__(self, network: SplitNetwork, task: Task, example: Sequence[Tensor]) -> None:
@@ -222,7 +222,7 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
 
 @contextmanager
 def all_or_nothing(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of `folder` when all has gone well; one process at a time."""
+    """Return a temporary folder that takes the place of `folder` when all has gone well; one process at a time."""
     temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
     with one_at_a_time(folder):
         if old.exists() and not folder.exists():  # a process was killed between the two renames

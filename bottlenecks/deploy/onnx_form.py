@@ -84,6 +84,6 @@ def store_narrowly(graph: onnx.GraphProto) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """Tell whether a node of constants becomes a constant; None for as usual."""
+    """Return whether a node of constants becomes a constant; None for as usual."""
     constant = node.inputs[0].const_value if node.inputs and node.inputs[0] is not None else None
     return False if node.op_type in LAYING_OUT and constant is not None and constant.size > FEW else None

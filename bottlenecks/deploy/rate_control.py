@@ -1,4 +1,4 @@
-"""Which rate for the next picture: the finest that fits a budget of bytes, or a deadline."""
+"""Which rate for the next image: the finest that fits a budget of bytes, or a deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_TRIED = 16  # rates, before an image is given up
 
 
 class Coded(NamedTuple):
-    """A picture's bytes and the rate they are of."""
+    """An image's bytes and the rate they are of."""
 
     lmbda: float
     stream: bytes
@@ -65,7 +65,7 @@ class RateControl:
             smallest = min(tried.values(), key=lambda coded: (len(coded.stream), coded.lmbda))
             raise BudgetError(
                 f"budget of {int(budget_bytes)} bytes: no rate fits; lambda={smallest.lmbda!r} takes the fewest bytes "
-                f"for this picture, {len(smallest.stream)}; give it more, or train a coarser rate"
+                f"for this image, {len(smallest.stream)}; give it more, or train a coarser rate"
             )
         best = tried[place]
         self.scale = MEMORY * self.scale + (1 - MEMORY) * len(best.stream) / self.mean_bytes[best.lmbda]
@@ -95,7 +95,7 @@ class Deadline:
     """Turns a deadline into a budget of bytes, from the uplink and from what the last answers took.
 
     Args:
-        deadline_ms: from the picture to the answer.
+        deadline_ms: from the image to the answer.
         uplink_kbps: thousands of bits that the uplink takes in a second.
         overhead_ms: of an answer, beside its bytes' way up, until answers tell: what a request without work takes.
     """
@@ -104,7 +104,7 @@ class Deadline:
         self.deadline_ms, self.uplink_kbps, self.overhead_ms = deadline_ms, uplink_kbps, overhead_ms
 
     def budget_bytes(self, spent_ms: float) -> float:
-        """Say how many bytes can still be sent, when so much time has gone since the picture.
+        """Return how many bytes can still be sent, when so much time has gone since the image.
 
         Where none can, what slow answers taught is forgotten bit by bit, so that one of them does not end all sending.
 
@@ -127,5 +127,5 @@ class Deadline:
         self.overhead_ms = MEMORY * self.overhead_ms + (1 - MEMORY) * overhead if self.overhead_ms else overhead
 
     def transfer_ms(self, num_bytes: int) -> float:
-        """Say how long bytes are under way."""
+        """Return how long bytes are under way."""
         return 8 * num_bytes / self.uplink_kbps

@@ -95,14 +95,14 @@ class Receiver:
 
 
 def rows(batch: Any) -> list[Any]:
-    """Take a batch, one array or a tuple of several, apart into its pictures."""
+    """Take a batch, one array or a tuple of several, apart into its images."""
     return list(zip(*batch, strict=True)) if isinstance(batch, tuple) else list(batch)
 
 
-def _stack(pictures: Sequence[Any]) -> Any:
-    if isinstance(pictures[0], tuple):
-        return tuple(np.stack(arrays) for arrays in zip(*pictures, strict=True))
-    return np.stack(pictures)
+def _stack(images: Sequence[Any]) -> Any:
+    if isinstance(images[0], tuple):
+        return tuple(np.stack(arrays) for arrays in zip(*images, strict=True))
+    return np.stack(images)
 
 
 def _together(arrays: Sequence[Any]) -> Any:

@@ -27,7 +27,7 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell the names and addresses of this machine itself."""
+    """Return the names and addresses of this machine itself."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_excepted(url: httpx.URL) -> bool:
-    """Tell what NO_PROXY names: hosts, domains, with a port or without, `*`, and networks such as 10.0.0.0/8."""
+    """Return what NO_PROXY names: hosts, domains, with a port or without, `*`, and networks such as 10.0.0.0/8."""
     if proxy_bypass_environment(f"{url.host}:{url.port or ''}".rstrip(":")):
         return True
     entries = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
@@ -76,7 +76,7 @@ def proxy_for(scheme: str) -> httpx.Proxy | None:
 
 
 def trusted() -> ssl.SSLContext:
-    """Say whose certificates are trusted: the system's, or those that the environment names.
+    """Return whose certificates are trusted: the system's, or those that the environment names.
 
     Raises:
         UsageError: there are none where it says.

@@ -147,7 +147,7 @@ class Service:
         self.failure: BaseException | None = None
 
     def app(self) -> Starlette:
-        """Give the ASGI application."""
+        """Return the ASGI application."""
         routes = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/probe", self.probe, methods=["POST"]),

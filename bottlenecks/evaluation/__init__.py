@@ -1,1 +1,1 @@
-"""Judging: operating points measured on real bytes, and the curve they make."""
+"""Evaluation: operating points measured on real bytes, and the curve they make."""

@@ -1,4 +1,4 @@
-"""Let codecs look at training pictures before they are judged on others."""
+"""Let codecs look at training images before they are evaluated on others."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from bottlenecks.tasks import Task
 
 
 class Calibrator:
-    """Passes some training pictures through the network, and measures what codecs do to them.
+    """Passes some training images through the network, and measures what codecs do to them.
 
     Args:
         network: the cut network, on `device`.
-        batches: (images, targets) of training pictures; the labels are not looked at.
+        batches: (images, targets) of training images; the labels are not looked at.
         task: its label-free distortion measures.
         device: where to run.
         workers: code for the baselines.
-        num_images: how many pictures are enough.
+        num_images: how many images are enough.
     """
 
     @torch.no_grad()
@@ -52,7 +52,7 @@ class Calibrator:
         self.reference = network.finish(self.features)
 
     def calibration(self, preprocessing: Preprocessing) -> Calibration:
-        """Give what codecs are made with."""
+        """Return what codecs are made with."""
         return Calibration(to_arrays(self.features), self.distortion, self.measure, preprocessing)
 
     @torch.no_grad()
@@ -63,7 +63,7 @@ class Calibrator:
 
     @torch.no_grad()
     def measure(self, codecs: Sequence[Baseline]) -> list[tuple[float, float]]:
-        """Give mean bytes and mean distortion of each codec."""
+        """Return mean bytes and mean distortion of each codec."""
         trips = self.workers.round_trips(codecs, self.features, self.images)
         finished = outputs_of(self.network, codecs, progress(trips, f"Calibrating {codecs[0].name}", len(codecs)))
         return [(sum(map(len, streams)) / len(streams), self._mean(output)) for streams, output in finished]

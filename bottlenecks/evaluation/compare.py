@@ -13,7 +13,7 @@ import numpy as np
 from bottlenecks.console.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.record import PER_POINT, RECORD, FloatArray, Record
+from bottlenecks.evaluation.record import FORMER_RECORD, PER_POINT, RECORD, FloatArray, Record
 
 if TYPE_CHECKING:
     from bottlenecks.evaluation.report import Report
@@ -38,7 +38,7 @@ def prefixes(curves: Sequence[Curve], paths: Sequence[Path]) -> list[str]:
 
 
 def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
-    """Put curves together, each with the record of its pictures where one lies beside it.
+    """Put curves together, each with the record of its images where one lies beside it.
 
     Raises:
         UsageError: one cannot be read, is there twice, or they do not belong together.
@@ -48,7 +48,7 @@ def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
     if twice:
         raise UsageError(f"{twice[0]}: is there twice; give each curve once")
     curves = [Curve.read(path) for path in paths]
-    records = [read_record(path.parent / RECORD, curve) for path, curve in zip(paths, curves, strict=True)]
+    records = [read_record(path.parent, curve) for path, curve in zip(paths, curves, strict=True)]
 
     from bottlenecks.evaluation.report import Report  # it draws, for which torch and matplotlib are imported
 
@@ -60,31 +60,32 @@ def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
     return Report(dict(zip(names, curves, strict=True)), found, anchor)
 
 
-def read_record(path: Path, curve: Curve) -> Record | None:
+def read_record(folder: Path, curve: Curve) -> Record | None:
     """Read the record beside a curve; None where there is none, or it is of another evaluation."""
-    record = Record.read(path) if path.exists() else None
+    path = next((folder / name for name in (RECORD, FORMER_RECORD) if (folder / name).exists()), None)
+    record = None if path is None else Record.read(path)
     return record if record is not None and record.belongs_to(curve.points) else None
 
 
 def can_join(curves: Sequence[Curve], records: Sequence[Record | None]) -> bool:
-    """Tell whether curves are parts of one: different codecs on the same pictures at the same cut."""
+    """Return whether curves are parts of one: different codecs on the same images at the same cut."""
     told = [(curve.model, curve.split, curve.data, curve.unsplit, curve.image_shape) for curve in curves]
     codecs = [codec for curve in curves for codec in curve.codecs]
     first = records[0]
     same = first is not None and all(
-        record is not None and record.pictures == first.pictures and _alike(record.unsplit, first.unsplit)
+        record is not None and record.images == first.images and _alike(record.unsplit, first.unsplit)
         for record in records
     )
     return same and told.count(told[0]) == len(told) and len(set(codecs)) == len(codecs)
 
 
 def _alike(one: FloatArray, other: FloatArray) -> bool:
-    """Tell whether outcomes are the same up to rounding, which another number of threads changes."""
+    """Return whether outcomes are the same up to rounding, which another number of threads changes."""
     return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-5, equal_nan=True)
 
 
 def join(curves: Sequence[Curve], records: Sequence[Record]) -> tuple[Curve, Record]:
-    """Put curves of different codecs at one cut into one, as if they had been judged together."""
+    """Put curves of different codecs at one cut into one, as if they had been evaluated together."""
     points = [point for curve in curves for point in curve.points]
     arrays = {name: np.concatenate([getattr(record, name) for record in records]) for name in PER_POINT}
     return replace(curves[0], points=points), replace(records[0], **arrays)

@@ -1,4 +1,4 @@
-"""The rate-accuracy curve: one JSON contract, and the CSV, picture and table made from it."""
+"""The rate-accuracy curve: one JSON contract, and the CSV, image and table made from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bottlenecks.evaluation.record import interval
 from bottlenecks.files import write_atomically
 
 if TYPE_CHECKING:  # what only reads a curve needs no torch
-    from bottlenecks.evaluation.points import Judgement, Point
+    from bottlenecks.evaluation.points import Evaluation, Point
     from bottlenecks.tasks import Task
 
 if TYPE_CHECKING:
@@ -57,20 +57,20 @@ EXPECTED: Mapping[str, Callable[[Any], bool]] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """Operating points on one set of pictures, as `curve.json` holds them (keys as in the README).
+    """Operating points on one set of images, as `curve.json` holds them (keys as in the README).
 
     Attributes:
         model: name of the network.
         split: the split point.
         data: name of the data.
-        num_images: how many pictures were judged.
+        num_images: how many images were evaluated.
         image_shape: [3, H, W], None where sizes vary.
         feature_shapes: [C, H, W] of each tensor that crosses.
         metric: `accuracy`, `miou` or `map`.
         unsplit: the unsplit network's value of it.
         points: the operating points; beside the contract's keys, `interval` of the metric, `server_macs` and
             `state_bytes`.
-        unsplit_interval: of `unsplit`. All intervals are of 95 %, by bootstrap over the pictures.
+        unsplit_interval: of `unsplit`. All intervals are of 95 %, by bootstrap over the images.
     """
 
     model: str
@@ -85,23 +85,23 @@ class Curve:
     unsplit_interval: list[float] | None = None
 
     @classmethod
-    def of(cls, judgement: Judgement, model: str, split: str, data: str, task: Task) -> Curve:
-        """Make a curve of what was judged."""
-        record = judgement.record
+    def of(cls, evaluation: Evaluation, model: str, split: str, data: str, task: Task) -> Curve:
+        """Make a curve of what was evaluated."""
+        record = evaluation.record
         draws = record.bootstrap(task)
         intervals = [interval(scores) for scores in draws.metric.T]
         return cls(
             model,
             split,
             data,
-            len(record.pictures),
-            judgement.image_shape,
-            judgement.feature_shapes,
+            len(record.images),
+            evaluation.image_shape,
+            evaluation.feature_shapes,
             task.metric_name,
-            judgement.unsplit,
+            evaluation.unsplit,
             [
                 {**_point_keys(point, task.metric_name), "interval": own}
-                for point, own in zip(judgement.points, intervals, strict=True)
+                for point, own in zip(evaluation.points, intervals, strict=True)
             ],
             interval(draws.unsplit),
         )
@@ -139,7 +139,7 @@ class Curve:
 
     def table(self) -> Table:
         """Draw the points as a table for the terminal."""
-        table = Table(title=escape(f"{self.model} at {self.split} on {self.num_images} pictures of {self.data}"))
+        table = Table(title=escape(f"{self.model} at {self.split} on {self.num_images} images of {self.data}"))
         table.add_column("codec")
         table.add_column("setting")
         for name in (
@@ -198,7 +198,7 @@ class Curve:
 
 
 def rows_of(points: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """Give the points' values row by row, in the order of their keys."""
+    """Return the points' values row by row, in the order of their keys."""
     return [list(point.values()) for point in points]
 
 

@@ -33,7 +33,7 @@ def chart(curves: Mapping[str, Curve]) -> Any:
     try:
         from plotly.graph_objects import Figure
     except ModuleNotFoundError:
-        raise UsageError("the interactive chart needs Plotly: pip install 'bottlenecks[judging]'") from None
+        raise UsageError("the interactive chart needs Plotly: pip install 'bottlenecks[evaluation]'") from None
     key = metric_key(curves)
     figure = Figure()
     for trace in traces(curves):

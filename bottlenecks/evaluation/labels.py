@@ -66,7 +66,7 @@ def _cost(axes: Axes, box: Bbox, placed: Sequence[Bbox], dots: npt.NDArray[np.fl
 
 
 def _dense(points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Give points along the line, so that covering it counts too."""
+    """Return points along the line, so that covering it counts too."""
     if len(points) < 2:
         return points
     shares = np.linspace(0, 1, 12)[:, None]

@@ -51,7 +51,7 @@ class Line:
         return Line(self.num_bytes[kept], self.values[kept], self.highs[kept])
 
     def monotone(self) -> Line:
-        """Give the front, where the points beside it are there by chance alone.
+        """Return the front, where the points beside it are there by chance alone.
 
         Raises:
             NoFigureError: too few points rise, or one that takes more bytes is worse by more than its interval.
@@ -158,5 +158,5 @@ def _bjontegaard() -> Any:
     try:
         import bjontegaard
     except ModuleNotFoundError:
-        raise UsageError("codecs: comparing several needs a package; pip install 'bottlenecks[judging]'") from None
+        raise UsageError("codecs: comparing several needs a package; pip install 'bottlenecks[evaluation]'") from None
     return bjontegaard

@@ -1,4 +1,4 @@
-"""Pictures of curves: the metric over bytes, and bytes over the device's work."""
+"""Images of curves: the metric over bytes, and bytes over the device's work."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Trace:
 
 
 def traces(curves: Mapping[str, Curve]) -> list[Trace]:
-    """Give every codec of every curve a style of its own.
+    """Return every codec of every curve a style of its own.
 
     Args:
         curves: by what their codecs' labels begin with; "" where there is one.
@@ -84,7 +84,7 @@ def traces(curves: Mapping[str, Curve]) -> list[Trace]:
 def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
     """Draw the task's metric over the bytes of an image, a line a codec, with the unsplit network's as a line across.
 
-    Pictures without labels are judged by agreement.
+    Images without labels are evaluated by agreement.
 
     Args:
         curves: by what their codecs' labels begin with; "" where there is one.
@@ -148,7 +148,7 @@ def draw_work(curves: Mapping[str, Curve]) -> Figure | None:
 
 
 def bytes_within(trace: Trace, loss: float) -> float:
-    """Give the fewest bytes within a loss of the unsplit network.
+    """Return the fewest bytes within a loss of the unsplit network.
 
     Raises:
         NoFigureError: it is reached nowhere.
@@ -159,7 +159,7 @@ def bytes_within(trace: Trace, loss: float) -> float:
 
 
 def work_of(trace: Trace) -> float:
-    """Give the device's multiply-accumulates of a codec, in millions."""
+    """Return the device's multiply-accumulates of a codec, in millions."""
     return max(trace.values("device_macs")) / 1e6
 
 
@@ -170,19 +170,19 @@ def metric_key(curves: Mapping[str, Curve]) -> str:
 
 
 def unsplit_values(curves: Mapping[str, Curve]) -> list[float]:
-    """Give the unsplit networks' values of the metric, where it is what is drawn."""
+    """Return the unsplit networks' values of the metric, where it is what is drawn."""
     if metric_key(curves) == "agreement":
         return []
     return sorted({curve.unsplit for curve in curves.values() if curve.unsplit is not None})
 
 
 def title(curves: Mapping[str, Curve]) -> str:
-    """Say what curves are of; what tells them apart is in the labels."""
+    """Return what curves are of; what tells them apart is in the labels."""
     models, splits, data = (
         dict.fromkeys(str(getattr(curve, name)) for curve in curves.values()) for name in ("model", "split", "data")
     )
     counts = dict.fromkeys(str(curve.num_images) for curve in curves.values())
-    return f"{', '.join(models)} at {', '.join(splits)}, {' and '.join(counts)} pictures of {', '.join(data)}"
+    return f"{', '.join(models)} at {', '.join(splits)}, {' and '.join(counts)} images of {', '.join(data)}"
 
 
 def save(figure: Figure, stem: Path) -> None:

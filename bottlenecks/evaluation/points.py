@@ -21,7 +21,7 @@ from bottlenecks.evaluation.record import FloatArray, Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.processes import add_up, own_share
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, all_finite, cat, num_elements, num_pictures, split, tensors_of
+from bottlenecks.splitting.features import Features, all_finite, cat, num_elements, num_images, split, tensors_of
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Task
 
@@ -44,8 +44,8 @@ class Point:
         agreement: share of images on which the split network decides as the unsplit one.
         encode_ms: features, or pixels, to bytes, per image, one thread.
         decode_ms: bytes to features, or pixels, per image, one thread.
-        device_macs: head and encoder's network per image; 0 for plain codecs of the input picture.
-        server_macs: decoder's network and tail per image; all of the network for codecs of the input picture.
+        device_macs: head and encoder's network per image; 0 for plain codecs of the input image.
+        server_macs: decoder's network and tail per image; all of the network for codecs of the input image.
         state_bytes: weights and tables that encoder and decoder hold.
     """
 
@@ -66,13 +66,13 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What came out for a set of codecs on one set of pictures.
+class Evaluation:
+    """What came out for a set of codecs on one set of images.
 
     Attributes:
         points: one a codec.
         unsplit: the unsplit network's metric.
-        record: of every single picture.
+        record: of every single image.
         image_shape: (3, H, W), or None where sizes vary.
         feature_shapes: (C, H, W) of one image's features, by the name of the tensor.
     """
@@ -85,60 +85,61 @@ class Judgement:
 
 
 class Tally:
-    """Measurements of every picture, which several processes gather, each of its share.
+    """Measurements of every image, which several processes gather, each of its share.
 
     Args:
         num_points: how many codecs.
-        pictures: names of all pictures, in order.
+        names: of all images, in order.
     """
 
-    def __init__(self, num_points: int, pictures: Sequence[str]) -> None:
-        self.pictures, share = pictures, own_share()
+    def __init__(self, num_points: int, names: Sequence[str]) -> None:
+        self.names, share = names, own_share()
         self.num_points, self.next, self.step = num_points, share.rank, share.world_size
-        self.num_pixels = torch.zeros(len(pictures), dtype=torch.float64)
+        self.num_pixels = torch.zeros(len(names), dtype=torch.float64)
         self.num_bytes, self.bits, self.agreement = (
-            torch.zeros(num_points, len(pictures), dtype=torch.float64) for _ in range(3)
+            torch.zeros(num_points, len(names), dtype=torch.float64) for _ in range(3)
         )
-        self.evidence = torch.zeros(0)
+        self.statistics = torch.zeros(0)
 
-    def begin(self, images: Tensor, evidence: Tensor) -> None:
+    def begin(self, images: Tensor, statistics: Tensor) -> None:
         """Take in a batch of images, and what the unsplit network's outputs add to the metric (N, E)."""
-        if not len(self.evidence):
-            self.evidence = torch.zeros(1 + self.num_points, len(self.pictures), evidence.shape[1], dtype=torch.float64)
+        if not len(self.statistics):
+            shape = (1 + self.num_points, len(self.names), statistics.shape[1])
+            self.statistics = torch.zeros(shape, dtype=torch.float64)
         self.batch = slice(self.next, self.next + self.step * len(images), self.step)
         self.next += self.step * len(images)
         self.num_pixels[self.batch] = images.shape[-2] * images.shape[-1]
-        self.evidence[0, self.batch] = evidence.double().cpu()
+        self.statistics[0, self.batch] = statistics.double().cpu()
 
     def add(
-        self, index: int, streams: Sequence[bytes], bits: Tensor | None, agreement: Tensor, evidence: Tensor
+        self, index: int, streams: Sequence[bytes], bits: Tensor | None, agreement: Tensor, statistics: Tensor
     ) -> None:
         """Take in what one codec made of the batch."""
         self.num_bytes[index, self.batch] = torch.tensor([len(stream) for stream in streams], dtype=torch.float64)
         self.bits[index, self.batch] = math.nan if bits is None else bits.double().cpu()
         self.agreement[index, self.batch] = agreement.double().cpu()
-        self.evidence[index + 1, self.batch] = evidence.double().cpu()
+        self.statistics[index + 1, self.batch] = statistics.double().cpu()
 
     def gather(self) -> Record:
         """Put together what all processes have measured."""
-        for values in (self.num_pixels, self.num_bytes, self.bits, self.agreement, self.evidence):
+        for values in (self.num_pixels, self.num_bytes, self.bits, self.agreement, self.statistics):
             add_up(values)
-        evidence = self.evidence.numpy()
-        return Record(self.pictures, self.num_bytes.numpy(), self.agreement.numpy(), evidence[1:], evidence[0])
+        statistics = self.statistics.numpy()
+        return Record(self.names, self.num_bytes.numpy(), self.agreement.numpy(), statistics[1:], statistics[0])
 
 
 @torch.no_grad()
-def judge(
+def evaluate(
     codecs: Sequence[Codec],
     network: SplitNetwork,
     batches: Iterable[tuple[Tensor, Tensor]],
-    pictures: Sequence[str],
+    names: Sequence[str],
     task: Task,
     device: torch.device,
     workers: Workers,
     timed_images: int = 16,
-) -> Judgement:
-    """Code every picture with every codec, decode the bytes, and run the rest of the network on what was decoded.
+) -> Evaluation:
+    """Code every image with every codec, decode the bytes, and run the rest of the network on what was decoded.
 
     The head and the unsplit network run once for all codecs. Of several processes each codes its share, and all
     give the result for the whole.
@@ -146,14 +147,14 @@ def judge(
     Args:
         codecs: the operating points.
         network: the cut network, on `device`, as the units are.
-        batches: (images, targets) of pictures on which nothing was chosen.
-        pictures: their names, all processes' together.
-        task: judges the outputs.
+        batches: (images, targets) of images on which nothing was chosen.
+        names: of the images, all processes' together.
+        task: evaluates the outputs.
         device: where to run.
         workers: code for the baselines.
         timed_images: of the first batch, coded one by one for the times.
     """
-    tally = Tally(len(codecs), pictures)
+    tally = Tally(len(codecs), names)
     first: dict[str, Features] = {}
     shapes = set()
 
@@ -163,27 +164,27 @@ def judge(
             features = features_of(network, images)
             side = network.side_information(images)
             reference = task.predict(network.finish_with(features, side))
-            tally.begin(images, task.evidence(reference, targets))
+            tally.begin(images, task.statistics(reference, targets))
             trips = workers.round_trips(codecs, features, images)
             for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, side)):
                 bits, own = codecs[index].estimated_bits(features), task.predict(output)
-                tally.add(index, streams, bits, task.agreement(own, reference), task.evidence(own, targets))
+                tally.add(index, streams, bits, task.agreement(own, reference), task.statistics(own, targets))
                 yield
             first.setdefault("features", tree_map(lambda tensor: tensor[:timed_images], features))
-            first.setdefault("pictures", images[:timed_images])
+            first.setdefault("images", images[:timed_images])
             shapes.add(tuple(images.shape[1:]))
 
     num_steps = len(batches) * len(codecs) if isinstance(batches, Sized) else None
-    for _ in progress(steps(), "Judging", num_steps):
+    for _ in progress(steps(), "Evaluating", num_steps):
         pass
     record = tally.gather()
     one = {name: split(batch, [1])[0] for name, batch in first.items()}
-    macs = count_macs(network.head, one["pictures"]), count_macs(network.finish, one["features"])
+    macs = count_macs(network.head, one["images"]), count_macs(network.finish, one["features"])
     points = [
-        _point(codec, index, tally, _score(task, record.evidence[index]), macs, first)
+        _point(codec, index, tally, _score(task, record.statistics[index]), macs, first)
         for index, codec in enumerate(progress(codecs, "Timing"))
     ]
-    return Judgement(
+    return Evaluation(
         points,
         _score(task, record.unsplit),
         record,
@@ -240,16 +241,16 @@ def outputs_of(
             waiting = []
 
 
-def _score(task: Task, evidence: FloatArray) -> float | None:
-    """Give the metric over all pictures, None where nothing was labelled."""
-    (score,) = task.score(evidence, np.ones((1, len(evidence))))
+def _score(task: Task, statistics: FloatArray) -> float | None:
+    """Return the metric over all images, None where nothing was labelled."""
+    (score,) = task.score(statistics, np.ones((1, len(statistics))))
     return None if math.isnan(score) else float(score)
 
 
 def _point(
     codec: Codec, index: int, tally: Tally, metric: float | None, macs: tuple[int, int], first: dict[str, Features]
 ) -> Point:
-    alone = split(first[codec.sends], [1] * num_pictures(first[codec.sends]))
+    alone = split(first[codec.sends], [1] * num_images(first[codec.sends]))
     encode_ms, streams = _time_each(lambda one: codec.compress(one)[0], alone)
     decode_ms, _ = _time_each(lambda stream: codec.decompress([stream]), streams)
     sent, sends_features = alone[0], codec.sends == "features"
@@ -260,9 +261,9 @@ def _point(
         codec=codec.name,
         setting=codec.setting,
         lmbda=codec.lmbda,
-        payload_bytes=num_bits / 8 / len(tally.pictures),
+        payload_bytes=num_bits / 8 / len(tally.names),
         bpp=num_bits / num_pixels,
-        bits_per_element=num_bits / len(tally.pictures) / num_elements(sent) if sends_features else None,
+        bits_per_element=num_bits / len(tally.names) / num_elements(sent) if sends_features else None,
         estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
         metric=metric,
         agreement=float(tally.agreement[index].mean()),

@@ -1,4 +1,4 @@
-"""What was measured of every single picture, kept so that differences can be judged picture by picture."""
+"""What was measured of every single image, kept so that differences can be evaluated image by image."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from bottlenecks.tasks import Task
 
 FloatArray = npt.NDArray[np.float64]
-RECORD = "pictures.npz"  # beside the curve
-PER_POINT = ("num_bytes", "agreement", "evidence")
+RECORD, FORMER_RECORD = "images.npz", "pictures.npz"  # beside the curve
+FORMER_ARRAYS = {"images": "pictures", "statistics": "evidence"}
+PER_POINT = ("num_bytes", "agreement", "statistics")
 ARRAYS = (*PER_POINT, "unsplit")
 RESAMPLES = 1000
-MOST_WEIGHTS = 2**23  # that are held at once, of draws times pictures
+MOST_WEIGHTS = 2**23  # that are held at once, of draws times images
 LEVELS = (2.5, 97.5)  # per cent: a two-sided interval of 95 %
 
 
 class Draws(NamedTuple):
-    """What B sets of pictures, drawn with replacement, add up to.
+    """What B sets of images, drawn with replacement, add up to.
 
     Attributes:
         num_bytes: mean on the wire, (B, P).
@@ -46,27 +47,27 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """Measurements of P operating points on N pictures.
+    """Measurements of P operating points on N images.
 
     Attributes:
-        pictures: their names, N.
+        images: their names, N.
         num_bytes: on the wire, (P, N).
         agreement: with the unsplit network, (P, N).
-        evidence: what each picture adds to the task's metric, (P, N, E).
+        statistics: what each image adds to the task's metric, (P, N, E).
         unsplit: the same of the unsplit network, (N, E).
     """
 
-    pictures: Sequence[str]
+    images: Sequence[str]
     num_bytes: FloatArray
     agreement: FloatArray
-    evidence: FloatArray
+    statistics: FloatArray
     unsplit: FloatArray
 
     def write(self, path: Path) -> None:
         """Write an `.npz` file, all or nothing."""
         buffer = io.BytesIO()
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        np.savez_compressed(buffer, pictures=np.array(self.pictures, dtype=str), **arrays)
+        np.savez_compressed(buffer, images=np.array(self.images, dtype=str), **arrays)
         write_atomically(path, buffer.getvalue())
 
     @classmethod
@@ -78,14 +79,16 @@ class Record:
         """
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                record = cls(file["pictures"].tolist(), **{name: file[name].astype(np.float64) for name in ARRAYS})
+                names = {} if "images" in file else FORMER_ARRAYS
+                images, *arrays = (file[names.get(name, name)] for name in ("images", *ARRAYS))
+            record = cls(images.tolist(), *(values.astype(np.float64) for values in arrays))
             record._check()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
             raise UsageError(f"{path}: no readable record ({reason(error)}); make one with evaluate.py") from None
         return record
 
     def _check(self) -> None:
-        count, (points, size) = len(self.pictures), (len(self.num_bytes), self.unsplit.shape[-1])
+        count, (points, size) = len(self.images), (len(self.num_bytes), self.unsplit.shape[-1])
         shapes = [(points, count), (points, count), (points, count, size), (count, size)]
         if count == 0 or [getattr(self, name).shape for name in ARRAYS] != shapes:
             raise ValueError("its arrays do not fit each other")
@@ -93,23 +96,23 @@ class Record:
             raise ValueError("not all of its numbers are finite")
 
     def belongs_to(self, points: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether these points were measured together with this record."""
+        """Return whether these points were measured together with this record."""
         means = [point["payload_bytes"] for point in points]
         return len(means) == len(self.num_bytes) and np.allclose(self.num_bytes.mean(1), means)
 
     def bootstrap(self, task: Task, num: int = RESAMPLES, seed: int = 0) -> Draws:
-        """Draw as many pictures with replacement as there are, `num` times.
+        """Draw as many images with replacement as there are, `num` times.
 
-        The same pictures are drawn for all points: differences between them are paired.
+        The same images are drawn for all points: differences between them are paired.
         B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
         """
-        count = len(self.pictures)
+        count = len(self.images)
         generator, shares = np.random.default_rng(seed), np.full(count, 1 / count)
         drawn = []
         for size in chunks(num, max(1, MOST_WEIGHTS // count)):
             weights = generator.multinomial(count, shares, size).astype(np.float64)
             means = [weights @ values.T / count for values in (self.num_bytes, self.agreement)]
-            scores = [task.score(evidence, weights) for evidence in self.evidence]
+            scores = [task.score(statistics, weights) for statistics in self.statistics]
             drawn.append((*means, np.stack(scores, 1), task.score(self.unsplit, weights)))
         return Draws(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
 
@@ -120,5 +123,5 @@ def chunks(total: int, size: int) -> list[int]:
 
 
 def interval(draws: FloatArray) -> list[float] | None:
-    """Give the 95 % interval of a figure over resampled pictures; None where it is no number in some of them."""
+    """Return the 95 % interval of a figure over resampled images; None where it is no number in some of them."""
     return None if np.isnan(draws).any() else [float(end) for end in np.percentile(draws, LEVELS)]

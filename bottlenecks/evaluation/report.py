@@ -1,4 +1,4 @@
-"""What is written and shown of one or several curves: figures of merit and pictures."""
+"""What is written and shown of one or several curves: figures of merit and images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bottlenecks.console.terminal import markdown, say, show
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.plot import draw, draw_work, save
-from bottlenecks.evaluation.record import RECORD, Record
+from bottlenecks.evaluation.record import FORMER_RECORD, RECORD, Record
 from bottlenecks.evaluation.summary import Merit, merit_table, merits_as_json, series_of, summarise
 from bottlenecks.files import write_atomically
 
@@ -25,7 +25,7 @@ class Report:
 
     Attributes:
         curves: by what their codecs' labels begin with; "" where there is one.
-        records: of every picture, of those curves that have one.
+        records: of every image, of those curves that have one.
         anchor: label of the codec that the others are compared with; None takes the first.
     """
 
@@ -58,7 +58,7 @@ class Report:
         return prefix + curve.codecs[0]
 
     def write(self, folder: Path) -> None:
-        """Write figures of merit and pictures, each file all or nothing; of a single curve that itself, too."""
+        """Write figures of merit and images, each file all or nothing; of a single curve that itself, too."""
         merits = merits_as_json(self.merits, self._anchor)  # before anything is written: the anchor may not be there
         folder.mkdir(parents=True, exist_ok=True)
         if "" in self.curves:
@@ -74,6 +74,7 @@ class Report:
         content = json.dumps(merits, indent=2, allow_nan=False)
         write_atomically(folder / "merit.json", (content + "\n").encode())
         there = {RECORD: "" in self.records, "curve.csv": "" in self.curves, "work.png": work, "work.svg": work}
+        there |= {FORMER_RECORD: False}
         for name in (name for name, written in there.items() if not written):
             (folder / name).unlink(missing_ok=True)  # an earlier report's, which had more files than this one
 

@@ -19,7 +19,7 @@ from bottlenecks.evaluation.record import LEVELS, Record
 from bottlenecks.tasks import task_of_metric
 
 LOSSES = (0.01, 0.02)  # from the unsplit network
-DRAWS = 200  # of the pictures, for the intervals of a curve's figures
+DRAWS = 200  # of the images, for the intervals of a curve's figures
 AGREEMENT, BYTES, UNSPLIT = "agreement", "bytes", "unsplit"
 TITLES = {
     "bd_rate": "BD-rate",
@@ -36,7 +36,7 @@ class Figure:
 
     Attributes:
         value: None where there is none.
-        interval: 95 %, by bootstrap over the pictures; paired where it compares two codecs on the same pictures.
+        interval: 95 %, by bootstrap over the images; paired where it compares two codecs on the same images.
         note: why there is no value, or what it is.
     """
 
@@ -53,8 +53,8 @@ class Series:
         label: names it among all that are compared.
         curve: where it is from.
         lines: its points by the metric, where there are labels, and by agreement.
-        draws: the same lines on resampled pictures; empty where there is no record.
-        unsplit_draws: the unsplit network's metric on those pictures.
+        draws: the same lines on resampled images; empty where there is no record.
+        unsplit_draws: the unsplit network's metric on those images.
     """
 
     label: str
@@ -103,7 +103,7 @@ def series_of(curve: Curve, record: Record | None, prefix: str = "") -> list[Ser
 
 
 def summarise(series: Sequence[Series], anchor: str) -> list[Merit]:
-    """Give the figures of merit of each codec.
+    """Return the figures of merit of each codec.
 
     Args:
         series: what is compared.
@@ -114,14 +114,14 @@ def summarise(series: Sequence[Series], anchor: str) -> list[Merit]:
     """
     labels = [one.label for one in series]
     if anchor not in labels:
-        raise UsageError(f"anchor={anchor}: not among what is judged; there are {closest(anchor, labels)}")
+        raise UsageError(f"anchor={anchor}: not among what is evaluated; there are {closest(anchor, labels)}")
     base = series[labels.index(anchor)]
     return [Merit(one.label, _bytes_at_losses(one), {} if one is base else _against(base, one)) for one in series]
 
 
 def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
     """Draw figures of merit as a table for the terminal."""
-    table = Table(title=f"Against {anchor}; 95 % by bootstrap over the pictures")
+    table = Table(title=f"Against {anchor}; 95 % by bootstrap over the images")
     table.add_column("codec")
     for loss in LOSSES:
         table.add_column(f"bytes at -{loss:.0%}", justify="right")
@@ -139,9 +139,9 @@ def merit_table(merits: Sequence[Merit], anchor: str, metric: str) -> Table:
 
 
 def _draw(curve: Curve, record: Record) -> dict[str, FloatArray]:
-    """Give bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled pictures."""
+    """Return bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled images."""
     task = task_of_metric(curve.metric)
-    draws = record.bootstrap(task, DRAWS, zlib.crc32(os.fsencode("\n".join(record.pictures))))  # paired between curves
+    draws = record.bootstrap(task, DRAWS, zlib.crc32(os.fsencode("\n".join(record.images))))  # paired between curves
     return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: draws.metric, UNSPLIT: draws.unsplit}
 
 
@@ -173,7 +173,7 @@ def _against(base: Series, one: Series) -> dict[str, Figure]:
 def _compare(figure: Callable[[Line, Line], float], base: Series, one: Series, key: str) -> Figure:
     try:
         if (base.curve.data, base.curve.num_images) != (one.curve.data, one.curve.num_images):
-            raise NoFigureError(f"judged on {one.curve.data}, the anchor on {base.curve.data}: other pictures")
+            raise NoFigureError(f"evaluated on {one.curve.data}, the anchor on {base.curve.data}: other images")
         value = figure(base.lines[key], one.lines[key])
     except NoFigureError as error:
         return Figure(None, note=str(error))
@@ -189,7 +189,7 @@ def _or_nan(figure: Callable[[], float]) -> float:
 
 
 def _interval(draws: Sequence[float]) -> list[float] | None:
-    """Give the 95 % interval of a figure; None where it is open, or too many draws have none."""
+    """Return the 95 % interval of a figure; None where it is open, or too many draws have none."""
     values = np.asarray(draws, dtype=np.float64)
     found = values[~np.isnan(values)]
     if not len(found) or len(found) < (1 - MOST_FAILED) * len(values):
@@ -215,7 +215,7 @@ def _show_bd(figures: Mapping[str, Figure], name: str) -> str:
 
 
 def merits_as_json(merits: Sequence[Merit], anchor: str) -> dict[str, Any]:
-    """Give figures of merit as a JSON-able mapping."""
+    """Return figures of merit as a JSON-able mapping."""
     return {
         "anchor": anchor,
         "codecs": {

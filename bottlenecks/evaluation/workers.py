@@ -62,7 +62,7 @@ class Workers:
         Args:
             codecs: any number of them.
             features: (N, C, H, W), or a tuple of such, for those that send features.
-            images: (N, 3, H, W), for those that send pictures.
+            images: (N, 3, H, W), for those that send images.
 
         Yields:
             For each codec in turn the byte strings, and what was decoded from them, on the device of `images`.
@@ -70,7 +70,7 @@ class Workers:
         Raises:
             UsageError: a process was killed.
         """
-        sent: dict[str, Features] = {"features": features, "pictures": images}
+        sent: dict[str, Features] = {"features": features, "images": images}
         arrays = {name: to_arrays(batch) for name, batch in sent.items()}
         jobs = [(codec, arrays[codec.sends]) for codec in codecs if isinstance(codec, Baseline)]
         coded = self._run(jobs)

@@ -1,7 +1,7 @@
-"""Where a picture's pixels go when it is resized, cut and mirrored, so that masks and boxes can follow.
+"""Where an image's pixels go when it is resized, cut and mirrored, so that masks and boxes can follow.
 
 Boxes go where `torchvision.transforms.v2` takes its own. Masks are stricter: v2's are resized by the lines before the
-middle of a pixel, and then no longer lie on what Pillow made of the picture; what v2 puts outside of it is class 0.
+middle of a pixel, and then no longer lie on what Pillow made of the image; what v2 puts outside of it is class 0.
 Nor does v2 know which share of an object is left in a view. A device needs the sides without torch.
 """
 
@@ -18,17 +18,17 @@ from PIL import Image
 Size: TypeAlias = "int | tuple[int, int]"
 Sides: TypeAlias = tuple[int, int]
 
-NOWHERE = -1  # the label of a pixel outside the picture
+NOWHERE = -1  # the label of a pixel outside the image
 
 
 @dataclass(frozen=True)
 class Step:
-    """Scale a picture, cut a window out of it, and perhaps mirror that.
+    """Scale an image, cut a window out of it, and perhaps mirror that.
 
     Attributes:
-        source: `(width, height)` of the picture in pixels.
+        source: `(width, height)` of the image in pixels.
         scaled: `(width, height)` that it is resized to.
-        corner: `(left, top)` of the window in the scaled picture; below 0 where it begins outside.
+        corner: `(left, top)` of the window in the scaled image; below 0 where it begins outside.
         size: `(width, height)` of the window.
         mirrored: left and right change places in the end.
     """
@@ -46,7 +46,7 @@ class Step:
             mask: (H, W), of the size of `source`.
 
         Returns:
-            (H, W) of `size`, `NOWHERE` outside the picture.
+            (H, W) of `size`, `NOWHERE` outside the image.
         """
         columns, rows = (self._nearest(axis) for axis in (0, 1))
         moved = mask[rows[:, None], columns]
@@ -61,7 +61,7 @@ class Step:
         return np.stack([x1, y1, x2, y2], axis=1)
 
     def _nearest(self, axis: int) -> npt.NDArray[np.int32]:
-        """Give for each line of the window that of the source which Pillow's nearest takes; -1 where there is none."""
+        """Return the line of the source that Pillow's nearest takes for each of the window; -1 where there is none."""
         lines = Image.fromarray(np.arange(self.source[axis], dtype=np.int32)[None])
         scaled = np.asarray(lines.resize((self.scaled[axis], 1), Image.Resampling.NEAREST))[0]
         place = np.arange(self.size[axis]) + self.corner[axis]
@@ -113,7 +113,7 @@ def resized_sides(sides: Sides, size: Size | None) -> Sides:
 
 
 def centred(sides: Sides, window: Sides) -> Sides:
-    """Give the corner (left, top) of a window in a picture's centre, as torchvision rounds it; below 0 outside."""
+    """Return the corner (left, top) of a window in an image's centre, as torchvision rounds it; below 0 outside."""
     left, top = (
         -((cut - side) // 2) if cut > side else round((side - cut) / 2) for side, cut in zip(sides, window, strict=True)
     )

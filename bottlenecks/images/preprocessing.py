@@ -1,4 +1,4 @@
-"""How a picture becomes a network's input: size, crop and normalisation, as data that a file can hold."""
+"""How an image becomes a network's input: size, crop and normalisation, as data that a file can hold."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bottlenecks.errors import UsageError
 from bottlenecks.images.geometry import Size, Step, centred, resized_sides
 from bottlenecks.images.reading import to_rgb, upright
 
-if TYPE_CHECKING:  # a device turns pictures into arrays without torch
+if TYPE_CHECKING:  # a device turns images into arrays without torch
     from torch import Tensor, nn
 
     from bottlenecks.images.augmentation import Augmentation
 
 Transform: TypeAlias = "Callable[[Image.Image], Tensor]"
 
-MAX_PIXELS = 2**26  # of a resized picture
+MAX_PIXELS = 2**26  # of a resized image
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "nearest-exact": Image.Resampling.NEAREST,
@@ -39,7 +39,7 @@ class Preprocessing:
     """Resize, centre crop and normalise, in this order.
 
     Attributes:
-        resize: length of the short side, or `(height, width)`, in pixels; None keeps the picture's size.
+        resize: length of the short side, or `(height, width)`, in pixels; None keeps the image's size.
         crop: side of the square, or `(height, width)`, cut from the centre in pixels; None keeps everything.
         mean: subtracted from red, green and blue, which lie in 0..1.
         std: what the result is then divided by.
@@ -87,7 +87,7 @@ class Preprocessing:
         Args:
             weights: a member of a weights enum, such as `ResNet50_Weights.IMAGENET1K_V2`.
             detector: for detection, the detector's own `transform`, which is the one that knows. Torchvision also
-                limits the long side, and does not smooth where it shrinks a picture.
+                limits the long side, and does not smooth where it shrinks an image.
 
         Raises:
             UsageError: The weights come with another kind of transform.
@@ -148,7 +148,7 @@ class Preprocessing:
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
-        """Shape `(3, H, W)` of what comes out, or None where it follows the picture."""
+        """Shape `(3, H, W)` of what comes out, or None where it follows the image."""
         size = self.crop if self.crop is not None else self.resize
         if size is None or (self.crop is None and isinstance(size, int)):
             return None
@@ -171,27 +171,27 @@ class Preprocessing:
             return replace(self, resize=(height, width), crop=size)
         return replace(self, resize=self.resize and round(self.resize * max(scales)), crop=size)
 
-    def to_array(self, picture: Image.Image) -> npt.NDArray[np.float32]:
-        """Turn a picture into the network's input (3, H, W), with Pillow and numpy alone.
+    def to_array(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Turn an image into the network's input (3, H, W), with Pillow and numpy alone.
 
         Raises:
-            UsageError: the picture's values have no agreed white, or `antialias` is off: Pillow always smooths.
+            UsageError: the image's values have no agreed white, or `antialias` is off: Pillow always smooths.
         """
         if not self.antialias:
             raise UsageError("preprocessing.antialias=false: needs torch; use a backbone that was trained with true")
-        picture = _crop(_resize(to_rgb(picture), self.resize, RESAMPLING[self.interpolation]), self.crop)
-        values = np.asarray(picture).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
+        image = _crop(_resize(to_rgb(image), self.resize, RESAMPLING[self.interpolation]), self.crop)
+        values = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
         return (values - mean) / std
 
-    def to_picture(self, image: npt.NDArray[np.float32]) -> Image.Image:
-        """Turn a network's input (3, H, W) back into a picture, of the input's size."""
+    def to_image(self, values: npt.NDArray[np.float32]) -> Image.Image:
+        """Turn a network's input (3, H, W) back into an image, of the input's size."""
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
-        pixels = np.clip(np.rint((image * std + mean) * 255), 0, 255).astype(np.uint8)
+        pixels = np.clip(np.rint((values * std + mean) * 255), 0, 255).astype(np.uint8)
         return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
     def transform(self) -> Transform:
-        """Return the picklable, deterministic transform from a picture to a float tensor `(3, H, W)`."""
+        """Return the picklable, deterministic transform from an image to a float tensor `(3, H, W)`."""
         import torch
         from torchvision import transforms
 
@@ -204,7 +204,7 @@ class Preprocessing:
         """Return the transform for training a backbone: random crops, and mirroring.
 
         Args:
-            flip: mirror half of the pictures; wrong where left and right matter, as in digits.
+            flip: mirror half of the images; wrong where left and right matter, as in digits.
 
         Raises:
             UsageError: The size of the input is not fixed.
@@ -219,12 +219,12 @@ class Preprocessing:
         size = self.input_shape[:0:-1]
         return Augmentation(size, self.resize, self.interpolation, resized, to_rgb, normalised, flip)
 
-    def placed(self, picture: Image.Image) -> tuple[Tensor, list[Step]]:
-        """Apply `transform`, and give the steps that the picture's pixels took."""
-        picture = upright(picture)
-        scaled = resized_sides(picture.size, self.resize)
+    def placed(self, image: Image.Image) -> tuple[Tensor, list[Step]]:
+        """Apply `transform`, and give the steps that the image's pixels took."""
+        image = upright(image)
+        scaled = resized_sides(image.size, self.resize)
         window = scaled if self.crop is None else _pair(self.crop)[::-1]
-        return self.transform()(picture), [Step(picture.size, scaled, centred(scaled, window), window)]
+        return self.transform()(image), [Step(image.size, scaled, centred(scaled, window), window)]
 
     def _resized(self) -> list[Callable]:
         if self.resize is None:
@@ -248,26 +248,26 @@ class Preprocessing:
         ]
 
 
-def _resize(picture: Image.Image, size: Size | None, resampling: Image.Resampling) -> Image.Image:
-    width, height = sides = resized_sides(picture.size, size)
+def _resize(image: Image.Image, size: Size | None, resampling: Image.Resampling) -> Image.Image:
+    width, height = sides = resized_sides(image.size, size)
     if width * height > MAX_PIXELS and size is not None:
-        raise UsageError(f"a picture of {picture.width}x{picture.height} becomes {width}x{height}: too long and thin")
-    return picture if picture.size == sides else picture.resize(sides, resampling)
+        raise UsageError(f"an image of {image.width}x{image.height} becomes {width}x{height}: too long and thin")
+    return image if image.size == sides else image.resize(sides, resampling)
 
 
-def _crop(picture: Image.Image, size: Size | None) -> Image.Image:
+def _crop(image: Image.Image, size: Size | None) -> Image.Image:
     """Cut from the centre; what is missing is black."""
     if size is None:
-        return picture
+        return image
     height, width = _pair(size)
-    left, top = centred(picture.size, (width, height))
-    return picture.crop((left, top, left + width, top + height))
+    left, top = centred(image.size, (width, height))
+    return image.crop((left, top, left + width, top + height))
 
 
-def _to_tensor(picture: Image.Image | Tensor) -> Tensor:
+def _to_tensor(image: Image.Image | Tensor) -> Tensor:
     from torchvision.transforms.functional import pil_to_tensor
 
-    return pil_to_tensor(picture) if isinstance(picture, Image.Image) else picture
+    return pil_to_tensor(image) if isinstance(image, Image.Image) else image
 
 
 def _pair(size: Size) -> tuple[int, int]:

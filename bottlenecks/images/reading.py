@@ -110,9 +110,9 @@ def allow_megapixels(argument: str, most: float | None) -> None:
 
 
 def unreadable(error: Exception) -> str:
-    """Say why a file could not be read, in a few words."""
+    """Return why a file could not be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
+        return "not an image"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.4g} million pixels, max_megapixels allows more"
     if isinstance(error, OSError) and error.strerror:

@@ -58,7 +58,7 @@ class RateInfo:
         backbone: the `BackboneSpec` that builds it again; a weights file under the same root is given relative to
             the folder of the rate.
         backbone_fingerprint: of the very tensors that the unit was trained around.
-        preprocessing: picture to input, as `Preprocessing.to_dict`.
+        preprocessing: image to input, as `Preprocessing.to_dict`.
         class_names: of the backbone's outputs, [] where unknown.
         split: the split point.
         image_shape: (3, H, W) of the network's input in training.
@@ -69,7 +69,7 @@ class RateInfo:
         data: the data it was trained on.
         training: all settings that bear on the outcome.
         training_hash: of those.
-        metrics: on the held-back part of the training pictures.
+        metrics: on the held-back part of the training images.
         format_version: of this file.
     """
 
@@ -91,7 +91,7 @@ class RateInfo:
     format_version: int = FORMAT_VERSION
 
     def to_metadata(self) -> dict[str, Any]:
-        """Give the metadata of the file; `lmbda` goes by its public name there."""
+        """Return the metadata of the file; `lmbda` goes by its public name there."""
         fields = asdict(self)
         fields["lambda"] = fields.pop("lmbda")
         return fields

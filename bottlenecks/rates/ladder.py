@@ -111,7 +111,7 @@ class Ladder(Mapping[float, Rate]):
         return Ladder({}, self.ranged)
 
     def spread(self, count: int) -> list[Rate]:
-        """List the rates to judge, from coarse to fine: all of their own, and so many of each unit of any rate."""
+        """List the rates to evaluate, from coarse to fine: all of their own, and so many of each unit of any rate."""
         units = [(rate, rate.unit.range) for rate in self.ranged]
         between = [rate.at(lmbda) for rate, own in units if own is not None for lmbda in own.spread(count)]
         single = [rate for rate in self.files if rate.unit.range is None]
@@ -158,7 +158,7 @@ class Ladder(Mapping[float, Rate]):
                 )
 
     def __getitem__(self, lmbda: float) -> Rate:
-        """Give the rate of a lambda.
+        """Return the rate of a lambda.
 
         Raises:
             CheckpointError: there is none; the message lists those there are.

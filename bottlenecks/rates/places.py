@@ -56,7 +56,7 @@ def rate_path(folder: Path, lmbda: float | Sequence[float]) -> Path:
 
 
 def unit_of(path: Path) -> str:
-    """Say which unit a rate holds; one that cannot be read counts as its folder's, where the error belongs."""
+    """Return which unit a rate holds; one that cannot be read counts as its folder's, where the error belongs."""
     try:
         held = read_metadata(path).get("unit_name")
     except UsageError:
@@ -118,7 +118,7 @@ def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
 
 
 def place_of(folder: Path, unit: str, lmbda: float | Sequence[float]) -> Path:
-    """Say where the rate of a unit lies, or is to be written.
+    """Return where the rate of a unit lies, or is to be written.
 
     Args:
         folder: the unit's own, as `rate_folder` names it.
@@ -147,6 +147,6 @@ def say_where(folder: Path, unit: str, lmbda: float | Sequence[float]) -> None:
 
 
 def _places(folder: Path, unit: str) -> tuple[Path, Path]:
-    """Give the two folders in which the rates of a unit may lie, the given one first."""
+    """Return the two folders in which the rates of a unit may lie, the given one first."""
     own = f"{FOLDER}{unit}"
     return (folder, folder.parent) if folder.name == own else (folder, folder / own)

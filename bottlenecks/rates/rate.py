@@ -121,7 +121,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
 
 
 def _table_names(unit: Bottleneck) -> list[str]:
-    """Say under which names a unit's tables lie: of several tensors each has its number."""
+    """Return under which names a unit's tables lie: of several tensors each has its number."""
     return ["tables."] if unit.num_tables == 1 else [f"tables.{index}." for index in range(unit.num_tables)]
 
 

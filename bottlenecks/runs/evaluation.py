@@ -12,11 +12,11 @@ from bottlenecks.evaluation.interactive import chart
 from bottlenecks.evaluation.report import Report, write_and_say
 from bottlenecks.files import write_atomically
 from bottlenecks.processes import is_main
+from bottlenecks.runs.codecs import evaluate_codecs
 from bottlenecks.runs.experiment import open_logger
-from bottlenecks.runs.judging import judge_codecs
 from bottlenecks.settings.commands import each_split
 from bottlenecks.settings.experiment import folder_of
-from bottlenecks.training.loggers import close, log_chart, log_picture, log_table
+from bottlenecks.training.loggers import close, log_chart, log_image, log_table
 
 
 def evaluate(cfg: DictConfig) -> Curve:
@@ -28,13 +28,13 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    judged = judge_codecs(cfg)
+    evaluated = evaluate_codecs(cfg)
     if is_main():
-        report = Report({"": judged.curve}, {"": judged.record}, cfg.anchor)
-        folder = judged.experiment.results
-        write_atomically(folder / "predictions.png", judged.strips)
-        write_and_log(cfg, report, folder, judged.experiment.title)
-    return judged.curve
+        report = Report({"": evaluated.curve}, {"": evaluated.record}, cfg.anchor)
+        folder = evaluated.experiment.results
+        write_atomically(folder / "predictions.png", evaluated.strips)
+        write_and_log(cfg, report, folder, evaluated.experiment.title)
+    return evaluated.curve
 
 
 def evaluate_splits(cfg: DictConfig) -> None:
@@ -63,6 +63,6 @@ def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> 
         log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
     for name in ("curve", "predictions"):
         if (folder / f"{name}.png").exists():
-            log_picture(logger, name, folder / f"{name}.png")
+            log_image(logger, name, folder / f"{name}.png")
     log_chart(logger, "curve_chart", lambda: chart(report.curves))
     close(logger)

@@ -45,7 +45,7 @@ class Experiment:
     """A backbone cut for some data.
 
     Attributes:
-        datamodule: gives pictures as the backbone wants them.
+        datamodule: gives images as the backbone wants them.
         backbone: frozen.
         network: the backbone cut at the split point.
         task: what it does.
@@ -74,7 +74,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
 
     Args:
         cfg: of `train.py` or `evaluate.py`.
-        stage: `fit` or `test`, whose pictures are looked for before anything else is done.
+        stage: `fit` or `test`, whose images are looked for before anything else is done.
 
     Raises:
         UsageError: something is missing or does not fit.
@@ -103,7 +103,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     datamodule.preprocessing = backbone.preprocessing
     shape = datamodule.preprocessing.input_shape
     if shape is None:
-        raise UsageError("data.image_size: the pictures keep sizes of their own; give the one to cut for")
+        raise UsageError("data.image_size: the images keep sizes of their own; give the one to cut for")
     network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
     task = make_task(spec.task, backbone.network)
     check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
@@ -212,7 +212,7 @@ def as_lists(shape: Any) -> list[Any]:
 
 
 def locate(file: Path, folder: Path, root: Path) -> str:
-    """Say where a file is: relative to a folder where both lie under one root, that the root can be moved."""
+    """Return where a file is: relative to a folder where both lie under one root, that the root can be moved."""
     if file.resolve().is_relative_to(root.resolve()):
         return os.path.relpath(file.resolve(), folder.resolve())
     return str(file.resolve())

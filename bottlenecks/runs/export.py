@@ -14,9 +14,9 @@ from bottlenecks.deploy.export import export_bundle
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.places import find_rates
+from bottlenecks.runs.codecs import evaluate_codecs, load_ladder
 from bottlenecks.runs.experiment import Experiment, prepare
-from bottlenecks.runs.judging import judge_codecs, load_ladder
-from bottlenecks.settings.judging import UNIT as OWN_UNIT
+from bottlenecks.settings.evaluation import UNIT as OWN_UNIT
 
 
 def export(cfg: DictConfig) -> Path:
@@ -39,7 +39,7 @@ def export(cfg: DictConfig) -> Path:
 
 
 def describe(bundle: Bundle) -> Iterator[str]:
-    """Say what a bundle holds, and how large it is."""
+    """Return what a bundle holds, and how large it is."""
 
     def size(*names: str, rate: BundledRate | None = None) -> str:
         return f"{bundle.num_bytes(*names, rate=rate) / 1000:,.1f} kB"
@@ -56,8 +56,8 @@ def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
     rates = find_rates(experiment.folder, cfg.unit.name)
     if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
         curve = Curve.read(path)
-        judged = {point["lambda"] for point in curve.points if point["codec"] == OWN_UNIT}
-        if judged >= set(ladder) and all(lmbda in ladder for lmbda in judged):
+        evaluated = {point["lambda"] for point in curve.points if point["codec"] == OWN_UNIT}
+        if evaluated >= set(ladder) and all(lmbda in ladder for lmbda in evaluated):
             return curve
-    say("No curve of these rates yet: judging them now")
-    return judge_codecs(cfg).curve
+    say("No curve of these rates yet: evaluating them now")
+    return evaluate_codecs(cfg).curve

@@ -24,7 +24,7 @@ from bottlenecks.settings.experiment import plain
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import all_finite, num_elements, num_pictures
+from bottlenecks.splitting.features import all_finite, num_elements, num_images
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import PRECISIONS, cache_frozen
@@ -117,9 +117,9 @@ def assemble(
     trainer: pl.Trainer,
     state: StartFile,
 ) -> tuple[LadderModule, CachedDataModule | ImageData]:
-    """Put together what a trainer fits: units around the cut network, and pictures or what is cached of them."""
+    """Put together what a trainer fits: units around the cut network, and images or what is cached of them."""
     device = trainer.strategy.root_device
-    network, pictures = experiment.network.to(device), experiment.datamodule
+    network, images = experiment.network.to(device), experiment.datamodule
     if cfg.training.fold_batch_norm:
         head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
@@ -129,12 +129,12 @@ def assemble(
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(
-                network, pictures, device, plan.cache.shared_by(trainer.num_devices), _cache_key(cfg, experiment)
+                network, images, device, plan.cache.shared_by(trainer.num_devices), _cache_key(cfg, experiment)
             )
         if cfg.unit.architecture == "transform":
             features, units, measured = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
         else:
-            batches = pictures.calibration_dataloader()
+            batches = images.calibration_dataloader()
             features = calibrate(network.head, batches, device, cfg.training.calibration_images)
             units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
             measured = {}
@@ -142,7 +142,7 @@ def assemble(
     passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
     module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision, measured)
     module.units.to(memory_format=layout)
-    return module, cached or pictures
+    return module, cached or images
 
 
 def begin_in_closed_form(
@@ -158,7 +158,7 @@ def begin_in_closed_form(
     Returns:
         Statistics of the features, the units, and what was measured of those of any rate.
     """
-    pictures, device = experiment.datamodule, next(network.parameters()).device
+    images, device = experiment.datamodule, next(network.parameters()).device
     settings = TransformSettings.of(plain(cfg.unit))
     most, seen = cfg.training.fit_images, None
 
@@ -170,9 +170,9 @@ def begin_in_closed_form(
         row = num_elements(cached.splits["train"][0][:2])
         frozen = cached.sample(min(most, FIT_BYTES // (4 * row)))
     else:
-        frozen = gather(pictures.calibration_dataloader())
-    if (pictures.num_views or 1) > 1:
-        seen = cached.sample(num_pictures(frozen.features)) if cached else gather(pictures.view_loaders("train")[0])
+        frozen = gather(images.calibration_dataloader())
+    if (images.num_views or 1) > 1:
+        seen = cached.sample(num_images(frozen.features)) if cached else gather(images.view_loaders("train")[0])
     if not all_finite(frozen.features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)
@@ -199,9 +199,9 @@ def meet_target(
     network, (unit,), (lmbda,) = module.network.to(device).float(), module.units, module.lmbdas
     assert isinstance(unit, TransformUnit) and isinstance(lmbda, float)
     unit.load_state_dict(best.states[0])
-    pictures = experiment.datamodule
-    held = gather_frozen(network, pictures.view_loaders("val")[0], device, MOST_MEASURED, FIT_BYTES)
-    refit = gather_frozen(network, pictures.calibration_dataloader(), device, MOST_MEASURED, FIT_BYTES)
+    images = experiment.datamodule
+    held = gather_frozen(network, images.view_loaders("val")[0], device, MOST_MEASURED, FIT_BYTES)
+    refit = gather_frozen(network, images.calibration_dataloader(), device, MOST_MEASURED, FIT_BYTES)
     met = meet(target, unit.cpu().float(), refit.features, held, network, experiment.task)
     say(met.text)
     if met.octaves:
@@ -216,11 +216,11 @@ def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Seq
     return build_trainer(cfg, cfg.training.epochs, callbacks, loggers, num_sanity_val_steps=-1)
 
 
-def check_processes(trainer: pl.Trainer, pictures: ImageData) -> None:
+def check_processes(trainer: pl.Trainer, images: ImageData) -> None:
     """Refuse processes that would all do the same, or have nothing to do.
 
     Raises:
-        UsageError: a launcher started several and the trainer uses one, or there are fewer pictures than processes.
+        UsageError: a launcher started several and the trainer uses one, or there are fewer images than processes.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started > trainer.world_size:
@@ -229,9 +229,9 @@ def check_processes(trainer: pl.Trainer, pictures: ImageData) -> None:
             f"give trainer=ddp trainer.devices={os.environ.get('LOCAL_WORLD_SIZE', started)}"
         )
     for split in ("train", "val"):
-        count = len(pictures.pictures(split))
+        count = len(images.images(split))
         if count < trainer.world_size:
-            raise UsageError(f"{trainer.world_size} processes for {count} pictures ({split}); start fewer")
+            raise UsageError(f"{trainer.world_size} processes for {count} images ({split}); start fewer")
 
 
 def _cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:

@@ -37,19 +37,19 @@ def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crow
 
     Args:
         points: the rows.
-        total_macs: multiply-accumulates of the whole network per picture.
+        total_macs: multiply-accumulates of the whole network per image.
         title: stands above, with the total.
         crowded: where several tensors cross, and how many; stands below.
     """
     places = ", ".join(f"{name} ({count})" for name, count in crowded.items())
     table = Table(
-        title=f"{title}: {total_macs / 1e6:,.0f} M multiply-accumulates per picture",
+        title=f"{title}: {total_macs / 1e6:,.0f} M multiply-accumulates per image",
         caption=f"several tensors cross after {places}" if places else None,
     )
     table.add_column("split point")
     table.add_column("also")
     table.add_column("features")
-    for heading in ("elements", "of the picture's", "device MACs, M", "share"):
+    for heading in ("elements", "of the image's", "device MACs, M", "share"):
         table.add_column(heading, justify="right")
     for point in points:
         table.add_row(

@@ -18,10 +18,10 @@ from bottlenecks.network import BottleneckNetwork
 
 
 def read_stream(network: BottleneckNetwork, path: Path, budget_bytes: int | None) -> bytes:
-    """Turn a picture into bytes, within a budget where there is one, or read the bytes that `--out` kept earlier.
+    """Turn an image into bytes, within a budget where there is one, or read the bytes that `--out` kept earlier.
 
     Raises:
-        UsageError: there is no such file, it is no picture, or does not fit at any rate.
+        UsageError: there is no such file, it is no image, or does not fit at any rate.
     """
     if not path.exists():
         raise UsageError(f"{path}: no such file")
@@ -32,7 +32,7 @@ def read_stream(network: BottleneckNetwork, path: Path, budget_bytes: int | None
     except OSError as error:
         raise UsageError(f"{path}: {reason(error)}") from None
     except UsageError as error:
-        raise UsageError(f"{path}: not a readable picture ({error})") from None
+        raise UsageError(f"{path}: not a readable image ({error})") from None
     if budget_bytes is None:
         return network.encode(image[None])[0]
     try:
@@ -57,17 +57,17 @@ def send(
     drawings: Path | None,
     budget_bytes: int | None = None,
 ) -> Table:
-    """Send each picture through the bottleneck.
+    """Send each image through the bottleneck.
 
     Args:
         network: at its current rate.
-        paths: pictures, or bytes kept earlier.
-        out: folder that keeps each picture's bytes.
-        drawings: folder that keeps each picture with its prediction drawn on it.
-        budget_bytes: that each picture may take, at the finest rate that fits; None for the current rate.
+        paths: images, or bytes kept earlier.
+        out: folder that keeps each image's bytes.
+        drawings: folder that keeps each image with its prediction drawn on it.
+        budget_bytes: that each image may take, at the finest rate that fits; None for the current rate.
     """
     table = Table()
-    for name, justify in (("picture", "left"), ("lambda", "right"), ("bytes", "right"), ("prediction", "left")):
+    for name, justify in (("image", "left"), ("lambda", "right"), ("bytes", "right"), ("prediction", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for path in paths:
         stream = read_stream(network, path, budget_bytes)
@@ -78,7 +78,7 @@ def send(
         if out is not None and path.suffix != SUFFIX:
             write_atomically(out / f"{path.stem}{SUFFIX}", stream)
         if drawings is not None and path.suffix != SUFFIX:
-            seen = network.preprocessing.to_picture(network.preprocessing.transform()(load_image(path)).numpy())
+            seen = network.preprocessing.to_image(network.preprocessing.transform()(load_image(path)).numpy())
             buffer = io.BytesIO()
             network.task.draw(seen, prediction, network.class_names).save(buffer, format="PNG")
             write_atomically(drawings / f"{path.stem}.png", buffer.getvalue())

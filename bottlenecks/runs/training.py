@@ -85,7 +85,7 @@ def train_network(cfg: DictConfig) -> None:
 
 def summary(written: Mapping[Path, RateInfo], metric: str) -> Table:
     """Draw what was trained as a table for the terminal."""
-    table = Table(title="Trained, as seen on the held-back training pictures")
+    table = Table(title="Trained, as seen on the held-back training images")
     keys = ["val/bpp", f"val/{metric}", "val/agreement", "val/loss"]
     for name in ("lambda", "estimated bpp", metric, "agreement", "loss", "best epoch", "file"):
         table.add_column(name, justify="right" if name != "file" else "left", overflow="fold")

@@ -8,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.settings.data import kind_of
+from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
 from bottlenecks.settings.experiment import check_experiment, check_network_and_data, check_target, plain
-from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.own_networks import path_of
 from bottlenecks.settings.rates import rates_asked
@@ -50,7 +50,7 @@ def check_evaluation(cfg: DictConfig) -> None:
         UsageError: the configuration cannot be used.
     """
     for single in each_split(cfg):
-        spec, plan = check_experiment(single), JudgingPlan.of(single)
+        spec, plan = check_experiment(single), EvaluationPlan.of(single)
         for name in plan.units:
             find_ladder(single, name)
         check_weights(single, spec)
@@ -63,7 +63,7 @@ def check_export(cfg: DictConfig) -> None:
         UsageError: the configuration cannot be used.
     """
     spec = check_experiment(cfg)
-    JudgingPlan.of(cfg)
+    EvaluationPlan.of(cfg)
     find_ladder(cfg, UNIT)
     check_weights(cfg, spec)
 

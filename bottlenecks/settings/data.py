@@ -19,7 +19,7 @@ class Kind(NamedTuple):
 
     Attributes:
         task: that they are for.
-        labels: whose classes they count, see `PictureDataModule`.
+        labels: whose classes they count, see `ImageDataModule`.
     """
 
     task: Task
@@ -53,7 +53,7 @@ LEARN: Mapping[str, Task] = {"boxes": "detection", "masks": "segmentation"}  # w
 
 
 def kind_of(values: Mapping[str, Any]) -> Kind | None:
-    """Say what the targets of a dataset are, None where that is not known before it is imported.
+    """Return what the targets of a dataset are, None where that is not known before it is imported.
 
     Args:
         values: `_target_` and its arguments.
@@ -88,7 +88,7 @@ def check_part(argument: str, part: Any) -> None:
     """
     number = isinstance(part, (int, float)) and not isinstance(part, bool)
     if not number or part < 0 or (part > 1 and part != int(part)):
-        raise UsageError(f"{argument}={part}: must be a number of pictures or a share between 0 and 1")
+        raise UsageError(f"{argument}={part}: must be a number of images or a share between 0 and 1")
 
 
 def check_limit(argument: str, count: Any) -> None:
@@ -98,7 +98,7 @@ def check_limit(argument: str, count: Any) -> None:
         UsageError: it is not.
     """
     if not isinstance(count, (int, float)) or isinstance(count, bool) or count < 1 or count != int(count):
-        raise UsageError(f"{argument}={count}: must be a number of pictures from 1 up, or null for all")
+        raise UsageError(f"{argument}={count}: must be a number of images from 1 up, or null for all")
 
 
 def _augment(argument: str, value: Any) -> None:

@@ -77,15 +77,15 @@ class BackboneSpec:
             raise UsageError(f"{source}: its backbone is described as {dict(values)} ({error})") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON-able values."""
+        """Return the fields as JSON-able values."""
         return asdict(self)
 
 
 def with_weights(spec: BackboneSpec, weights: str | Path) -> BackboneSpec:
-    """Give the same network with other weights."""
+    """Return the same network with other weights."""
     return replace(spec, weights=str(weights))
 
 
 def is_file(weights: str) -> bool:
-    """Tell whether `model.weights` names a file rather than one of the library's weights."""
+    """Return whether `model.weights` names a file rather than one of the library's weights."""
     return weights.endswith(FILE_SUFFIXES) or "/" in weights

@@ -60,5 +60,5 @@ class Target:
         return cls(kind, float(value))
 
     def asks_for_more(self, value: float) -> bool:
-        """Tell whether it takes finer steps than those that come to this value."""
+        """Return whether it takes finer steps than those that come to this value."""
         return value < self.value if self.kind == "bytes" else value > self.value

@@ -118,7 +118,7 @@ class BackboneTraining:
     """How a backbone is trained on labels.
 
     Attributes:
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         lr: AdamW's learning rate at the peak of the one-cycle schedule.
         weight_decay: AdamW's.
         label_smoothing: share of each label spread over the other classes.

@@ -31,7 +31,7 @@ class Crossing:
 
     Attributes:
         name: the shortest name of the node that gives it.
-        shape: its shape for one picture of the example's size, without the batch.
+        shape: its shape for one image of the example's size, without the batch.
         layout: what its dimensions are, the batch (N) first.
     """
 
@@ -43,17 +43,17 @@ class Crossing:
 class SplitNetwork(nn.Module):
     """A network in two parts that share its parameters.
 
-    picture -> head -> features -> tail -> the network's output
+    image -> head -> features -> tail -> the network's output
 
-    A few tails need sizes from before the cut that the features do not tell. Where these follow the picture's
+    A few tails need sizes from before the cut that the features do not tell. Where these follow the image's
     size, they are arguments of the tail, after the features, with the example's as defaults: `tail(features)`
-    is right for pictures of that size, `tail(features, *sizes(x))` for any.
+    is right for images of that size, `tail(features, *sizes(x))` for any.
 
     Attributes:
         split: the name of the cut.
         crossing: the tensors that cross, in the order of execution.
-        head: picture (N, 3, H, W) -> features, or a tuple of them where several tensors cross.
-        sizes: picture -> tuple of the sizes that travel beside the features; empty for most networks.
+        head: image (N, 3, H, W) -> features, or a tuple of them where several tensors cross.
+        sizes: image -> tuple of the sizes that travel beside the features; empty for most networks.
         tail: features -> the network's output. It leaves the features as they are, even where the network's
             next layer works in place.
     """
@@ -86,12 +86,12 @@ class SplitNetwork(nn.Module):
         return layouts if len(layouts) > 1 else layouts[0]
 
     def forward(self, x: Tensor) -> Any:
-        """Run head and tail: what the network itself gives for pictures (N, 3, H, W)."""
+        """Run head and tail: what the network itself gives for images (N, 3, H, W)."""
         return self.finish(self.head(x), self.sizes(x))
 
     @property
     def usual_sizes(self) -> tuple[Any, ...]:
-        """What `sizes` gives for pictures of the example's size; the tail takes these where none are given."""
+        """What `sizes` gives for images of the example's size; the tail takes these where none are given."""
         parameters = [*inspect.signature(self.tail.forward).parameters.values()]
         return tuple(parameter.default for parameter in parameters[len(self.crossing) :])
 
@@ -100,7 +100,7 @@ class SplitNetwork(nn.Module):
         return self.tail(*tensors_of(features), *sizes)
 
     def side_information(self, x: Tensor) -> tuple[int, ...]:
-        """Give the sizes that have to travel for pictures (N, 3, H, W), flat; none where they are the example's."""
+        """Return the sizes that have to travel for images (N, 3, H, W), flat; none where they are the example's."""
         sizes = self.sizes(x)
         return () if sizes == self.usual_sizes else tuple(int(size) for size in tree_leaves(sizes))
 
@@ -120,9 +120,9 @@ def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = Fals
     """Cut a network after a node.
 
     Args:
-        network: a network of one picture tensor that `torch.fx` can trace; it is put into eval mode.
+        network: a network of one image tensor that `torch.fx` can trace; it is put into eval mode.
         split: name of a module (`layer3`, `features.12`), or of an operation in one (`layer3.5.add`).
-        example: pictures, (N, 3, H, W); only shape, type and device matter, and N is free later on.
+        example: images, (N, 3, H, W); only shape, type and device matter, and N is free later on.
         several: whether more than one tensor may cross.
 
     Returns:
@@ -151,7 +151,7 @@ def refuse_mixing(title: str, network: SplitNetwork, example: Tensor) -> None:
     Args:
         title: names the network.
         network: the network, cut.
-        example: pictures, (N, 3, H, W); only shape, type and device matter.
+        example: images, (N, 3, H, W); only shape, type and device matter.
 
     Raises:
         UsageError: it does, or it draws at random.

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def tensors_of(features: Features) -> tuple[Tensor, ...]:
-    """Give the tensors that cross, each (N, …)."""
+    """Return the tensors that cross, each (N, …)."""
     return features if isinstance(features, tuple) else (features,)
 
 
@@ -36,22 +36,22 @@ def to_tensors(batch: Any) -> Any:
 
 
 def unbind(batch: Any) -> list[Any]:
-    """Take a batch of arrays or tensors apart into its pictures, without the batch's dimension."""
-    return [tree_map(lambda one, place=index: one[place], batch) for index in range(num_pictures(batch))]
+    """Take a batch of arrays or tensors apart into its images, without the batch's dimension."""
+    return [tree_map(lambda one, place=index: one[place], batch) for index in range(num_images(batch))]
 
 
-def stack(pictures: Sequence[Any]) -> Any:
-    """Put the arrays of pictures together to a batch."""
-    return tree_map(lambda *arrays: np.stack(arrays), *pictures)
+def stack(images: Sequence[Any]) -> Any:
+    """Put the arrays of images together to a batch."""
+    return tree_map(lambda *arrays: np.stack(arrays), *images)
 
 
 def cat(batches: Sequence[T]) -> T:
-    """Put batches of the same structure together, along the pictures."""
+    """Put batches of the same structure together, along the images."""
     return tree_map(lambda *tensors: torch.cat(tensors), *batches)
 
 
 def split(batch: T, counts: Sequence[int]) -> list[T]:
-    """Take a batch apart into batches of so many pictures each."""
+    """Take a batch apart into batches of so many images each."""
     ends = [sum(counts[: index + 1]) for index in range(len(counts))]
     return [
         tree_map(lambda tensor, a=end - count, b=end: tensor[a:b], batch)
@@ -59,8 +59,8 @@ def split(batch: T, counts: Sequence[int]) -> list[T]:
     ]
 
 
-def num_pictures(batch: Any) -> int:
-    """Count the pictures of a batch."""
+def num_images(batch: Any) -> int:
+    """Count the images of a batch."""
     return len(tree_leaves(batch)[0])
 
 
@@ -75,5 +75,5 @@ def elements_of(shape: Any) -> int:
 
 
 def all_finite(batch: Any) -> bool:
-    """Tell whether every element is a finite number."""
+    """Return whether every element is a finite number."""
     return all(bool(tensor.isfinite().all()) for tensor in tree_leaves(batch))

@@ -21,26 +21,26 @@ from bottlenecks.splitting.macs import Run, run_shapes
 
 Layout = Literal["NCHW", "NHWC", "NTC", "NC", "other"]
 
-PROBE_BATCH = 8  # pictures in the run that shows which sizes follow the batch
-PROBE_GROWTH = 64  # pixels added to both sides in the run that shows which sizes follow the picture
+PROBE_BATCH = 8  # images in the run that shows which sizes follow the batch
+PROBE_GROWTH = 64  # pixels added to both sides in the run that shows which sizes follow the image
 
 
 class Graph:
-    """The graph of a network in eval mode, and what is known of it for pictures of one size.
+    """The graph of a network in eval mode, and what is known of it for images of one size.
 
-    A node's value is *data* if it is computed from what the picture shows. Sizes, and tensors made of
+    A node's value is *data* if it is computed from what the image shows. Sizes, and tensors made of
     parameters and sizes alone, are not: they can be made again wherever they are needed.
 
     Args:
         network: the network; it is put into eval mode, since its mode becomes part of the graph.
-        example: pictures, (N, C, H, W); only shape, type and device matter.
+        example: images, (N, C, H, W); only shape, type and device matter.
 
     Attributes:
         title: the network's class, for messages.
         module: the network as a graph module with the network's own parameters.
-        picture: one picture of the example's size, (1, C, H, W).
+        image: one image of the example's size, (1, C, H, W).
         nodes: those that the output depends on, in the order of execution.
-        run: what they give and cost for one picture.
+        run: what they give and cost for one image.
         data: those among them whose value is data.
         names: what a feature tensor can be called by, such as `layer3.5.relu_2`, `layer3.5` and `layer3`: the
             name of a module stands for its last tensor, as in torchvision's feature extraction.
@@ -54,7 +54,7 @@ class Graph:
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         self.title = type(network).__name__
         self.module, paths = trace(network, example)
-        self.picture = example[:1]
+        self.image = example[:1]
         nodes = list(self.module.graph.nodes)
         self.nodes = needed_for(nodes, nodes[-1:])
         self.run = self._first_run(network)
@@ -65,16 +65,16 @@ class Graph:
 
     @cached_property
     def batched(self) -> Run:
-        """The run for several pictures: sizes that differ from `run` follow the batch."""
-        return run_shapes(self.module, self.picture, (PROBE_BATCH, *self.picture.shape[1:]))
+        """The run for several images: sizes that differ from `run` follow the batch."""
+        return run_shapes(self.module, self.image, (PROBE_BATCH, *self.image.shape[1:]))
 
     @cached_property
     def larger(self) -> Run | None:
-        """The run for a larger picture, or None where the network takes one size only."""
-        _, channels, height, width = self.picture.shape
+        """The run for a larger image, or None where the network takes one size only."""
+        _, channels, height, width = self.image.shape
         shape = (1, channels, height + PROBE_GROWTH, width + PROBE_GROWTH)
         try:
-            return run_shapes(self.module, self.picture, shape)
+            return run_shapes(self.module, self.image, shape)
         except Exception:  # whatever the network's own code raises
             return None
 
@@ -96,14 +96,14 @@ class Graph:
         return names_of
 
     def shape(self, node: Node) -> tuple[int, ...]:
-        """Give the shape of a node's tensor without the batch."""
+        """Return the shape of a node's tensor without the batch."""
         return tuple(self.run.values[node].shape[1:])
 
     def layout(self, node: Node) -> Layout:
-        """Say what a feature tensor's dimensions are: N pictures, C channels, H and W space, T tokens.
+        """Return what a feature tensor's dimensions are: N images, C channels, H and W space, T tokens.
 
-        Space is two neighbours that are equal or have the picture's proportions; where this does not decide,
-        it is those of which a larger picture makes more.
+        Space is two neighbours that are equal or have the image's proportions; where this does not decide,
+        it is those of which a larger image makes more.
         """
         shape = self.shape(node)
         if len(shape) < 3:
@@ -116,22 +116,22 @@ class Graph:
         return "NCHW" if channels_first else "NHWC" if channels_last else "other"
 
     def macs(self, nodes: Iterable[Node]) -> int:
-        """Add up the multiply-accumulates of nodes, per picture."""
+        """Add up the multiply-accumulates of nodes, per image."""
         return sum(self.run.macs[node] for node in nodes)
 
     def _is_space(self, shape: tuple[int, ...]) -> bool:
-        (rows, columns), (height, width) = shape, self.picture.shape[2:]
+        (rows, columns), (height, width) = shape, self.image.shape[2:]
         return rows == columns or rows * width == columns * height
 
     def _first_run(self, network: nn.Module) -> Run:
         try:
-            return run_shapes(self.module, self.picture, tuple(self.picture.shape))
+            return run_shapes(self.module, self.image, tuple(self.image.shape))
         except Exception as error:  # whatever the network's own code raises
-            if kind := name_kind(network, self.picture):
+            if kind := name_kind(network, self.image):
                 raise UsageError(f"model={self.title}: {kind}") from error
-            height, width = self.picture.shape[2:]
+            height, width = self.image.shape[2:]
             raise UsageError(
-                f"data.image_size={height}x{width}: {self.title} refuses pictures of this size "
+                f"data.image_size={height}x{width}: {self.title} refuses images of this size "
                 f"({_reason(error)}); set data.image_size to one that it takes"
             ) from error
 
@@ -174,7 +174,7 @@ def trace(network: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[Nod
 
     Args:
         network: the network; it is put into eval mode.
-        example: pictures, (N, C, H, W); only shape, type and device matter.
+        example: images, (N, C, H, W); only shape, type and device matter.
 
     Returns:
         The graph as a module with the network's own parameters, and where in the network each node was met,
@@ -225,7 +225,7 @@ def holds_tensor(value: Any) -> bool:
 
 
 class _Tracer(NodePathTracer):
-    """Takes the network's first argument as the picture and leaves all others at their defaults.
+    """Takes the network's first argument as the image and leaves all others at their defaults.
 
     A module that says `is_leaf` of itself becomes one node.
     """
@@ -248,8 +248,8 @@ def _leaves_of_timm() -> dict[str, Sequence[Any]]:
 def _data_nodes(nodes: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
     data: dict[Node, None] = {}
     for node in nodes:
-        from_picture = node.op == "placeholder" or any(source in data for source in node.all_input_nodes)
-        if from_picture and holds_tensor(values[node]):
+        from_image = node.op == "placeholder" or any(source in data for source in node.all_input_nodes)
+        if from_image and holds_tensor(values[node]):
             data[node] = None
     return list(data)
 

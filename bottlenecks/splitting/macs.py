@@ -50,7 +50,7 @@ def count_macs(function: Callable[..., Any], *inputs: Any) -> int:
 
     Args:
         function: what is called: a module in eval mode, or a method of one.
-        inputs: its arguments. Only shapes, types and devices matter; one picture gives the count per picture.
+        inputs: its arguments. Only shapes, types and devices matter; one image gives the count per image.
 
     Returns:
         The number of multiply-accumulates (half the floating-point operations).
@@ -75,12 +75,12 @@ class Run:
     overwritten: frozenset[fx.Node]
 
 
-def run_shapes(module: fx.GraphModule, picture: Tensor, shape: tuple[int, ...]) -> Run:
+def run_shapes(module: fx.GraphModule, image: Tensor, shape: tuple[int, ...]) -> Run:
     """Run a graph over shapes alone.
 
     Args:
         module: the network.
-        picture: its type and device are taken.
+        image: its type and device are taken.
         shape: that of the input, (N, C, H, W).
 
     Raises:
@@ -88,7 +88,7 @@ def run_shapes(module: fx.GraphModule, picture: Tensor, shape: tuple[int, ...]) 
     """
     with shapes_only(), FlopCounterMode(display=False) as counter:
         recorder = _Recorder(module, counter)
-        recorder.run(picture.new_empty(shape))
+        recorder.run(image.new_empty(shape))
     return Run(recorder.env, recorder.macs, recorder.overwritten())
 
 

@@ -16,7 +16,7 @@ TOLERANCE = 1e-3  # of the largest value
 
 @torch.no_grad()
 def is_mixed(run: Callable[..., Any], *inputs: Tensor) -> bool:
-    """Tell whether an image comes out otherwise beside other images, or alone.
+    """Return whether an image comes out otherwise beside other images, or alone.
 
     Two batches of one size are compared first: the arithmetic of an image is the same in both, to the last bit on most
     devices.

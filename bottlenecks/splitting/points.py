@@ -22,8 +22,8 @@ class SplitPoint:
         aliases: other modules that end with the same tensor.
         shape: the features' shape without the batch.
         layout: what the dimensions are, the batch (N) first.
-        relative_elements: number of feature elements, as a multiple of the picture's.
-        head_macs: multiply-accumulates of the head per picture.
+        relative_elements: number of feature elements, as a multiple of the image's.
+        head_macs: multiply-accumulates of the head per image.
         macs_share: the same as a share of the network's.
     """
 
@@ -37,7 +37,7 @@ class SplitPoint:
 
     @property
     def num_elements(self) -> int:
-        """Number of feature elements per picture."""
+        """Number of feature elements per image."""
         return math.prod(self.shape)
 
 
@@ -46,7 +46,7 @@ def split_points(network: nn.Module, example: Tensor) -> list[SplitPoint]:
 
     Args:
         network: the network; it is put into eval mode.
-        example: pictures, (N, 3, H, W); only shape, type and device matter.
+        example: images, (N, 3, H, W); only shape, type and device matter.
 
     Returns:
         The places after modules; operations between modules can be cut at as well but are not listed.
@@ -63,7 +63,7 @@ def graph_points(graph: Graph) -> list[SplitPoint]:
     points = []
     for node, (name, *aliases) in places_of(graph):
         shape, macs = graph.shape(node), graph.macs(graph.ancestors[node])
-        relative = math.prod(shape) / graph.picture.numel()
+        relative = math.prod(shape) / graph.image.numel()
         points.append(SplitPoint(name, tuple(aliases), shape, graph.layout(node), relative, macs, macs / total))
     return points
 
@@ -88,7 +88,7 @@ def crowded_points(graph: Graph) -> dict[str, int]:
 
 def places_of(graph: Graph) -> Iterator[tuple[Node, list[str]]]:
     """Find the nodes after which one tensor crosses, with the names of the modules that end there."""
-    for node in graph.data[1:]:  # the first is the picture
+    for node in graph.data[1:]:  # the first is the image
         names = [name for name in graph.names_of[node] if name in graph.module_names]
         if names and graph.layout(node) != "other":
             sides = Sides(graph, node)

@@ -20,8 +20,8 @@ class Sides:
     """A cut of a graph: the data that a node is computed from is the head, all other data the tail.
 
     What is not data is written on the side that needs it, or on both. A size from before the cut that the
-    crossing tensors do not tell becomes a constant in the tail where it is the same for all pictures, and is
-    read off the first of them where it is the number of pictures or the device; otherwise it *travels* beside
+    crossing tensors do not tell becomes a constant in the tail where it is the same for all images, and is
+    read off the first of them where it is the number of images or the device; otherwise it *travels* beside
     them. Assertions are left out.
 
     Args:
@@ -43,11 +43,11 @@ class Sides:
         self.crossing = tuple(node for node in graph.data if node in head and not self.tail.isdisjoint(node.users))
 
     def write_head(self) -> fx.GraphModule:
-        """Write picture -> the tensor that crosses, or a tuple of them where there are several."""
+        """Write image -> the tensor that crosses, or a tuple of them where there are several."""
         return self._write_front("Head", self.crossing if len(self.crossing) > 1 else self.crossing[0])
 
     def write_sizes(self) -> fx.GraphModule:
-        """Write picture -> tuple of the sizes that travel."""
+        """Write image -> tuple of the sizes that travel."""
         return self._write_front("Sizes", self._travelling)
 
     def write_tail(self) -> fx.GraphModule:
@@ -73,7 +73,7 @@ class Sides:
 
     def _write_front(self, name: str, results: Node | tuple[Node, ...]) -> fx.GraphModule:
         front, copies = fx.Graph(), dict[Node, Any]()
-        wanted = {self._graph.nodes[0], *tree_leaves(results)}  # the picture is an argument in any case
+        wanted = {self._graph.nodes[0], *tree_leaves(results)}  # the image is an argument in any case
         _copy(needed_for(self._graph.nodes, wanted), front, copies)
         front.output(tree_map(copies.__getitem__, results))
         return fx.GraphModule(self._graph.module, front, name)
@@ -93,11 +93,11 @@ class Sides:
     @cached_property
     def _travelling(self) -> tuple[Node, ...]:
         """The lost sizes that cannot be recovered, those without a default first."""
-        travelling = [node for node in self._lost if "picture" in tree_leaves(tree_map(_follows, *self._values(node)))]
+        travelling = [node for node in self._lost if "image" in tree_leaves(tree_map(_follows, *self._values(node)))]
         return tuple(sorted(travelling, key=lambda node: self._default(node) is not inspect.Signature.empty))
 
     def _values(self, node: Node) -> tuple[Any, Any, Any]:
-        """A size for one picture, for several, and for a larger one."""
+        """A size for one image, for several, and for a larger one."""
         graph = self._graph
         one, several, larger = (run.values[node] for run in (graph.run, graph.batched, graph.larger or graph.run))
         return _plain(one), _plain(several), _plain(larger)
@@ -108,12 +108,12 @@ class Sides:
 
 
 def _follows(one: Any, several: Any, larger: Any) -> str:
-    """Say what a plain value follows, from its values for one picture, for several, and for a larger one."""
+    """Return what a plain value follows, from its values for one image, for several, and for a larger one."""
     if isinstance(one, torch.device):
         return "device"
     if one == several == larger:
         return "nothing"
-    return "batch" if (one, several, larger) == (1, PROBE_BATCH, 1) else "picture"
+    return "batch" if (one, several, larger) == (1, PROBE_BATCH, 1) else "image"
 
 
 def _recover(values: tuple[Any, Any, Any], features: Node) -> Any:
@@ -137,7 +137,7 @@ def _copy(nodes: Iterable[Node], target: fx.Graph, copies: dict[Node, Any]) -> N
 
 
 def _container(graph: Graph, node: Node) -> Node | None:
-    """Give the tuple that a node takes a part out of."""
+    """Return the tuple that a node takes a part out of."""
     if node.target is not operator.getitem:
         return None
     whole = node.all_input_nodes[0]

@@ -51,7 +51,7 @@ def make_task(name: str, network: nn.Module | None = None) -> Task:
 
     Args:
         name: of the task.
-        network: whose outputs it is to judge.
+        network: whose outputs it is to evaluate.
 
     Raises:
         UsageError: there is no such task.
@@ -68,5 +68,5 @@ def task_of_metric(metric: str) -> Task:
     """
     tasks = {task.metric_name: task for task in map(make_task, TASKS)}
     if metric not in tasks:
-        raise UsageError(f"metric={metric}: no task is judged by it; there are {', '.join(tasks)}")
+        raise UsageError(f"metric={metric}: no task is evaluated by it; there are {', '.join(tasks)}")
     return tasks[metric]

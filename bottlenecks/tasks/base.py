@@ -1,4 +1,4 @@
-"""What the trainer and the judge ask of a task."""
+"""What the trainer and the evaluate ask of a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Task(ABC):
-    """The part of training and judging that depends on what the network's output means.
+    """The part of training and evaluation that depends on what the network's output means.
 
     An *output* is what the network gives: a tensor, or a dict of tensors, each (N, …). A *prediction* is what a user
     gets: the same, or what the network's own last steps make of it.
@@ -37,11 +37,11 @@ class Task(ABC):
 
     @abstractmethod
     def distillation(self, output: Any, teacher: Any) -> Tensor:
-        """Label-free distortion of each picture against the unsplit network's output, (N,)."""
+        """Label-free distortion of each image against the unsplit network's output, (N,)."""
 
     @abstractmethod
     def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Distortion of each picture against its labels, (N,).
+        """Distortion of each image against its labels, (N,).
 
         Args:
             output: of the network.
@@ -76,10 +76,10 @@ class Task(ABC):
         return output
 
     def last_steps(self, example: Any) -> Callable[[Any], Any]:
-        """Give what a bundle's tail does with the network's output, so that no torch is needed after it.
+        """Return what a bundle's tail does with the network's output, so that no torch is needed after it.
 
         Args:
-            example: output for one picture of the size that the bundle is for.
+            example: output for one image of the size that the bundle is for.
 
         Returns:
             A function that `torch.export` takes, from an output to a tensor or a tuple of tensors, each (N, …), as
@@ -89,7 +89,7 @@ class Task(ABC):
 
     @abstractmethod
     def is_labelled(self, targets: Tensor) -> bool:
-        """Tell whether a batch has labels at all."""
+        """Return whether a batch has labels at all."""
 
     def training_outputs(self, output: Any) -> list[Any]:
         """List what a network gives while it is trained: its output, and those of auxiliary heads.
@@ -110,28 +110,28 @@ class Task(ABC):
             UsageError: it has another form, or is for other classes.
         """
 
-    def can_judge(self, targets: Tensor) -> bool:
-        """Tell whether the metric takes a batch's targets, though they may hold no label.
+    def can_evaluate(self, targets: Tensor) -> bool:
+        """Return whether the metric takes a batch's targets, though they may hold no label.
 
-        Of several processes, all have to take part in judging, those among them that met no label, too.
+        Of several processes, all have to take part in evaluation, those among them that met no label, too.
         """
         return self.is_labelled(targets)
 
     @abstractmethod
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
-        """Share of decisions that are the unsplit network's, per picture, (N,)."""
+        """Share of decisions that are the unsplit network's, per image, (N,)."""
 
     @abstractmethod
-    def evidence(self, prediction: Any, targets: Tensor) -> Tensor:
-        """Give what each picture adds to the metric, (N, E), from which `score` makes it for any set of pictures."""
+    def statistics(self, prediction: Any, targets: Tensor) -> Tensor:
+        """Return what each image adds to the metric, (N, E), from which `score` makes it for any set of images."""
 
     @abstractmethod
-    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
-        """Make the metric of sets of pictures.
+    def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
+        """Make the metric of sets of images.
 
         Args:
-            evidence: of each picture, (N, E).
-            counts: how often each picture is in each of B sets, (B, N).
+            statistics: of each image, (N, E).
+            counts: how often each image is in each of B sets, (B, N).
 
         Returns:
             The metric of each set, 0..1, (B,); not a number where nothing was labelled.
@@ -139,18 +139,18 @@ class Task(ABC):
 
     @abstractmethod
     def metric(self) -> Metric:
-        """Make the metric that judges predictions against targets, 0..1."""
+        """Make the metric that evaluates predictions against targets, 0..1."""
 
     @abstractmethod
     def describe(self, prediction: Any, class_names: Sequence[str]) -> str:
-        """Say in a line what was predicted for one picture, a batch of one."""
+        """Describe in a line what was predicted for one image, a batch of one."""
 
     @abstractmethod
-    def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
-        """Draw the prediction for one picture on it.
+    def draw(self, image: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
+        """Draw the prediction for one image on it.
 
         Args:
-            picture: as the network saw it, in RGB.
+            image: as the network saw it, in RGB.
             prediction: a batch of one.
             class_names: of the network's outputs, () where unknown.
         """

@@ -19,7 +19,7 @@ from bottlenecks.tasks.probing import probe_softmax
 
 
 class TopOne(MeanMetric):
-    """Share of pictures whose highest logit is the label's; pictures without a label (-1) do not count."""
+    """Share of images whose highest logit is the label's; images without a label (-1) do not count."""
 
     def update(self, output: Tensor, targets: Tensor) -> None:  # type: ignore[override]
         """Take in logits (N, classes) and labels (N,)."""
@@ -28,7 +28,7 @@ class TopOne(MeanMetric):
 
 
 class Classification(Task):
-    """Logits (N, classes), labels (N,), judged by top-1 accuracy."""
+    """Logits (N, classes), labels (N,), evaluated by top-1 accuracy."""
 
     name = "classification"
     metric_name = "accuracy"
@@ -47,7 +47,7 @@ class Classification(Task):
         return probe_softmax(output, generators)
 
     def is_labelled(self, targets: Tensor) -> bool:
-        """Tell whether any picture has a label."""
+        """Return whether any image has a label."""
         return bool((targets >= 0).any())
 
     def training_outputs(self, output: Any) -> list[Tensor]:
@@ -63,22 +63,22 @@ class Classification(Task):
         """
         check_logits(output, 2, num_classes)
 
-    def can_judge(self, targets: Tensor) -> bool:
-        """Tell whether there are labels, whatever they say."""
+    def can_evaluate(self, targets: Tensor) -> bool:
+        """Return whether there are labels, whatever they say."""
         return targets.dim() == 1
 
     def agreement(self, prediction: Tensor, reference: Tensor) -> Tensor:
         """1 where the top class is the unsplit network's, else 0, (N,)."""
         return (prediction.argmax(1) == reference.argmax(1)).float()
 
-    def evidence(self, prediction: Tensor, targets: Tensor) -> Tensor:
+    def statistics(self, prediction: Tensor, targets: Tensor) -> Tensor:
         """1 where the top class is the label, and 1 where there is a label, (N, 2)."""
         labelled = targets >= 0
         return torch.stack([(prediction.argmax(1) == targets) & labelled, labelled], 1).double()
 
-    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
-        """Share of the labelled pictures whose top class is the label."""
-        right, labelled = (counts @ evidence).T
+    def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
+        """Share of the labelled images whose top class is the label."""
+        right, labelled = (counts @ statistics).T
         with np.errstate(invalid="ignore"):
             return np.divide(right, labelled)
 
@@ -91,6 +91,6 @@ class Classification(Task):
         shares = prediction[0].softmax(0)
         return f"{name_of(int(shares.argmax()), class_names)} ({float(shares.max()):.1%})"
 
-    def draw(self, picture: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
-        """Write the top class on the picture."""
-        return write(picture, name_of(int(prediction[0].argmax()), class_names))
+    def draw(self, image: Image.Image, prediction: Tensor, class_names: Sequence[str]) -> Image.Image:
+        """Write the top class on the image."""
+        return write(image, name_of(int(prediction[0].argmax()), class_names))

@@ -41,10 +41,10 @@ class DetectorLike(Protocol):
     regressions: Sequence[str]
 
     def predict(self, outputs: Tensors) -> dict[str, Tensor]:
-        """Give `boxes` (N, D, 4), `scores` (N, D) and `labels` (N, D), padded with label -1."""
+        """Return `boxes` (N, D, 4), `scores` (N, D) and `labels` (N, D), padded with label -1."""
 
     def loss(self, outputs: Tensors, targets: Tensor) -> Tensor:
-        """Give the training loss of each picture, (N,)."""
+        """Return the training loss of each image, (N,)."""
 
 
 class MeanAveragePrecision(Metric):
@@ -74,7 +74,7 @@ class MeanAveragePrecision(Metric):
         self.coco.update(found, [{"boxes": one[:, 1:], "labels": one[:, 0].long()} for one in wanted])
 
     def compute(self) -> Tensor:
-        """Give the mean; not a number where there was no object."""
+        """Return the mean; not a number where there was no object."""
         value: Tensor = self.coco.compute()["map"]
         return torch.where(value < 0, torch.nan, value)
 
@@ -87,7 +87,7 @@ class MeanAveragePrecision(Metric):
 class Detection(Task):
     """Raw outputs for A places each, before any suppression; targets (N, M, 5) with rows of class and corners.
 
-    Rows of padding have class -1; corners x1, y1, x2, y2 are in pixels of the network's input. Judged by the mean
+    Rows of padding have class -1; corners x1, y1, x2, y2 are in pixels of the network's input. Evaluated by the mean
     average precision at an overlap of 0.5 (mAP@50).
     """
 
@@ -111,7 +111,7 @@ class Detection(Task):
         return scores + torch.stack(lost).mean(0)
 
     def supervised(self, output: Tensors, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Give the detector's own training loss of each picture, (N,)."""
+        """Return the detector's own training loss of each image, (N,)."""
         loss: Tensor = self.network.loss(output, targets)
         return loss
 
@@ -138,12 +138,12 @@ class Detection(Task):
         return prediction
 
     def last_steps(self, example: Tensors) -> Callable[[Tensors], tuple[Tensor, ...]]:
-        """Give boxes (N, K, 4), scores (N, K), labels (N, K), and how doubles are suppressed, (N, 2)."""
+        """Return boxes (N, K, 4), scores (N, K), labels (N, K), and how doubles are suppressed, (N, 2)."""
         steps: Callable[[Tensors], tuple[Tensor, ...]] = self.network.last_steps(example)
         return steps
 
     def is_labelled(self, targets: Tensor) -> bool:
-        """Tell whether there are boxes; pictures without objects are labelled, too."""
+        """Return whether there are boxes; images without objects are labelled, too."""
         return targets.dim() == 3
 
     def agreement(self, prediction: Tensors, reference: Tensors) -> Tensor:
@@ -155,7 +155,7 @@ class Detection(Task):
             shares.append(2 * float(right.sum()) / total if total else 1.0)
         return prediction["scores"].new_tensor(shares)
 
-    def evidence(self, prediction: Tensors, targets: Tensor) -> Tensor:
+    def statistics(self, prediction: Tensors, targets: Tensor) -> Tensor:
         """Each found box's score, class and rightness, and the class of each object, (N, 1 + 3 D + M)."""
         num_images, most = prediction["scores"].shape
         rows = torch.full((num_images, 3, most), -1.0, dtype=torch.float64)
@@ -168,18 +168,18 @@ class Detection(Task):
         head = torch.full((num_images, 1), float(most), dtype=torch.float64)
         return torch.cat([head, rows.flatten(1), objects[:, :, 0].cpu().double()], 1)
 
-    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
-        """Give the mAP@50 with COCO's interpolation; a picture drawn twice counts twice."""
-        most = int(evidence[0, 0])
-        scores, labels, right = evidence[:, 1 : 1 + 3 * most].reshape(-1, 3, most).transpose(1, 0, 2)
-        objects = evidence[:, 1 + 3 * most :]
+    def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
+        """Return the mAP@50 with COCO's interpolation; an image drawn twice counts twice."""
+        most = int(statistics[0, 0])
+        scores, labels, right = statistics[:, 1 : 1 + 3 * most].reshape(-1, 3, most).transpose(1, 0, 2)
+        objects = statistics[:, 1 + 3 * most :]
         precisions = []
         for own in np.unique(objects[objects >= 0]):
             num_objects = counts @ (objects == own).sum(1)
-            pictures, places = np.nonzero(labels == own)
-            order = np.argsort(-scores[pictures, places], kind="stable")
-            pictures, places = pictures[order], places[order]
-            precisions.append(_average_precision(right[pictures, places] > 0, counts[:, pictures], num_objects))
+            images, places = np.nonzero(labels == own)
+            order = np.argsort(-scores[images, places], kind="stable")
+            images, places = images[order], places[order]
+            precisions.append(_average_precision(right[images, places] > 0, counts[:, images], num_objects))
         if not precisions:
             return np.full(len(counts), np.nan)
         stacked = np.stack(precisions)
@@ -199,9 +199,9 @@ class Detection(Task):
         more = " …" if len(scores) > MOST_NAMED else ""
         return ", ".join(f"{name_of(label, class_names)} {score:.0%}" for score, label in found) + more or "nothing"
 
-    def draw(self, picture: Image.Image, prediction: Tensors, class_names: Sequence[str]) -> Image.Image:
+    def draw(self, image: Image.Image, prediction: Tensors, class_names: Sequence[str]) -> Image.Image:
         """Draw the confident boxes with their classes."""
-        drawn = picture.copy()
+        drawn = image.copy()
         pen = ImageDraw.Draw(drawn)
         boxes, _, labels = next(_boxes(prediction, CONFIDENT))
         colours = palette(max(len(class_names), 1))
@@ -230,28 +230,28 @@ def _divergence(output: Tensor, teacher: Tensor, kind: str) -> Tensor:
 
 
 def _share_lost(output: Tensor, teacher: Tensor, weights: Mapping[int, Tensor]) -> Tensor:
-    """Give MSE / Var of box regressions (N, A, …) under the places' weights, (N,)."""
+    """Return MSE / Var of box regressions (N, A, …) under the places' weights, (N,)."""
     own = weights[teacher.shape[1]]
     output, teacher = output.flatten(2), teacher.flatten(2)
     return (own[:, :, None] * (output - teacher).square()).sum(1).mean(1) / _variance(teacher, own)
 
 
 def _variance(boxes: Tensor, weights: Tensor) -> Tensor:
-    """Give the variance of box regressions (N, A, D) under the places' weights (N, A), (N,)."""
+    """Return the variance of box regressions (N, A, D) under the places' weights (N, A), (N,)."""
     own = weights[:, :, None]
     mean = (own * boxes).sum(1, keepdim=True)
     return (own * (boxes - mean).square()).sum(1).mean(1).clamp_min(1e-6)
 
 
 def _boxes(prediction: Tensors, least: float = 0.0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield boxes (D, 4), scores (D,) and labels (D,) of each picture, without padding, from a score on."""
+    """Yield boxes (D, 4), scores (D,) and labels (D,) of each image, without padding, from a score on."""
     for boxes, scores, labels in zip(prediction["boxes"], prediction["scores"], prediction["labels"], strict=True):
         there = (labels >= 0) & (scores >= least)
         yield boxes[there], scores[there], labels[there]
 
 
 def _match(boxes: Tensor, labels: Tensor, wanted: Tensor, wanted_labels: Tensor) -> Tensor:
-    """Tell which boxes, from the surest on, find an object that none before has found, (D,)."""
+    """Return which boxes, from the surest on, find an object that none before has found, (D,)."""
     overlaps = box_iou(boxes, wanted) * (labels[:, None] == wanted_labels[None])
     table, right = overlaps.cpu().numpy().copy(), torch.zeros(len(boxes), dtype=torch.bool)
     for index in range(len(table) if table.shape[1] else 0):
@@ -268,7 +268,7 @@ def _place_in_class(labels: Tensor) -> Tensor:
 
 
 def _average_precision(right: np.ndarray, weights: FloatArray, num_objects: FloatArray) -> FloatArray:
-    """Give COCO's average precision of one class for each of B sets, (B,).
+    """Return COCO's average precision of one class for each of B sets, (B,).
 
     Args:
         right: of each found box, from the surest on, (D,).

@@ -1,4 +1,4 @@
-"""Colours and words on pictures."""
+"""Colours and words on images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 
 
 def palette(count: int) -> npt.NDArray[np.uint8]:
-    """Give a colour for each of some classes, (count, 3); they repeat in paler shades."""
+    """Return a colour for each of some classes, (count, 3); they repeat in paler shades."""
     base = np.array([[int(colour[start : start + 2], 16) for start in (1, 3, 5)] for colour in COLOURS], np.float64)
     rounds = np.arange(count) // len(base)
     paler = 1 - 0.7 ** rounds[:, None]
@@ -26,9 +26,9 @@ def name_of(number: int, class_names: Sequence[str]) -> str:
     return class_names[number] if number < len(class_names) else str(number)
 
 
-def write(picture: Image.Image, text: str) -> Image.Image:
+def write(image: Image.Image, text: str) -> Image.Image:
     """Write a line in the upper left corner, readable on any ground."""
-    drawn = picture.copy()
+    drawn = image.copy()
     pen = ImageDraw.Draw(drawn)
     pen.rectangle(pen.textbbox((2, 1), text), fill="black")
     pen.text((2, 1), text, fill="white")

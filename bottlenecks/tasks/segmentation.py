@@ -23,9 +23,9 @@ OPACITY = 0.6
 
 
 class MeanIoU(Metric):
-    """Mean over the classes that occur of intersection over union, over all pixels of all pictures.
+    """Mean over the classes that occur of intersection over union, over all pixels of all images.
 
-    The definition of Pascal VOC; torchmetrics' own takes the mean over pictures.
+    The definition of Pascal VOC; torchmetrics' own takes the mean over images.
     """
 
     full_state_update = False
@@ -42,7 +42,7 @@ class MeanIoU(Metric):
         self.counts = counts + (self.counts if len(self.counts) else torch.zeros_like(counts))
 
     def compute(self) -> Tensor:
-        """Give the mean, not a number where nothing was labelled."""
+        """Return the mean, not a number where nothing was labelled."""
         right, union = self.counts.view(2, -1)
         return (right / union)[union > 0].mean().float()
 
@@ -50,7 +50,7 @@ class MeanIoU(Metric):
 class Segmentation(Task):
     """Logits (N, classes, H, W), alone or as `out` of a dict; masks (N, H, W), -1 where there is no label.
 
-    Judged by the mean intersection over union (mIoU) of the classes over all pixels of all pictures.
+    Evaluated by the mean intersection over union (mIoU) of the classes over all pixels of all images.
     """
 
     name = "segmentation"
@@ -73,11 +73,11 @@ class Segmentation(Task):
         return pixels.sum((1, 2)) / math.sqrt(pixels[0].numel())
 
     def last_steps(self, example: Any) -> Callable[[Any], Tensor]:
-        """Give the class of each pixel, (N, H, W) int32."""
+        """Return the class of each pixel, (N, H, W) int32."""
         return lambda output: logits_of(output).argmax(1).to(torch.int32)
 
     def is_labelled(self, targets: Tensor) -> bool:
-        """Tell whether there are masks, and a pixel with a label."""
+        """Return whether there are masks, and a pixel with a label."""
         return targets.dim() == 3 and bool((targets != VOID).any())
 
     def training_outputs(self, output: Any) -> list[Tensor]:
@@ -93,24 +93,24 @@ class Segmentation(Task):
         """
         check_logits(output["out"] if isinstance(output, Mapping) and "out" in output else output, 4, num_classes)
 
-    def can_judge(self, targets: Tensor) -> bool:
-        """Tell whether there are masks, whatever they say."""
+    def can_evaluate(self, targets: Tensor) -> bool:
+        """Return whether there are masks, whatever they say."""
         return targets.dim() == 3
 
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of pixels whose class is the unsplit network's, (N,)."""
         return (logits_of(prediction).argmax(1) == logits_of(reference).argmax(1)).float().mean((1, 2))
 
-    def evidence(self, prediction: Any, targets: Tensor) -> Tensor:
+    def statistics(self, prediction: Any, targets: Tensor) -> Tensor:
         """Pixels of each class that were right, then those of either its prediction or its mask, (N, 2 * classes)."""
         logits = logits_of(prediction)
-        if targets.dim() != 3:  # pictures without masks
+        if targets.dim() != 3:  # images without masks
             return logits.new_zeros(len(logits), 2 * logits.shape[1], dtype=torch.float64)
         return _counts(logits, targets)
 
-    def score(self, evidence: FloatArray, counts: FloatArray) -> FloatArray:
-        """Give the mIoU over the classes that occur."""
-        right, union = np.split(counts @ evidence, 2, axis=1)
+    def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
+        """Return the mIoU over the classes that occur."""
+        right, union = np.split(counts @ statistics, 2, axis=1)
         occurs = union > 0
         ratios = np.divide(right, union, out=np.zeros_like(right), where=occurs)
         with np.errstate(invalid="ignore"):
@@ -126,14 +126,14 @@ class Segmentation(Task):
         shares = sorted(zip((counts / counts.sum()).tolist(), classes.tolist(), strict=True), reverse=True)
         return ", ".join(f"{name_of(number, class_names)} {share:.0%}" for share, number in shares[:MOST_NAMED])
 
-    def draw(self, picture: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
-        """Lay each class's colour over the picture; the first class stays clear where it is a background."""
+    def draw(self, image: Image.Image, prediction: Any, class_names: Sequence[str]) -> Image.Image:
+        """Lay each class's colour over the image; the first class stays clear where it is a background."""
         logits = logits_of(prediction)[0]
         classes = logits.argmax(0).cpu().numpy()
         colours = palette(len(logits))
         ground = bool(class_names) and class_names[0].strip("_") == "background"
         opacity = np.where((classes == 0) & ground, 0.0, OPACITY)[..., None]
-        pixels = np.asarray(picture) * (1 - opacity) + colours[classes - ground] * opacity
+        pixels = np.asarray(image) * (1 - opacity) + colours[classes - ground] * opacity
         return Image.fromarray(np.rint(pixels).astype(np.uint8))
 
 
@@ -143,7 +143,7 @@ def logits_of(output: Mapping[str, Tensor] | Tensor) -> Tensor:
 
 
 def _counts(logits: Tensor, targets: Tensor) -> Tensor:
-    """Count, per picture and class, the right pixels and those of the union, (N, 2 * classes)."""
+    """Count, per image and class, the right pixels and those of the union, (N, 2 * classes)."""
     num_images, num_classes = logits.shape[:2]
     there = targets != VOID
     images = torch.arange(num_images, device=logits.device).view(-1, 1, 1).expand_as(targets)[there]

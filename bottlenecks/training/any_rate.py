@@ -78,7 +78,7 @@ def with_range(base: TransformUnit, rates: RateRange) -> TransformUnit:
 
 @torch.no_grad()
 def gains_help(trial: Trial, rates: RateRange, step: float) -> bool:
-    """Tell whether gains of the least squared error lose less behind the tail, on images that they were not fitted to.
+    """Return whether gains of the least squared error lose less behind the tail, on images they were not fitted to.
 
     They make features smaller than they were, which some networks take ill: there gains of 1 lose half.
     """

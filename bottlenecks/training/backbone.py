@@ -67,7 +67,7 @@ class BackboneModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The task's metric on the held-back pictures."""
+        """The task's metric on the held-back images."""
         images, targets = batch
         self.metric.update(self.task.predict(self.network(images)), targets)
 
@@ -90,7 +90,7 @@ class BackboneModule(pl.LightningModule):
         self.network = synchronise_batch_norm(self.network, self.trainer.strategy.root_device)
 
     def on_validation_epoch_start(self) -> None:
-        """Let all processes judge the same network."""
+        """Let all processes evaluate the same network."""
         average_buffers(self.network)
 
     def configure_optimizers(self) -> Any:
@@ -111,7 +111,7 @@ def obtain_backbone(
 
     Args:
         spec: the network.
-        datamodule: the pictures, and what their labels are.
+        datamodule: the images, and what their labels are.
         checkpoints: root of all checkpoints.
         train: trains and keeps a backbone.
 
@@ -235,13 +235,13 @@ def train_backbone(
     datamodule.preprocessing = preprocessing
     task = make_task(spec.task, network)
     check_network(network, task, spec.name, preprocessing, datamodule.num_classes)
-    smallest = min(datamodule.batch_size, len(datamodule.pictures("train")))
+    smallest = min(datamodule.batch_size, len(datamodule.images("train")))
     check_trainable(network, task, spec.name, preprocessing, smallest)
     network.to(memory_format=torch.channels_last)  # small networks learn twice as fast on a CPU, ResNet-50 10 % faster
     module = BackboneModule(network, task, settings, seed)
     fit(module, datamodule, trainer, state, start)
     if module.score is None:
-        raise UsageError("no epoch ended in a judgement on the held-back images; let trainer validate every epoch")
+        raise UsageError("no epoch ended in an evaluation on the held-back images; let trainer validate every epoch")
     if not all(tensor.isfinite().all() for tensor in module.network.state_dict().values()):
         state.remove()
         raise UsageError(f"backbone.lr={settings.lr}: training diverged, nothing was kept; lower it")
@@ -252,7 +252,7 @@ def train_backbone(
     if trainer.is_global_zero:
         save_backbone(path, backbone, {"data": datamodule.name, f"val/{task.metric_name}": module.score})
         state.remove()
-    say(f"Kept {path}: {task.metric_name} {module.score:.1%} on held-back pictures")
+    say(f"Kept {path}: {task.metric_name} {module.score:.1%} on held-back images")
     return backbone
 
 

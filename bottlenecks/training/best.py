@@ -1,4 +1,4 @@
-"""The best state of each rate, judged on the held-back pictures."""
+"""The best state of each rate, evaluated on the held-back images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BestStates(pl.Callback):
                 self.epochs[rate] = -1 if trainer.sanity_checking else trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed run needs."""
+        """Return what a resumed run needs."""
         return {"states": self.states, "figures": self.figures, "epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

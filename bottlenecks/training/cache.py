@@ -22,7 +22,7 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import one_at_a_time, write_atomically
 from bottlenecks.settings.training import GIB, CachePlan
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, all_finite, num_pictures
+from bottlenecks.splitting.features import Features, all_finite, num_images
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.images import ImageData, Split
@@ -37,20 +37,20 @@ WAYS_OUT = (
 
 
 def cache_frozen(
-    network: SplitNetwork, pictures: ImageData, device: torch.device, plan: CachePlan, key: Mapping[str, Any]
+    network: SplitNetwork, data: ImageData, device: torch.device, plan: CachePlan, key: Mapping[str, Any]
 ) -> CachedDataModule | None:
-    """Pass every training and held-back picture through the frozen network once.
+    """Pass every training and held-back image through the frozen network once.
 
     What fits is held in memory. The rest goes to files under the plan's folder, one folder for each thing the
-    outputs depend on: `key`, the pictures, their views, the precision. They are checked when they are met again,
+    outputs depend on: `key`, the images, their views, the precision. They are checked when they are met again,
     written under another name and renamed, and made by one process at a time.
 
     Args:
         network: on `device`.
-        pictures: gives the views.
+        data: gives the views.
         device: where to run.
         plan: how much may be kept, and where.
-        key: all that the frozen network's outputs depend on, pictures excepted; JSON-able.
+        key: all that the frozen network's outputs depend on, images excepted; JSON-able.
 
     Returns:
         The data, or None where it does not fit and the plan does not require it.
@@ -59,16 +59,16 @@ def cache_frozen(
         UsageError: it cannot be kept and the plan requires it: new random views each epoch, too large, no room,
             no permission, a damaged or foreign file.
     """
-    views = pictures.num_views
+    views = data.num_views
     if views is None:
         if not plan.required:
             return None
         raise UsageError(
             "training.cache_features=true: data.augment=true draws new views each epoch; data.views=4 keeps to four "
-            "a picture, data.augment=false to one, or training.cache_features=false"
+            "an image, data.augment=false to one, or training.cache_features=false"
         )
-    counts: dict[Split, int] = {"train": views * len(pictures.pictures("train")), "val": len(pictures.pictures("val"))}
-    example = _example(network, pictures, device)
+    counts: dict[Split, int] = {"train": views * len(data.images("train")), "val": len(data.images("val"))}
+    example = _example(network, data, device)
     row = _row_bytes(example, plan.precision)
     size = row * sum(counts.values())
     held = size <= plan.memory
@@ -84,10 +84,10 @@ def cache_frozen(
         say(f"Caching features in memory: {text}")
     splits: dict[Split, CachedSplit] = {}
     for split, count in counts.items():
-        make = _Maker(network, pictures, split, device, count, example, plan.precision)
+        make = _Maker(network, data, split, device, count, example, plan.precision)
         rows = make.in_memory() if held else make.on_disk(plan.folder, key, _describe(count, row))
-        splits[split] = CachedSplit(rows, len(pictures.pictures(split)), example.num_pixels)
-    return CachedDataModule(pictures, splits)
+        splits[split] = CachedSplit(rows, len(data.images(split)), example.num_pixels)
+    return CachedDataModule(data, splits)
 
 
 class _Maker:
@@ -96,14 +96,14 @@ class _Maker:
     def __init__(
         self,
         network: SplitNetwork,
-        pictures: ImageData,
+        data: ImageData,
         split: Split,
         device: torch.device,
         count: int,
         example: FrozenBatch,
         precision: int,
     ) -> None:
-        self.network, self.pictures, self.split, self.device = network, pictures, split, device
+        self.network, self.data, self.split, self.device = network, data, split, device
         self.precision = precision
         kept, self.structure = tree_flatten(_kept(example, precision))
         self.shapes = {
@@ -120,7 +120,7 @@ class _Maker:
 
     def on_disk(self, root: Path, key: Mapping[str, Any], text: str) -> Rows:
         """Find the rows, or make them; only one process does, the others wait for it."""
-        described = {**key, "split_of_data": self.split, "pictures": self.pictures.identity(self.split)}
+        described = {**key, "split_of_data": self.split, "images": self.data.identity(self.split)}
         described |= {"shapes": {name: [list(shape), str(dtype)] for name, (shape, dtype) in self.shapes.items()}}
         described |= {"version": FORMAT_VERSION}
         name = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
@@ -161,7 +161,7 @@ class _Maker:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder}: damaged ({reason(error)}); {anew}") from None
         if key != json.loads(json.dumps(described)):
-            raise UsageError(f"{folder}: made from other weights, pictures or settings than these; {anew}")
+            raise UsageError(f"{folder}: made from other weights, images or settings than these; {anew}")
         for name in self.shapes:
             if _checksum(folder / name) != sums.get(name):
                 raise UsageError(f"{folder}: damaged ({name} is not what was written); {anew}")
@@ -178,7 +178,7 @@ class _Maker:
     def _fill(self, rows: Mapping[str, Tensor]) -> None:
         start = 0
         for batch in self._batches():
-            end = start + num_pictures(batch.features)
+            end = start + num_images(batch.features)
             kept = _kept(batch, self.precision)
             if not all_finite(kept[0]):
                 raise UsageError(
@@ -191,20 +191,20 @@ class _Maker:
             start = end
 
     def _batches(self) -> Iterable[FrozenBatch]:
-        loaders = self.pictures.view_loaders(self.split)
+        loaders = self.data.view_loaders(self.split)
         total = sum(map(len, loaders))
         flat = (batch for loader in loaders for batch in loader)
         for images, targets in progress(flat, f"Caching {self.split}", total):
             yield pass_frozen(self.network, images.to(self.device), targets)
 
 
-def _example(network: SplitNetwork, pictures: ImageData, device: torch.device) -> FrozenBatch:
-    images, targets = next(iter(pictures.val_dataloader()))
+def _example(network: SplitNetwork, data: ImageData, device: torch.device) -> FrozenBatch:
+    images, targets = next(iter(data.val_dataloader()))
     return pass_frozen(network, images[:1].to(device), targets[:1])
 
 
 def _kept(batch: FrozenBatch, precision: int) -> tuple[Features, Any, Tensor]:
-    """Give what is kept of a batch: the features in this precision, the teacher's floating-point values in 32 bits."""
+    """Return what is kept of a batch: the features in this precision, the teacher's numbers in 32 bits."""
     features = tree_map(lambda tensor: tensor.to(PRECISIONS[precision]), batch.features)
     teacher = tree_map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch.teacher)
     return features, teacher, batch.targets

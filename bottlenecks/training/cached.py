@@ -1,4 +1,4 @@
-"""Batches of what the frozen network gave before, in the place of pictures."""
+"""Batches of what the frozen network gave before, in the place of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bottlenecks.training.images import ImageData, Split
 
 @dataclass(frozen=True)
 class Rows:
-    """The frozen network's outputs for the pictures of a split, view after view.
+    """The frozen network's outputs for the images of a split, view after view.
 
     Attributes:
         features: (views * N, C, H, W), in memory or mapped from a file, or one such a tensor that crosses.
@@ -33,44 +33,44 @@ class Rows:
 
 
 class CachedSplit(Dataset[FrozenBatch]):
-    """Serves whole batches of rows in the place of pictures.
+    """Serves whole batches of rows in the place of images.
 
     Args:
         rows: of one split.
-        num_pictures: N.
+        num_images: N.
         num_pixels: of the network's input.
     """
 
-    def __init__(self, rows: Rows, num_pictures: int, num_pixels: int) -> None:
-        self.rows, self.num_pictures, self.num_pixels = rows, num_pictures, num_pixels
+    def __init__(self, rows: Rows, num_images: int, num_pixels: int) -> None:
+        self.rows, self.num_images, self.num_pixels = rows, num_images, num_pixels
 
     def __len__(self) -> int:
-        return self.num_pictures
+        return self.num_images
 
     def __getitem__(self, key: int | tuple[int, int]) -> FrozenBatch:
-        """Give a batch of one."""
+        """Return a batch of one."""
         return self.__getitems__([key])
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> FrozenBatch:
-        """Give the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
+        """Return the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        index = torch.tensor([view * self.num_pictures + index for view, index in pairs])
+        index = torch.tensor([view * self.num_images + index for view, index in pairs])
         features = tree_map(lambda rows: rows[index].float(), self.rows.features)
         teacher = tree_map(lambda rows: rows[index], self.rows.teacher)
         return FrozenBatch(features, teacher, self.rows.targets[index], self.num_pixels)
 
 
 class CachedDataModule(pl.LightningDataModule):
-    """Gives the batches that a `PictureDataModule` gives, already passed through the frozen network.
+    """Returns the batches that a `ImageDataModule` gives, already passed through the frozen network.
 
     Args:
-        pictures: says order and batch size.
+        images: says order and batch size.
         splits: `train` and `val`.
     """
 
-    def __init__(self, pictures: ImageData, splits: Mapping[Split, CachedSplit]) -> None:
+    def __init__(self, images: ImageData, splits: Mapping[Split, CachedSplit]) -> None:
         super().__init__()
-        self.pictures, self.splits = pictures, splits
+        self.images, self.splits = images, splits
 
     def sample(self, most: int) -> FrozenBatch:
         """Return the first view of each of the first training images, at the most so many."""
@@ -81,15 +81,15 @@ class CachedDataModule(pl.LightningDataModule):
     def num_views(self) -> int:
         """How many views there are of each training image."""
         split = self.splits["train"]
-        return len(split.rows.targets) // split.num_pictures
+        return len(split.rows.targets) // split.num_images
 
     def train_dataloader(self) -> DataLoader:
-        """Training rows in the order that the pictures would have."""
-        return self._loader(self.pictures.train_dataloader(), "train")
+        """Training rows in the order that the images would have."""
+        return self._loader(self.images.train_dataloader(), "train")
 
     def val_dataloader(self) -> DataLoader:
         """Held-back rows in a fixed order."""
-        return self._loader(self.pictures.val_dataloader(), "val")
+        return self._loader(self.images.val_dataloader(), "val")
 
     def _loader(self, like: DataLoader, split: Split) -> DataLoader:
         return DataLoader(

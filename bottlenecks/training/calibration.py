@@ -1,4 +1,4 @@
-"""What the features at the cut look like, from a pass over training pictures."""
+"""What the features at the cut look like, from a pass over training images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bottlenecks.splitting.features import Features, tensors_of
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Statistics of one tensor of features over pictures and positions.
+    """Statistics of one tensor of features over images and positions.
 
     Attributes:
         minimum: the smallest element seen.
         variance: mean square of the elements about their channels' means.
-        sample: features of the first pictures, (N, C, H, W).
+        sample: features of the first images, (N, C, H, W).
     """
 
     minimum: float
@@ -49,13 +49,13 @@ SAMPLE_ELEMENTS = 2**25  # 128 MiB of float32
 def calibrate(
     head: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, num_images: int = 512
 ) -> tuple[FeatureStatistics, ...]:
-    """Pass pictures through the head and gather statistics of each tensor that comes out.
+    """Pass images through the head and gather statistics of each tensor that comes out.
 
     Args:
         head: gives features (N, C, H, W), or a tuple of such.
         batches: (images, targets); read until `num_images` have been seen.
         device: where the head is.
-        num_images: how many pictures are enough.
+        num_images: how many images are enough.
     """
     tallies: list[_Tally] = []
     seen = 0

@@ -74,7 +74,7 @@ class Dashboard(pl.Callback):
             log_table(self.logger, "rates", COLUMNS, [[row[key] for key in COLUMNS] for row in rows])
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the ways so far to the resume state."""
+        """Return the ways so far to the resume state."""
         return {"ways": self.ways}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ class Dashboard(pl.Callback):
             (line,) = axes.plot(rates, values, linewidth=1, alpha=0.5)
             axes.plot(rates[-1:], values[-1:], "o", color=line.get_color(), label=rate_name(way[-1]["lambda"]))
         axes.set_xlabel("estimated bits per pixel")
-        axes.set_ylabel("held-back pictures decided rightly, or as the unsplit network does")
+        axes.set_ylabel("held-back images decided rightly, or as the unsplit network does")
         axes.set_title(self.title, fontsize=10)
         axes.grid(True, color="0.92")
         axes.legend()
@@ -109,5 +109,5 @@ def _bars(values: list[float]) -> Figure:
     axes = figure.add_subplot()
     axes.bar(range(len(values)), values)
     axes.set_xlabel("latent channel, by rate")
-    axes.set_ylabel("bits a picture")
+    axes.set_ylabel("bits an image")
     return figure

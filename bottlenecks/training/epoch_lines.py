@@ -21,7 +21,7 @@ class EpochLines(pl.Callback):
         self.start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what the epoch gave."""
+        """Print what the epoch gave."""
         if sys.stdout.isatty():
             return
         figures = ", ".join(f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items())

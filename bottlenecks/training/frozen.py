@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, cat, num_elements, num_pictures
+from bottlenecks.splitting.features import Features, cat, num_elements, num_images
 
 
 class FrozenBatch(NamedTuple):
-    """A batch of pictures after the frozen network.
+    """A batch of images after the frozen network.
 
     Attributes:
         features: what the head gives, (N, C, H, W), or one such a tensor that crosses.
@@ -33,7 +33,7 @@ class FrozenBatch(NamedTuple):
 def pass_frozen(
     network: SplitNetwork, images: Tensor, targets: Tensor, precision: torch.dtype = torch.float32
 ) -> FrozenBatch:
-    """Pass pictures (N, 3, H, W) through head and tail.
+    """Pass images (N, 3, H, W) through head and tail.
 
     Args:
         network: the cut network.
@@ -74,12 +74,12 @@ def gather_frozen(
         batch = pass_frozen(network, images.to(device), targets, precision)
         parts.append(tree_map(lambda one: one.cpu() if isinstance(one, Tensor) else one, batch))
         room -= 4 * num_elements((batch.features, batch.teacher))
-        most -= num_pictures(batch.features)
+        most -= num_images(batch.features)
         if most <= 0 or room <= 4 * num_elements((batch.features, batch.teacher)):
             break
     features, teacher, targets = cat([(part.features, part.teacher, part.targets) for part in parts])
     whole = FrozenBatch(features, teacher, targets, parts[0].num_pixels)
-    return whole if most >= 0 else rows_of(whole, torch.arange(num_pictures(whole.features) + most))
+    return whole if most >= 0 else rows_of(whole, torch.arange(num_images(whole.features) + most))
 
 
 def rows_of(frozen: FrozenBatch, images: Tensor, device: torch.device | None = None) -> FrozenBatch:

@@ -204,7 +204,7 @@ class GivenImages(pl.LightningDataModule):
     def augment_few(self) -> None:
         """Do nothing: views are the user's."""
 
-    def pictures(self, split: Split) -> Source:
+    def images(self, split: Split) -> Source:
         """Return the images of a split."""
         return self.sources[split]
 
@@ -233,7 +233,7 @@ class GivenImages(pl.LightningDataModule):
 
     def identity(self, split: Split) -> dict[str, Any]:
         """Return what the images of a split depend on."""
-        return {"pictures": self.sources[split].identity(), "preprocessing": self.preprocessing.to_dict()}
+        return {"images": self.sources[split].identity(), "preprocessing": self.preprocessing.to_dict()}
 
     def resolved(self) -> dict[str, Any]:
         """Return nothing: there are no settings."""

@@ -14,7 +14,7 @@ LEAST_HELD_BACK, ENOUGH = 40, 200  # so many images are held back where there ar
 class ImageData(Protocol):
     """Images in three splits, in batches of (images, targets).
 
-    `datamodules.base.PictureDataModule` reads them from files; `bottlenecks.training.given.GivenImages` takes a
+    `datamodules.base.ImageDataModule` reads them from files; `bottlenecks.training.given.GivenImages` takes a
     program's own.
 
     Attributes:
@@ -51,7 +51,7 @@ class ImageData(Protocol):
     def augment_few(self) -> None:
         """Take random views of the training images where they are few and that is left open."""
 
-    def pictures(self, split: Split) -> Any:
+    def images(self, split: Split) -> Any:
         """Return the images of a split: something with a length and `names`."""
 
     def train_dataloader(self) -> DataLoader:
@@ -67,7 +67,7 @@ class ImageData(Protocol):
         """Return training images in a fixed order, never augmented."""
 
     def view_loaders(self, split: Split) -> Sequence[DataLoader]:
-        """Return every view of every image of a split, in the order of `pictures`."""
+        """Return every view of every image of a split, in the order of `images`."""
 
     def identity(self, split: Split) -> dict[str, Any]:
         """Return all that the tensors of `view_loaders` depend on, JSON-able."""

@@ -25,7 +25,7 @@ from bottlenecks.units import Bottleneck, make_unit
 
 
 def unfinished(folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any], overwrite: bool) -> list[Lmbda]:
-    """Tell which rates are still to be trained.
+    """Return which rates are still to be trained.
 
     A rate of another unit that lies where one of these would is left alone, and where the new one goes is said.
 
@@ -59,7 +59,7 @@ def unfinished(folder: Path, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any
 
 
 def is_met(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Tell whether a target was met before: a finished rate has these very settings, the target among them."""
+    """Return whether a target was met before: a finished rate has these very settings, the target among them."""
     for path in rates_of(folder, str(settings["unit"]["name"])):
         if not changes_between(_read_kept(path).training, settings):
             say(f"Kept {path}: finished with these very settings")
@@ -127,7 +127,7 @@ def keep(
         UsageError: a rate's loss never was finite; the finite ones are written first.
     """
     if not best.states:
-        raise UsageError("no epoch ended in a judgement on the held-back pictures; let trainer validate every epoch")
+        raise UsageError("no epoch ended in an evaluation on the held-back images; let trainer validate every epoch")
     written = {}
     for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
         assert isinstance(unit, Bottleneck)

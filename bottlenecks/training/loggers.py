@@ -189,7 +189,7 @@ class Guarded(Logger):
 
 
 def say_once(message: str, told: set[str]) -> None:
-    """Say what has not been said before in a run."""
+    """Print what has not been said before in a run."""
     if message not in told:
         told.add(message)
         say(message)
@@ -228,8 +228,8 @@ def log_table(logger: Logger | None, key: str, columns: Sequence[str], rows: Seq
     _with(logger, WandbLogger, lambda own: own.log_table(key, columns=list(columns), data=data))
 
 
-def log_picture(logger: Logger | None, key: str, path: Path) -> None:
-    """Show a picture, where the logger can."""
+def log_image(logger: Logger | None, key: str, path: Path) -> None:
+    """Show an image, where the logger can."""
     _with(logger, WandbLogger, lambda own: own.log_image(key, images=[str(path)]))
 
 

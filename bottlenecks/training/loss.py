@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 
 class RateDistortion(NamedTuple):
-    """Loss and its parts, each per picture, (N,).
+    """Loss and its parts, each per image, (N,).
 
     Attributes:
         loss: `lmbda * distortion + bpp`.
-        bpp: estimated bits per pixel of the input picture.
+        bpp: estimated bits per pixel of the input image.
         distortion: weighted sum of the parts, in percent.
         parts: each distortion with a weight, in percent, unweighted.
     """
@@ -35,12 +35,12 @@ class RateDistortion(NamedTuple):
 
 
 def feature_error(features_hat: Features, features: Features, variances: Sequence[float]) -> Tensor:
-    """Share of the features' variance that is lost, per picture; of several tensors, the mean of their shares.
+    """Share of the features' variance that is lost, per image; of several tensors, the mean of their shares.
 
     Args:
         features_hat: reconstruction, (N, C, H, W).
         features: what the head gave, (N, C, H, W).
-        variances: of each tensor's elements about their channels' means, over the training pictures.
+        variances: of each tensor's elements about their channels' means, over the training images.
 
     Returns:
         MSE / variance, (N,).
@@ -51,7 +51,7 @@ def feature_error(features_hat: Features, features: Features, variances: Sequenc
 
 
 def precise(values: T) -> T:
-    """Give floating-point tensors in float32 at least: losses are not taken in half precision."""
+    """Return floating-point tensors in float32 at least: losses are not taken in half precision."""
     return tree_map(
         lambda one: one.to(torch.promote_types(one.dtype, torch.float32)) if one.is_floating_point() else one, values
     )
@@ -85,14 +85,14 @@ class RateDistortionLoss:
         features_hat: Features,
         frozen: FrozenBatch,
     ) -> RateDistortion:
-        """Compute the loss of each picture.
+        """Compute the loss of each image.
 
         Args:
-            lmbda: price of one percent of distortion in bits per pixel, for all pictures or one (N,) for each.
+            lmbda: price of one percent of distortion in bits per pixel, for all images or one (N,) for each.
             rate_bits: estimated bits, (N,).
             output: of the split network.
             features_hat: reconstruction, (N, C, H, W).
-            frozen: what the frozen network made of the pictures; its targets are not looked at unless `ce` has a
+            frozen: what the frozen network made of the images; its targets are not looked at unless `ce` has a
                 weight.
         """
         parts: dict[str, Tensor] = {}

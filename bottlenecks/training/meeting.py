@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bottlenecks.settings.target import Target
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, elements_of, like, num_pictures, tensors_of
+from bottlenecks.splitting.features import Features, elements_of, like, num_images, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.closed_form import fit_scales
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -137,7 +137,7 @@ def pass_through(
     unit: TransformUnit, held: FrozenBatch, network: SplitNetwork
 ) -> Iterator[tuple[FrozenBatch, UnitOutput, Any]]:
     """Pass images through unit and tail, a few at a time; yield them, and what each of the two made of them."""
-    device, count = next(network.parameters()).device, num_pictures(held.features)
+    device, count = next(network.parameters()).device, num_images(held.features)
     unit = copy.deepcopy(unit).to(device)
     for start in range(0, count, CHUNK):
         rows = rows_of(held, torch.arange(start, min(start + CHUNK, count)), device)
@@ -214,7 +214,7 @@ def tolerance(target: Target, figure: Figure) -> float:
 
 
 def describe(target: Target, figure: Figure, octaves: float, metric: str) -> str:
-    """Say what was asked for and what was reached."""
+    """Return what was asked for and what was reached."""
     if target.kind == "bytes":
         reached = f"{figure.value:.4g} bytes an image (standard error {figure.error:.2g})"
     else:

@@ -18,26 +18,26 @@ NAMES = ("loss", "bpp", "bits_per_element", "distortion")
 
 
 class RateMetrics(nn.Module):
-    """Means over pictures of loss, rate and distortion; where pictures are judged, agreement and the task's metric.
+    """Means over images of loss, rate and distortion; where images are evaluated, agreement and the task's metric.
 
     Args:
         task: gives metric and agreement their meaning.
-        num_elements: of the features of one picture.
+        num_elements: of the features of one image.
         distortions: names of the distortion's parts.
-        judged: whether predictions are made and judged, which for some tasks is long work.
+        evaluated: whether predictions are made and evaluated, which for some tasks is long work.
     """
 
-    def __init__(self, task: Task, num_elements: int, distortions: Sequence[str], judged: bool) -> None:
+    def __init__(self, task: Task, num_elements: int, distortions: Sequence[str], evaluated: bool) -> None:
         super().__init__()
         self.task, self.num_elements = task, num_elements
-        names = [*NAMES, *(f"distortion_{name}" for name in distortions), *(["agreement"] if judged else [])]
+        names = [*NAMES, *(f"distortion_{name}" for name in distortions), *(["agreement"] if evaluated else [])]
         # An infinite loss is never the best; a value that is no number is never hidden.
         self.means = nn.ModuleDict({name: MeanMetric(nan_strategy=math.inf) for name in names})
-        self.metric = task.metric() if judged else None
+        self.metric = task.metric() if evaluated else None
         self.labelled = MaxMetric()  # 1 where any process met a label
 
     def update(self, losses: RateDistortion, rate_bits: Tensor, output: Any, frozen: FrozenBatch) -> None:
-        """Take in a batch; every tensor's first dimension counts pictures."""
+        """Take in a batch; every tensor's first dimension counts images."""
         values = {
             "loss": losses.loss,
             "bpp": losses.bpp,
@@ -50,13 +50,13 @@ class RateMetrics(nn.Module):
                 prediction, reference = self.task.predict(precise(output)), self.task.predict(frozen.teacher)
                 values["agreement"] = self.task.agreement(prediction, reference)
                 self.labelled.update(float(self.task.is_labelled(frozen.targets)))
-                if self.task.can_judge(frozen.targets):
+                if self.task.can_evaluate(frozen.targets):
                     self.metric.update(prediction, frozen.targets)
         for name, value in values.items():
             self.means[name].update(value.detach())  # type: ignore[operator]
 
     def compute(self) -> dict[str, float]:
-        """Give the means, none where nothing was taken in; the task's metric is left out where nothing was labelled."""
+        """Return the means, none where nothing was taken in; without labels, the task's metric is left out."""
         figures = {name: float(mean.compute()) for name, mean in self.means.items() if mean.update_called}  # type: ignore[operator]
         if self.metric is not None and self.labelled.update_called and self.labelled.compute() > 0:
             figures[self.task.metric_name] = float(self.metric.compute())

@@ -16,7 +16,7 @@ from bottlenecks.processes import average_buffers, own_share, synchronise_batch_
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.settings.training import OptimiserConfig
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, cat, elements_of, num_pictures, split
+from bottlenecks.splitting.features import Features, cat, elements_of, num_images, split
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
@@ -54,7 +54,7 @@ class LadderModule(pl.LightningModule):
 
     The head and the teacher run once a batch. Every unit has its own loss, clipping, noise and best state, so
     it trains as it would alone. The frozen part keeps no gradient, stays in eval mode and is not saved. A batch is
-    pictures and targets, or what the frozen network made of them before.
+    images and targets, or what the frozen network made of them before.
 
     Args:
         network: the cut network, frozen.
@@ -110,11 +110,11 @@ class LadderModule(pl.LightningModule):
         return self._shared_step(batch, batch_idx, "train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Judge every unit with rounding in place of noise."""
+        """Evaluate every unit with rounding in place of noise."""
         self._shared_step(batch, batch_idx, "val")
 
     def look(self, batch: Batch) -> FrozenBatch:
-        """Pass pictures through the frozen network, unless that was done before."""
+        """Pass images through the frozen network, unless that was done before."""
         return batch if isinstance(batch, FrozenBatch) else pass_frozen(self.network, *batch, self.precision)
 
     def _shared_step(self, batch: Batch, batch_idx: int, stage: str) -> Tensor:
@@ -128,11 +128,11 @@ class LadderModule(pl.LightningModule):
 
     def _pass(self, frozen: FrozenBatch, rates: Sequence[int], stage: str, step: int) -> Tensor:
         """Take some rates through units, tail and loss, with the noise of a step; give the sum of their losses."""
-        trips, count = list[tuple[int, Price, UnitOutput]](), num_pictures(frozen.features)
+        trips, count = list[tuple[int, Price, UnitOutput]](), num_images(frozen.features)
         for rate in rates:
             generator = generator_for(self.seed, self.lmbdas[rate], step)
             prices = self.prices[rate]
-            drawn = [prices.draw(count, generator, self.device)] if stage == "train" else prices.judged()
+            drawn = [prices.draw(count, generator, self.device)] if stage == "train" else prices.evaluated()
             for price in drawn:
                 trips.append((rate, price, self.units[rate](frozen.features, generator, price.multiplier)))
         counts = [count] * len(trips)
@@ -156,7 +156,7 @@ class LadderModule(pl.LightningModule):
         self.units = synchronise_batch_norm(self.units, self.trainer.strategy.root_device)
 
     def on_validation_epoch_start(self) -> None:
-        """Bring medians up to date, which decide the rounding, and let all processes judge the same units."""
+        """Bring medians up to date, which decide the rounding, and let all processes evaluate the same units."""
         for rate in range(len(self.lmbdas)):
             self._metrics("val", rate).reset()
         average_buffers(self.units)
@@ -178,7 +178,7 @@ class LadderModule(pl.LightningModule):
                 self._metrics(stage, rate).reset()
 
     def figures(self, stage: str, rate: int) -> dict[str, float]:
-        """Give the epoch's figures of a rate so far, as `val/bpp`."""
+        """Return the epoch's figures of a rate so far, as `val/bpp`."""
         return {f"{stage}/{name}": value for name, value in self._metrics(stage, rate).compute().items()}
 
     def configure_optimizers(self) -> Any:
@@ -226,7 +226,7 @@ class LadderModule(pl.LightningModule):
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
     def _scale(self) -> Tensor | None:
-        """Give the factor that the trainer puts on the loss in half precision, None where there is none."""
+        """Return the factor that the trainer puts on the loss in half precision, None where there is none."""
         scaler = scaler_of(self)
         return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 

@@ -37,8 +37,8 @@ class Prices(Protocol):
     def draw(self, count: int, generator: Generator, device: torch.device) -> Price:
         """Return the terms of a batch of training images."""
 
-    def judged(self) -> list[Price]:
-        """Return the terms under which every held-back image is judged."""
+    def evaluated(self) -> list[Price]:
+        """Return the terms under which every held-back image is evaluated."""
 
 
 class OnePrice:
@@ -51,7 +51,7 @@ class OnePrice:
         """Return the only terms."""
         return self.price
 
-    def judged(self) -> list[Price]:
+    def evaluated(self) -> list[Price]:
         """Return the only terms."""
         return [self.price]
 
@@ -81,7 +81,7 @@ class RangePrices:
             torch.randint(self.rates.lowest, self.rates.highest + 1, (count,), generator=generator), device
         )
 
-    def judged(self) -> list[Price]:
+    def evaluated(self) -> list[Price]:
         """Return the terms at both ends and in the middle."""
         ends = (self.rates.lowest, self.middle, self.rates.highest)
         return [Price(float(self._lmbdas(end)), float(self._weights(end)), end) for end in ends]

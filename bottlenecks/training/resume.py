@@ -35,7 +35,7 @@ class RunState(pl.Callback):
         self.world_size = 1
 
     def find(self, resume: bool, overwrite: bool) -> Path | None:
-        """Give the state to go on from, or None where the run is to begin.
+        """Return the state to go on from, or None where the run is to begin.
 
         Args:
             resume: whether to go on from a state that is there.

@@ -73,7 +73,7 @@ def score_draws(
 def identity_share(
     weights: Mapping[str, float], variances: Sequence[float], shapes: Sequence[tuple[int, ...]]
 ) -> list[float]:
-    """Give what the weight of `mse` adds to the matrix of `score_draws`: for each tensor a multiple of the identity.
+    """Return what the weight of `mse` adds to the matrix of `score_draws`: for each tensor a multiple of the identity.
 
     Args:
         weights: of `kd`, `ce` and `mse`.

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from bottlenecks.coding.rate_range import LEAST, MOST, RateRange
 from bottlenecks.processes import add_up
-from bottlenecks.splitting.features import num_pictures
+from bottlenecks.splitting.features import num_images
 from bottlenecks.training.any_rate import Measured, find_range
 from bottlenecks.training.module import LadderModule
 
@@ -39,7 +39,7 @@ def settle_range(module: LadderModule, rate: int, batches: Iterable[Any], device
         for row, multiplier in zip(totals, multipliers, strict=True):
             output = unit(frozen.features, None, multiplier)
             own = loss(0.0, output.rate_bits, module.network.finish(output.features_hat), output.features_hat, frozen)
-            row += torch.tensor([num_pictures(frozen.features), float(own.distortion.sum()), float(own.bpp.sum())])
+            row += torch.tensor([num_images(frozen.features), float(own.distortion.sum()), float(own.bpp.sum())])
     totals = add_up(totals.to(device, torch.float32)).cpu()
     means = (totals[:, 1:] / totals[:, :1]).tolist()
     points = [Measured(multiplier, *own) for multiplier, own in zip(multipliers, means, strict=True)]

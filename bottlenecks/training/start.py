@@ -186,7 +186,7 @@ def lambda_for(
 
 
 def tell(starts: Mapping[Lmbda, Start]) -> None:
-    """Say what was chosen, a line a rate, and name rates that are of no use."""
+    """Print what was chosen, a line a rate, and name rates that are of no use."""
     coarser: tuple[Lmbda, Start] | None = None
     for lmbda, start in sorted(starts.items()):
         say(

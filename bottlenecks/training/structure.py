@@ -25,7 +25,7 @@ from bottlenecks.training.closed_form import (
 from bottlenecks.units.laplacian import code_bits
 from bottlenecks.units.transform import TransformUnit
 
-JUDGED = 160  # images that a candidate is measured on
+EVALUATED = 160  # images that a candidate is measured on
 FOLDS = 4  # where there are so few images that all of them are needed to fit
 MOST_DRAWS = 2048  # columns of a joint transform's metric
 LARGEST_BLOCK = 16
@@ -192,8 +192,8 @@ def fold_images(count: int) -> list[tuple[Tensor, Tensor]]:
     order = torch.arange(count)
     if count == 1:
         return [(order, order)]
-    if count >= 2 * JUDGED:
-        return [(order[: count - JUDGED], order[count - JUDGED :])]
+    if count >= 2 * EVALUATED:
+        return [(order[: count - EVALUATED], order[count - EVALUATED :])]
     parts = [order[start::FOLDS] for start in range(min(FOLDS, count))]
     return [(torch.cat([one for one in parts if one is not part]), part) for part in parts]
 

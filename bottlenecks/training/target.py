@@ -44,10 +44,10 @@ class PointsLost:
         """Take in the output for some images, and what the frozen network made of them."""
         own, reference = self.task.predict(precise(output)), self.task.predict(precise(frozen.teacher))
         if self.labelled:
-            evidence = [self.task.evidence(one, frozen.targets) for one in (own, reference)]
+            statistics = [self.task.statistics(one, frozen.targets) for one in (own, reference)]
         else:
-            evidence = [self.task.agreement(one, reference)[:, None] for one in (own, reference)]
-        self._seen.append((evidence[0].double().cpu(), evidence[1].double().cpu()))
+            statistics = [self.task.agreement(one, reference)[:, None] for one in (own, reference)]
+        self._seen.append((statistics[0].double().cpu(), statistics[1].double().cpu()))
 
     def take(self, draws: int = 0) -> tuple[float, float]:
         """Return the points lost on what was taken in since the last time, and their standard error.
@@ -65,8 +65,8 @@ class PointsLost:
         return float(lost[0]), float(np.nanstd(lost[1:])) if draws else math.nan
 
 
-def _mean(evidence: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return (counts @ evidence)[:, 0] / counts.sum(1)
+def _mean(statistics: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return (counts @ statistics)[:, 0] / counts.sum(1)
 
 
 class Point(NamedTuple):

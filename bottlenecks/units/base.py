@@ -25,7 +25,7 @@ class UnitOutput(NamedTuple):
 
     Attributes:
         features_hat: reconstruction, (N, C, H, W), or one such a tensor that crosses.
-        rate_bits: estimated bits of each picture, (N,).
+        rate_bits: estimated bits of each image, (N,).
     """
 
     features_hat: Features
@@ -63,7 +63,7 @@ class ParameterGroup(NamedTuple):
 
 
 class Bottleneck(nn.Module, ABC):
-    """What sits at a cut, as training, judging and files see it: a unit, or several that work as one.
+    """What sits at a cut, as training, evaluation and files see it: a unit, or several that work as one.
 
     Features are one tensor (N, C, H, W), whose size is (H, W); or a tuple of several, with a tuple of sizes.
 
@@ -82,7 +82,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Give what builds it again, JSON-able."""
+        """Return what builds it again, JSON-able."""
 
     @abstractmethod
     def encode(self, features: Any) -> Features:
@@ -98,7 +98,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def size_of(self, features: Any) -> Any:
-        """Give the size of features."""
+        """Return the size of features."""
 
     @abstractmethod
     def start_from(self, features: Any) -> None:
@@ -106,7 +106,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def bits_per_channel(self, features: Any) -> Tensor:
-        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over the pictures."""
+        """Estimate the bits that an image takes in each latent channel, (K,), the mean over the images."""
 
     def parameter_groups(self, plan: LearningRates) -> list[ParameterGroup]:
         """Divide what is trained into groups of one learning rate, at its peak; entropy models have their own."""
@@ -126,7 +126,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def refresh(self) -> None:
-        """Bring what is derived from the parameters up to date; called before anything is judged."""
+        """Bring what is derived from the parameters up to date; called before anything is evaluated."""
 
     @abstractmethod
     def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
@@ -156,7 +156,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def symbols(self, features: Any) -> Any:
-        """Quantise features to the symbols that are coded, picture by picture.
+        """Quantise features to the symbols that are coded, image by image.
 
         Raises:
             ValueError: the latent is not finite, or beyond what 32 bits hold.
@@ -164,7 +164,7 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def restore(self, symbols: Sequence[Any], size: Any) -> Features:
-        """Turn the symbols of some pictures back into features of this size."""
+        """Turn the symbols of some images back into features of this size."""
 
     def forward(self, features: Features, generator: Generator | None = None, multiplier: Any = 0) -> UnitOutput:
         """Pass features through the bottleneck.
@@ -261,7 +261,7 @@ class BottleneckUnit(Bottleneck):
 
     @abstractmethod
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Give the latent's (h, w) for features of (H, W)."""
+        """Return the latent's (h, w) for features of (H, W)."""
 
     def start_from(self, features: Tensor) -> None:
         """Begin from a sample of the features (N, C, H, W) instead of from noise, where the unit knows how."""
@@ -281,7 +281,7 @@ class BottleneckUnit(Bottleneck):
         """Derive the integer tables from the trained entropy model."""
 
     def size_of(self, features: Tensor) -> Size:
-        """Give (H, W)."""
+        """Return (H, W)."""
         height, width = features.shape[-2:]
         return height, width
 
@@ -349,7 +349,7 @@ class BottleneckUnit(Bottleneck):
         return self.decode(symbols.to(medians) + medians, size)
 
     def restore(self, symbols: Sequence[Int32Array], size: Size) -> Tensor:
-        """Turn the latents (K, h, w) of some pictures back into features (N, C, H, W), where `size` is (H, W)."""
+        """Turn the latents (K, h, w) of some images back into features (N, C, H, W), where `size` is (H, W)."""
         assert self._grid is not None, "a unit with a framing has a grid"
         y_hat = np.stack(symbols).astype(self._grid.dtype)
         y_hat += self._grid

@@ -52,7 +52,7 @@ class FactorizedPrior(EntropyBottleneck):
             generator: source of the noise, on the CPU so that every device sees the same; None takes the global one.
 
         Returns:
-            `y_hat` (N, K, h, w), and the bits of each picture (N,), in the precision of the parameters.
+            `y_hat` (N, K, h, w), and the bits of each image (N,), in the precision of the parameters.
         """
         y_hat, bits = self.bits(y, generator)
         return y_hat, bits.flatten(1).sum(1)
@@ -92,7 +92,7 @@ class FactorizedPrior(EntropyBottleneck):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Move medians and tails to where the density is now; to be called before anything is judged.
+        """Move medians and tails to where the density is now; to be called before anything is evaluated.
 
         Stands in for the second optimiser of CompressAI's examples: a bisection search, tens of milliseconds.
         """

@@ -73,7 +73,7 @@ class FactorizedUnit(BottleneckUnit):
         self.outer = nn.ReLU() if nonnegative else nn.Identity()
 
     def config(self) -> dict[str, Any]:
-        """Give the constructor's arguments, JSON-able."""
+        """Return the constructor's arguments, JSON-able."""
         return {
             "feature_shape": list(self.feature_shape),
             "latent_channels": self.latent_channels,
@@ -93,7 +93,7 @@ class FactorizedUnit(BottleneckUnit):
         return self.entropy(y, generator)
 
     def bits_per_channel(self, features: Tensor) -> Tensor:
-        """Estimate the bits that a picture takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
+        """Estimate the bits that an image takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
         return self.entropy.bits(self.encode(features))[1].sum((2, 3)).mean(0)
 
     def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
@@ -135,7 +135,7 @@ class FactorizedUnit(BottleneckUnit):
             module.training = mode
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Give (ceil(H/s), ceil(W/s))."""
+        """Return (ceil(H/s), ceil(W/s))."""
         height, width = size
         return -(-height // self.stride), -(-width // self.stride)
 
@@ -193,7 +193,7 @@ def repeat(coarse: Tensor, fine: Tensor, kernel_size: int, stride: int) -> Tenso
 
 
 def principal_components(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Find the directions of largest variance over pictures and positions, by randomised subspace iteration.
+    """Find the directions of largest variance over images and positions, by randomised subspace iteration.
 
     Args:
         features: (N, C, h, w).

@@ -36,7 +36,7 @@ class JointUnit(Bottleneck):
         return [*self.units]
 
     def config(self) -> dict[str, Any]:
-        """Give the arguments of each unit's constructor."""
+        """Return the arguments of each unit's constructor."""
         return {"parts": [unit.config() for unit in self.parts]}
 
     def encode(self, features: Tensors) -> Tensors:
@@ -53,7 +53,7 @@ class JointUnit(Bottleneck):
         return tuple(unit.decode(one, own) for unit, one, own in zip(self.parts, y_hat, size, strict=True))
 
     def size_of(self, features: Tensors) -> Sizes:
-        """Give (H, W) of each tensor."""
+        """Return (H, W) of each tensor."""
         return tuple(unit.size_of(one) for unit, one in zip(self.parts, features, strict=True))
 
     def start_from(self, features: Tensors) -> None:
@@ -62,7 +62,7 @@ class JointUnit(Bottleneck):
             unit.start_from(one)
 
     def bits_per_channel(self, features: Tensors) -> Tensor:
-        """Give those of the units one after the other, (sum of K,)."""
+        """Return those of the units one after the other, (sum of K,)."""
         return torch.cat([unit.bits_per_channel(one) for unit, one in zip(self.parts, features, strict=True)])
 
     def refresh(self) -> None:
@@ -91,10 +91,10 @@ class JointUnit(Bottleneck):
         return tuple(unit.coder.tables for unit in self.parts)
 
     def symbols(self, features: Tensors) -> Iterator[tuple[Int32Array, ...]]:
-        """Quantise features to the symbols that are coded, one (K, h, w) a tensor for each picture."""
+        """Quantise features to the symbols that are coded, one (K, h, w) a tensor for each image."""
         return zip(*[unit.symbols(one) for unit, one in zip(self.parts, features, strict=True)], strict=True)
 
     def restore(self, symbols: Sequence[tuple[Int32Array, ...]], size: Sizes) -> Tensors:
-        """Turn the latents of some pictures back into features."""
+        """Turn the latents of some images back into features."""
         latents = zip(*symbols, strict=True)
         return tuple(unit.restore(one, own) for unit, one, own in zip(self.parts, latents, size, strict=True))

@@ -33,8 +33,8 @@ class SpicUnit(BottleneckUnit):
     After "A Low-Complexity Approach to Rate-Distortion Optimized Variable Bit-Rate Compression for Split DNN
     Computing", ICPR 2022, and "Neural Rate Estimator and Unsupervised Learning for Efficient Distributed Image
     Analytics in Split-DNN Models", CVPR 2023. In training a small hyperprior estimates the rate and uniform noise of
-    width q stands in for rounding. What is coded, and what is judged in eval mode, is another model: one static table
-    for all channels, the histogram of the training pictures' symbols. It is kept as BatchNorm keeps its statistics, as
+    width q stands in for rounding. What is coded, and evaluated in eval mode, is another model: one static table for
+    all channels, the histogram of the training images' symbols. It is kept as BatchNorm keeps its statistics, as
     a decaying mean over the training batches.
 
     Departs from them: they use Huffman's code for the table, here the same table drives the range coder, which is
@@ -85,7 +85,7 @@ class SpicUnit(BottleneckUnit):
         self.register_buffer("histogram", torch.zeros(NUM_SYMBOLS + 1))  # the last entry: all symbols above
 
     def config(self) -> dict[str, Any]:
-        """Give the constructor's arguments, JSON-able."""
+        """Return the constructor's arguments, JSON-able."""
         return {
             "feature_shape": list(self.feature_shape),
             "latent_channels": self.latent_channels,
@@ -117,12 +117,12 @@ class SpicUnit(BottleneckUnit):
         return self.outer(self.up_norm(self.up(wide, output_size=list(size))))
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Give (ceil(H/s), ceil(W/s))."""
+        """Return (ceil(H/s), ceil(W/s))."""
         height, width = size
         return -(-height // self.stride), -(-width // self.stride)
 
     def bits_per_channel(self, features: Tensor) -> Tensor:
-        """Give the bits that a picture takes in each latent channel by the table, (K,), the mean over features."""
+        """Return the bits that an image takes in each latent channel by the table, (K,), the mean over features."""
         symbols = self.encode(features).to(self.histogram.dtype).round()
         return self._code_lengths(symbols.transpose(0, 1).flatten(1)) / len(features)
 
@@ -135,7 +135,7 @@ class SpicUnit(BottleneckUnit):
         """Do nothing: tables are read off the histogram whenever they are wanted."""
 
     def build_tables(self) -> SymbolTables:
-        """Give every channel the one table of the training pictures' symbols."""
+        """Give every channel the one table of the training images' symbols."""
         return self._tables(self.latent_channels)
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class SpicUnit(BottleneckUnit):
         return SymbolTables(rows, np.full(num_channels, len(counts)), np.zeros(num_channels, dtype=np.int64))
 
     def _code_lengths(self, symbols: Tensor) -> Tensor:
-        """Give the bits of each row of whole numbers (M, L) by the table, (M,)."""
+        """Return the bits of each row of whole numbers (M, L) by the table, (M,)."""
         table = self._tables(1)
         rows = symbols.detach().nan_to_num().clamp(0, LARGEST).to(torch.int32).cpu().numpy()
         return symbols.new_tensor([ideal_bits(row[None], table) for row in rows])
@@ -166,7 +166,7 @@ class RateEstimator(nn.Module):
         deviations (K, h, w) <- softplus <- depthwise transposed 3x3 / 2 <- ReLU <- 1x1 <- z_hat
 
     Elements of `y` are Gaussian around zero. Learned means would make an element free that is the same in all
-    pictures; one table for all channels does not.
+    images; one table for all channels does not.
 
     Args:
         channels: of the latent, K.
@@ -189,7 +189,7 @@ class RateEstimator(nn.Module):
             generator: source of the noise, on the CPU; None takes the global one.
 
         Returns:
-            `y_hat` (N, K, h, w), and the bits of each picture (N,), those of the hyper-latent included.
+            `y_hat` (N, K, h, w), and the bits of each image (N,), those of the hyper-latent included.
         """
         noise = torch.rand(y.shape, generator=generator, dtype=torch.float64) - 0.5
         y_hat = y + noise.to(y)
@@ -201,7 +201,7 @@ class RateEstimator(nn.Module):
 
 
 def gaussian_bits(y_hat: Tensor, scales: Tensor) -> Tensor:
-    """Give the information in a step's width around each element, under a Gaussian around zero.
+    """Return the information in a step's width around each element, under a Gaussian around zero.
 
     Taken in logarithms, so that it is finite and has a gradient however unlikely an element is.
 

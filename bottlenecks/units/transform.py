@@ -255,7 +255,7 @@ class TransformUnit(Bottleneck):
         return zip(*arrays, strict=True) if len(arrays) > 1 else arrays[0]
 
     def _coded(self, size: Any, multiplier: int) -> Sequence[BoolArray]:
-        """Tell which elements of each latent (K, h, w) are coded."""
+        """Return which elements of each latent (K, h, w) are coded."""
         if self._framing is not None:
             return self._framing.order(size, multiplier).coded
         pairs = zip(self.parts, self._sizes(size), strict=True)

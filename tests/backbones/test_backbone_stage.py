@@ -89,7 +89,7 @@ def test_a_stopped_training_goes_on(
     assert len([*(tmp_path / "checkpoints/tiny").rglob("lambda=*")]) == (stage == UNIT)
 
 
-def test_judging_goes_on_by_itself(
+def test_evaluation_goes_on_by_itself(
     uninterrupted: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [*options(tmp_path), "codecs=[jpeg]", "workers=0", "data.limit_test=20", "calibration_images=8"]
@@ -150,9 +150,9 @@ def test_resume_compares_what_the_training_depends_on(
         train(cfg)
 
 
-def test_a_run_without_a_judgement_is_one_line(tmp_path: Path) -> None:
+def test_a_run_without_a_evaluation_is_one_line(tmp_path: Path) -> None:
     cfg = configure("train", tmp_path, *options(tmp_path, "stage=backbone", "+trainer.limit_val_batches=0"))
-    with pytest.raises(UsageError, match="no epoch ended in a judgement on the held-back images"):
+    with pytest.raises(UsageError, match="no epoch ended in an evaluation on the held-back images"):
         train(cfg)
 
 

@@ -61,8 +61,8 @@ def test_a_detectors_weights_come_with_its_own_transform_and_classes(
         for module in theirs.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 0.0  # torchvision does so for these weights
-    features = theirs.backbone(picture := torch.randn(1, 3, 64, 64))
-    for name, tensor in backbone.network.backbone(picture).items():
+    features = theirs.backbone(image := torch.randn(1, 3, 64, 64))
+    for name, tensor in backbone.network.backbone(image).items():
         assert torch.allclose(tensor, features[name], rtol=1e-4, atol=1e-5 * float(features[name].abs().max()))
 
 
@@ -74,8 +74,8 @@ def test_a_segmentation_networks_weights_lose_their_auxiliary_classifier(monkeyp
     backbone = load_backbone(spec)
     assert backbone.preprocessing == Preprocessing(520, None, **IMAGENET)
     assert (len(backbone.class_names), backbone.class_names[0]) == (21, "__background__")
-    output = backbone.network(picture := torch.randn(1, 3, 64, 64))
-    assert list(output) == ["out"] and torch.equal(output["out"], theirs(picture)["out"])
+    output = backbone.network(image := torch.randn(1, 3, 64, 64))
+    assert list(output) == ["out"] and torch.equal(output["out"], theirs(image)["out"])
 
 
 def test_weights_that_need_eps_0_give_the_same_with_it() -> None:

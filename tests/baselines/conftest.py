@@ -1,4 +1,4 @@
-"""A small calibration that looks like a network's, real pictures, and every codec made once."""
+"""A small calibration that looks like a network's, real images, and every codec made once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def photos() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def pictures(photos: list[np.ndarray]) -> list[FloatArray]:
+def images(photos: list[np.ndarray]) -> list[FloatArray]:
     """Those, as network inputs."""
     return [network_input(pixels) for pixels in photos]
 

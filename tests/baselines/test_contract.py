@@ -21,7 +21,7 @@ from tests.fuzzing import each_flip
 
 # An encoder that is a program of its own, and siblings that differ in the network alone.
 SLOW = ("vvc", "bmshj2018_factorized", "mbt2018_mean", "mbt2018", "cheng2020_anchor", "cheng2020_attn")
-PICTURE_FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")
+IMAGE_FORMATS = ("jpeg", "webp", "av1", "hevc_image", "png")
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in BASELINES])
@@ -31,9 +31,9 @@ def codecs(request: pytest.FixtureRequest, make: Callable[[str], list[Baseline]]
 
 
 @pytest.fixture
-def inputs(codecs: list[Baseline], pictures: list[FloatArray]) -> list[FloatArray]:
+def inputs(codecs: list[Baseline], images: list[FloatArray]) -> list[FloatArray]:
     """What this codec codes."""
-    return pictures if codecs[0].sends == "pictures" else list(make_features(3, seed=2))
+    return images if codecs[0].sends == "images" else list(make_features(3, seed=2))
 
 
 def test_round_trip(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
@@ -59,8 +59,8 @@ def test_bytes_alone_determine_what_is_decoded(codecs: list[Baseline], inputs: l
         assert pickle.loads(pickle.dumps(codec)).encode(inputs[0]) == stream
 
 
-def test_from_few_bytes_to_many(codecs: list[Baseline], calibration: Calibration, pictures: list[FloatArray]) -> None:
-    arrays = pictures if codecs[0].sends == "pictures" else calibration.features
+def test_from_few_bytes_to_many(codecs: list[Baseline], calibration: Calibration, images: list[FloatArray]) -> None:
+    arrays = images if codecs[0].sends == "images" else calibration.features
     rates = [sum(len(codec.encode(array)) for array in arrays) for codec in codecs]
     assert rates == sorted(rates)
 
@@ -96,7 +96,7 @@ def test_reported_bytes_are_those_of_files(codecs: list[Baseline], inputs: list[
 
 
 def test_frames_show_every_flipped_bit(codecs: list[Baseline], inputs: list[FloatArray]) -> None:
-    if codecs[0].sends == "pictures":
+    if codecs[0].sends == "images":
         pytest.skip("a file as any viewer opens it has no checksum")
     stream = codecs[0].encode(inputs[0])
     for damaged in each_flip(stream):
@@ -105,9 +105,9 @@ def test_frames_show_every_flipped_bit(codecs: list[Baseline], inputs: list[Floa
 
 
 @pytest.fixture
-def foreign(make: Callable[[str], list[Baseline]], pictures: list[FloatArray]) -> dict[str, bytes]:
-    """A stream of each picture format, and one of features."""
-    streams = {name: make(name)[0].encode(pictures[0]) for name in PICTURE_FORMATS}
+def foreign(make: Callable[[str], list[Baseline]], images: list[FloatArray]) -> dict[str, bytes]:
+    """A stream of each image format, and one of features."""
+    streams = {name: make(name)[0].encode(images[0]) for name in IMAGE_FORMATS}
     return {**streams, "uniform": make("uniform")[0].encode(make_features(1, seed=3)[0])}
 
 

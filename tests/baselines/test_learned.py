@@ -56,8 +56,8 @@ def test_damage_is_seen_before_anything_is_decoded(codec: LearnedImage, photos: 
 @pytest.mark.parametrize("codec", ["bmshj2018-hyperprior"], indirect=True)
 def test_names_and_costs(codec: LearnedImage, photos: list[np.ndarray]) -> None:
     assert codec.name.replace("_", "-") == codec.architecture and codec.setting == "quality=2"
-    picture = torch.from_numpy(network_input(photos[0]))[None]
-    assert codec.encoder_macs(picture) > 0 and codec.decoder_macs(picture) > 0 and codec.state_bytes() > 10_000
+    image = torch.from_numpy(network_input(photos[0]))[None]
+    assert codec.encoder_macs(image) > 0 and codec.decoder_macs(image) > 0 and codec.state_bytes() > 10_000
     assert codec.path.stat().st_size > len(pickle.dumps(codec))
 
 

@@ -1,4 +1,4 @@
-"""Channels in one picture, and back."""
+"""Channels in one image, and back."""
 
 from __future__ import annotations
 

@@ -61,12 +61,12 @@ def test_padding_repeats_edges(shape: tuple[int, int], padded: tuple[int, int]) 
 
 
 @pytest.mark.parametrize(("stream", "message"), [(b"", "lost its end"), (still.END_OF_SEQUENCE, "hevc|expected one")])
-def test_what_is_no_picture_is_refused(stream: bytes, message: str) -> None:
+def test_what_is_no_image_is_refused(stream: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode_hevc(stream)
 
 
-def test_several_pictures_are_refused(plane: np.ndarray) -> None:
+def test_several_images_are_refused(plane: np.ndarray) -> None:
     with pytest.raises(ValueError, match="goes on after it"):
         decode_hevc(encode_hevc([plane], 30) * 2)
 
@@ -103,7 +103,7 @@ def test_forged_payloads_end_in_an_error_or_in_features(name: str, make: Callabl
 
 def test_without_pyav_the_way_out_is_named(calibration: Calibration, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UsageError, match=re.escape("pip install 'bottlenecks[judging]'")):
+    with pytest.raises(UsageError, match=re.escape("pip install 'bottlenecks[evaluation]'")):
         make_baselines("hevc", calibration)
 
 

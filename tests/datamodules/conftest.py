@@ -1,4 +1,4 @@
-"""Small folders of pictures, and datamodules as the shipped configurations make them."""
+"""Small folders of images, and datamodules as the shipped configurations make them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from bottlenecks.images.preprocessing import Preprocessing
-from datamodules.base import PictureDataModule
+from datamodules.base import ImageDataModule
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
 
 
-def write_pictures(folder: Path, count: int, suffix: str = ".png", side: int = 12) -> None:
-    """Write pictures of noise, each different, named 0, 1, 2, ..."""
+def write_images(folder: Path, count: int, suffix: str = ".png", side: int = 12) -> None:
+    """Write images of noise, each different, named 0, 1, 2, ..."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         pixels = np.random.default_rng([crc32(str(folder).encode()), index]).integers(0, 256, (side, side + 4, 3))
@@ -28,21 +28,21 @@ def write_pictures(folder: Path, count: int, suffix: str = ".png", side: int = 1
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that makes folders of pictures from `{"train/cat": 5, ...}`."""
+    """Return a function that makes folders of images from `{"train/cat": 5, ...}`."""
 
     def make(counts: Mapping[str, int], **options: Any) -> Path:
         for name, count in counts.items():
-            write_pictures(tmp_path / name, count, **options)
+            write_images(tmp_path / name, count, **options)
         return tmp_path
 
     return make
 
 
 @pytest.fixture
-def load() -> Callable[..., PictureDataModule]:
-    """Return a function that builds a datamodule from its shipped configuration, with small pictures."""
+def load() -> Callable[..., ImageDataModule]:
+    """Return a function that builds a datamodule from its shipped configuration, with small images."""
 
-    def build(name: str, **overrides: Any) -> PictureDataModule:
+    def build(name: str, **overrides: Any) -> ImageDataModule:
         config = OmegaConf.create({"seed": 0, "data": OmegaConf.load(CONFIGS / f"{name}.yaml")})
         OmegaConf.set_struct(config, True)
         quick = {"num_workers": 0, "batch_size": 4} if name != "digits" else {}
@@ -73,8 +73,8 @@ def write_xml(path: Path, *objects: tuple[str, Any, Any, Any, Any], difficult: i
 
 
 def write_coco(root: Path, part: str, entries: list[dict[str, Any]], count: int = 4, **changes: Any) -> None:
-    """Write pictures of 16x12 and a file of COCO's kind with `entries`, given ids, for them."""
-    write_pictures(root / part, count, ".jpg")
+    """Write images of 16x12 and a file of COCO's kind with `entries`, given ids, for them."""
+    write_images(root / part, count, ".jpg")
     content = {
         "images": [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16, "height": 12} for n in range(count)],
         "categories": [{"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}, {"id": 90, "name": "toothbrush"}],

@@ -8,15 +8,15 @@ import torch
 
 from bottlenecks.images.geometry import Step
 from datamodules.annotations import Boxes, MaskArrays
-from datamodules.source import PictureArrays
+from datamodules.source import ImageArrays
 
 SAME = Step((20, 10), (20, 10), (0, 0), (20, 10))
 RIGHT = Step((20, 10), (20, 10), (10, 0), (10, 10))
 
 
-def pictures(targets) -> PictureArrays:
+def images(targets) -> ImageArrays:
     arrays = np.zeros((len(targets), 10, 20), np.uint8)
-    return PictureArrays(tuple("abcdef"[: len(targets)]), targets, arrays)
+    return ImageArrays(tuple("abcdef"[: len(targets)]), targets, arrays)
 
 
 @pytest.fixture
@@ -50,30 +50,30 @@ def test_parts_have_the_same_number_of_rows():
     [
         ((1, 2, 3, 2, 6), r"box 2, \[2, 3, 2, 6\], has no area"),
         ((1, 5, 3, 2, 6), r"box 2, \[5, 3, 2, 6\], has no area"),
-        ((1, 2, 3, 21, 6), r"box 2, \[2, 3, 21, 6\], does not lie in the picture of 20x10"),
+        ((1, 2, 3, 21, 6), r"box 2, \[2, 3, 21, 6\], does not lie in the image of 20x10"),
         ((1, -3, 3, 4, 6), r"box 2, \[-3, .* does not lie in"),
         ((1, float("nan"), 3, 4, 6), r"box 2, \[nan, 3, 4, 6\], does not lie in"),
         ((1, 2, 3, float("inf"), 6), r"box 2, .*inf.* does not lie in"),
     ],
 )
 def test_impossible_boxes_are_told(box, message):
-    found = pictures(Boxes.of([[(0, 0, 0, 20, 10.3), box], []])).find_faults()
+    found = images(Boxes.of([[(0, 0, 0, 20, 10.3), box], []])).find_faults()
     assert list(found) == [0]
     assert re.fullmatch(f".*{message}.*", found[0])
 
 
 def test_identity_covers_masks_and_boxes(boxes):
     masks = np.zeros((3, 10, 20), np.uint8)
-    before = {pictures(boxes).identity(), pictures(MaskArrays(masks)).identity(), pictures(np.zeros(3, int)).identity()}
+    before = {images(boxes).identity(), images(MaskArrays(masks)).identity(), images(np.zeros(3, int)).identity()}
     moved, other = Boxes(boxes.rows + 0.5, boxes.faults), masks.copy()
     other[2, 5, 5] = 1
-    after = {pictures(moved).identity(), pictures(MaskArrays(other)).identity()}
+    after = {images(moved).identity(), images(MaskArrays(other)).identity()}
     assert len(before) == 3 and len(before | after) == 5
-    assert pictures(boxes).identity() == pictures(boxes[np.arange(3)]).identity()
+    assert images(boxes).identity() == images(boxes[np.arange(3)]).identity()
 
 
-def test_selecting_and_dividing_keeps_pictures_and_annotations_together(boxes):
-    chosen = pictures(boxes).select([2, 0])
+def test_selecting_and_dividing_keeps_images_and_annotations_together(boxes):
+    chosen = images(boxes).select([2, 0])
     assert chosen.names == ("c", "a")
     assert chosen.targets.objects(0)[0].tolist() == [2, 9.5, 0, 10.5, 4]
     assert chosen.classes.tolist() == [0, 0]

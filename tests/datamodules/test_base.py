@@ -9,7 +9,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
-from datamodules.damage import DamagedPictureError
+from datamodules.damage import DamagedImageError
 
 IN_MEMORY = ("digits", "digit_boxes", "digit_masks")
 NAMES = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "data").glob("*.yaml"))
@@ -65,21 +65,21 @@ def test_batches_have_the_promised_types(folder, load):
         assert images.shape[1:] == (3, 8, 8)
 
 
-def test_only_full_batches_train_but_all_pictures_are_judged(folder, load):
+def test_only_full_batches_train_but_all_images_are_evaluated(folder, load):
     data = load("image_folder", root=str(folder))
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [22, 2, 6]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [22, 2, 6]
     assert [len(targets) for _, targets in data.train_dataloader()] == [4] * 5
     assert [len(targets) for _, targets in data.test_dataloader()] == [4, 2]
     small = load("image_folder", root=str(folder), batch_size=32)
     assert [len(targets) for _, targets in small.train_dataloader()] == [22]
 
 
-def test_calibration_is_the_plain_training_pictures_in_a_fixed_order(folder, load):
+def test_calibration_is_the_plain_training_images_in_a_fixed_order(folder, load):
     data = load("image_folder", root=str(folder), augment=True)
     first, second = list(data.calibration_dataloader()), list(data.calibration_dataloader())
     assert equal(first, second)
     targets = torch.cat([targets for _, targets in first])
-    assert targets.tolist() == data.pictures("train").targets.tolist()
+    assert targets.tolist() == data.images("train").targets.tolist()
     assert set(targets[:4].tolist()) == {0, 1}
 
 
@@ -121,8 +121,8 @@ def test_image_size_changes_whatever_preprocessing_is_set(folder, load):
 
 def test_limits_are_for_quick_looks(folder, load):
     data = load("image_folder", root=str(folder), limit_train=6, limit_val=1, limit_test=500)
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [6, 1, 6]
-    assert sorted(data.pictures("train").targets) == [0, 0, 0, 1, 1, 1]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [6, 1, 6]
+    assert sorted(data.images("train").targets) == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_limits_are_for_quick_looks(folder, load):
 def test_forty_images_at_least_are_held_back_of_two_hundred(counts, held_back, expected, tree, load):
     data = load("image_folder", root=str(tree(counts, side=2)), held_back=held_back)
     data.setup("fit")
-    assert len(data.pictures("val")) == expected
+    assert len(data.images("val")) == expected
     assert data.resolved()["held_back"] == (40 if expected == 40 else held_back)
 
 
@@ -140,10 +140,10 @@ def test_forty_images_at_least_are_held_back_of_two_hundred(counts, held_back, e
     ("setting", "value", "message"),
     [
         ("augment", 1, r"data\.augment=1: expected true, false or auto"),
-        ("held_back", 24, r"data\.held_back=24: takes 24 of 24 pictures"),
-        ("held_back", 0, r"data\.held_back=0: takes 0 of 24 pictures"),
-        ("test_part", 1.0, r"data\.test_part=1\.0: takes 30 of 30 pictures"),
-        ("limit_train", 0, r"data\.limit_train=0: must be a number of pictures from 1"),
+        ("held_back", 24, r"data\.held_back=24: takes 24 of 24 images"),
+        ("held_back", 0, r"data\.held_back=0: takes 0 of 24 images"),
+        ("test_part", 1.0, r"data\.test_part=1\.0: takes 30 of 30 images"),
+        ("limit_train", 0, r"data\.limit_train=0: must be a number of images from 1"),
         ("batch_size", 0, r"data\.batch_size=0: expected a whole number"),
         ("image_size", [4, -4], r"data\.image_size=\[4, -4\]: must be a number of pixels"),
     ],
@@ -156,8 +156,8 @@ def test_settings_that_leave_nothing_are_refused(setting, value, message, folder
 
 def test_damaged_files_are_refused_or_left_out(folder, load):
     for name in ("cat/Thumbs.db", "dog/cut.png", "dog/a.txt", "dog/b.txt", "dog/.DS_Store"):
-        (folder / name).write_bytes(b"no picture")
-    message = r"data\.root=.*files cannot be read as pictures: .* \(not a picture\).*data\.skip_damaged=true leaves"
+        (folder / name).write_bytes(b"no image")
+    message = r"data\.root=.*files cannot be read as images: .* \(not an image\).*data\.skip_damaged=true leaves"
     with pytest.raises(UsageError, match=message) as error:
         load("image_folder", root=str(folder)).setup()
     assert "\n" not in str(error.value)
@@ -165,22 +165,22 @@ def test_damaged_files_are_refused_or_left_out(folder, load):
     with pytest.warns(UserWarning, match=r"left out \d of \d+ files") as caught:
         data.setup()
     assert sum(int(str(warning.message).split("left out ")[1].split()[0]) for warning in caught) == 4
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 30
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 30
 
 
-def test_only_the_pictures_of_the_stage_are_looked_at(folder, load):
+def test_only_the_images_of_the_stage_are_looked_at(folder, load):
     data = load("image_folder", root=str(folder))
-    judged = data._splits["test"].names[0]
-    (folder / judged).write_bytes(b"")
+    evaluated = data._splits["test"].names[0]
+    (folder / evaluated).write_bytes(b"")
     data.setup(TrainerFn.FITTING)
-    with pytest.raises(UsageError, match=judged):
+    with pytest.raises(UsageError, match=evaluated):
         data.setup(TrainerFn.TESTING)
 
 
 def test_nothing_but_damaged_files_is_refused(tree, load):
     folder = tree({"cat": 6})
     for path in folder.glob("cat/*"):
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     with pytest.raises(UsageError, match=r"data\.root=.*: \d of \d files cannot be read.*; none is left"):
         load("image_folder", root=str(folder), skip_damaged=True, held_back=1, test_part=1).setup()
 
@@ -188,8 +188,8 @@ def test_nothing_but_damaged_files_is_refused(tree, load):
 def test_damage_met_in_a_worker_is_one_line_too(folder, load):
     data = load("image_folder", root=str(folder), num_workers=1)
     data.setup()
-    (folder / data.pictures("test").names[0]).write_bytes(b"")
-    with pytest.raises(DamagedPictureError, match=r"^/.*\.png: damaged picture \(not a picture\); remove it.*$"):
+    (folder / data.images("test").names[0]).write_bytes(b"")
+    with pytest.raises(DamagedImageError, match=r"^/.*\.png: damaged image \(not an image\); remove it.*$"):
         list(data.test_dataloader())
 
 

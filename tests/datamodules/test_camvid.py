@@ -10,7 +10,7 @@ from PIL import Image
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
-from datamodules.damage import DamagedPictureError
+from datamodules.damage import DamagedImageError
 from tests.datamodules.conftest import write_mask
 from tests.images.test_reading import write_turned
 
@@ -30,18 +30,18 @@ def root(tree) -> Path:
     return root
 
 
-def test_judged_on_val_with_void_as_no_label(root, load):
+def test_evaluated_on_val_with_void_as_no_label(root, load):
     data = load("camvid", root=str(root), held_back=2, preprocessing=None)
     data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [4, 2, 3]
     assert (data.task, data.labels, data.num_classes) == ("segmentation", "own", 11)
-    for (_, mask), name in zip(data._dataset("test"), data.pictures("test").names, strict=True):
+    for (_, mask), name in zip(data._dataset("test"), data.images("test").names, strict=True):
         expected = labels(int(Path(name).stem))
         assert torch.equal(mask, torch.from_numpy(np.where(expected == 11, -1, expected)))
 
 
-def test_pictures_that_keep_their_size_come_alone(root, load):
+def test_images_that_keep_their_size_come_alone(root, load):
     Image.new("RGB", (9, 7)).save(root / "val/images/0.png")
     write_mask(root / "val/labels/0.png", np.zeros((7, 9)))
     data = load("camvid", root=str(root), held_back=2, preprocessing=None)
@@ -52,7 +52,7 @@ def test_pictures_that_keep_their_size_come_alone(root, load):
     assert len(next(iter(data.val_dataloader()))[0]) == len(next(iter(data.calibration_dataloader()))[0]) == 1
 
 
-def test_padding_outside_the_picture_has_no_label(root, load):
+def test_padding_outside_the_image_has_no_label(root, load):
     data = load("camvid", root=str(root), held_back=2)
     data.preprocessing = Preprocessing(None, 20, (0.5,) * 3, (0.5,) * 3)
     images, targets = next(iter(data.test_dataloader()))
@@ -68,8 +68,8 @@ def test_padding_outside_the_picture_has_no_label(root, load):
             lambda path: write_mask(path, np.full((12, 16), 12)),
             r"train/labels/1\.png: label 12 at row 0, column 0; expected 0 to 10",
         ),
-        (lambda path: write_mask(path, np.zeros((16, 12))), r"mask of 12x16, picture of 16x12"),
-        (lambda path: path.write_bytes(b""), r"train/labels/1\.png: not a picture"),
+        (lambda path: write_mask(path, np.zeros((16, 12))), r"mask of 12x16, image of 16x12"),
+        (lambda path: path.write_bytes(b""), r"train/labels/1\.png: not an image"),
         (lambda path: path.unlink(), r"train/labels/1\.png: No such file"),
         (
             lambda path: Image.new("RGB", (16, 12)).save(path),
@@ -79,13 +79,13 @@ def test_padding_outside_the_picture_has_no_label(root, load):
 )
 def test_unusable_masks_are_refused_or_left_out(damage, message, root, load):
     damage(root / "train/labels/1.png")
-    where = rf"data\.root=.*: 1 of \d pictures have annotations of no use: train/images/1\.png \({message}"
+    where = rf"data\.root=.*: 1 of \d images have annotations of no use: train/images/1\.png \({message}"
     with pytest.raises(UsageError, match=rf"{where}.*; mend them, or data\.skip_damaged=true leaves them out$"):
         load("camvid", root=str(root), held_back=2).setup()
     data = load("camvid", root=str(root), held_back=2, skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of"):
         data.setup()
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 8
 
 
 @pytest.mark.parametrize("mask_too", [False, True])
@@ -96,16 +96,16 @@ def test_masks_of_the_upright_image_stay_in_their_place(mask_too, root, load):
     write_turned(root / "val/labels/0.png", mask, 6 if mask_too else 1)
     data = load("camvid", root=str(root), preprocessing=None)
     data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
-    image, target = data._dataset("test")[data.pictures("test").names.index("val/images/0.png")]
+    image, target = data._dataset("test")[data.images("test").names.index("val/images/0.png")]
     assert torch.equal(target, torch.from_numpy(mask).long()) and torch.equal(image[0] > 0, target == 3)
     write_mask(root / "val/labels/0.png", mask.T)  # as the pixels lie in the image's file
-    with pytest.raises(UsageError, match=r"val/images/0\.png \(mask of 12x16, picture of 16x12\)"):
+    with pytest.raises(UsageError, match=r"val/images/0\.png \(mask of 12x16, image of 16x12\)"):
         load("camvid", root=str(root)).setup("test")
 
 
-def test_a_mask_without_its_picture_is_refused(root, load):
+def test_a_mask_without_its_image_is_refused(root, load):
     (root / "val/images/2.png").unlink()
-    with pytest.raises(UsageError, match=r"cannot be read as pictures: val/images/2\.png \(No such file"):
+    with pytest.raises(UsageError, match=r"cannot be read as images: val/images/2\.png \(No such file"):
         load("camvid", root=str(root)).setup()
 
 
@@ -129,7 +129,7 @@ def test_damage_met_in_a_worker_is_one_line(root, load):
     data = load("camvid", root=str(root), num_workers=1)
     data.setup()
     write_mask(root / "val/labels/0.png", np.full((12, 16), 99))
-    with pytest.raises(DamagedPictureError, match=r"^val/labels/0\.png: label 99 at row 0.*$"):
+    with pytest.raises(DamagedImageError, match=r"^val/labels/0\.png: label 99 at row 0.*$"):
         list(data.test_dataloader())
 
 

@@ -29,8 +29,8 @@ def test_an_unpacked_folder_needs_no_network(tree, load, monkeypatch):
     folder = tree({"train/airplane": 10, "train/truck": 10, "test/truck": 4})
     data = load("cifar10", root=str(folder), held_back=4)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [16, 4, 4]
-    assert set(data.pictures("test").targets.tolist()) == {9}
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [16, 4, 4]
+    assert set(data.images("test").targets.tolist()) == {9}
     assert data.num_classes == 10
     assert data.default_preprocessing.input_shape == (3, 64, 64)
 
@@ -38,10 +38,10 @@ def test_an_unpacked_folder_needs_no_network(tree, load, monkeypatch):
 def test_torchvisions_copy(torchvisions, load):
     data = load("cifar10", root=str(torchvisions), held_back=10)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [30, 10, 20]
-    assert data.pictures("val").targets.tolist() != sorted(data.pictures("val").targets.tolist())
-    assert sorted(data.pictures("val").targets.tolist()) == list(range(10))
-    assert data.pictures("test")[0].size == (32, 32)
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [30, 10, 20]
+    assert data.images("val").targets.tolist() != sorted(data.images("val").targets.tolist())
+    assert sorted(data.images("val").targets.tolist()) == list(range(10))
+    assert data.images("test")[0].size == (32, 32)
     assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 8, 8)
 
 

@@ -33,13 +33,13 @@ def root(tmp_path):
 def targets(data) -> dict[str, torch.Tensor]:
     data.preprocessing = AS_IT_IS
     dataset = data._dataset("test")
-    return {name: dataset[index][1] for index, name in enumerate(data.pictures("test").names)}
+    return {name: dataset[index][1] for index, name in enumerate(data.images("test").names)}
 
 
 def test_boxes(root, load):
     data = load("coco", root=str(root), held_back=1, preprocessing=None)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [3, 1, 4]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [3, 1, 4]
     assert (data.task, data.labels, data.num_classes) == ("detection", "coco", 90)
     assert (data.class_names[0], data.class_names[11], data.class_names[89]) == ("person", "N/A", "toothbrush")
     padding = [-1, 0, 0, 0, 0]
@@ -86,7 +86,7 @@ def test_each_of_vocs_classes_has_a_category(root, load):
     [
         ("coco", {**PERSON, "bbox": [1, 2, 3]}, r"annotation 0 has no bbox of four numbers"),
         ("coco", {**PERSON, "bbox": [1, 2, -3, 4]}, r"box 1, \[1, 2, -2, 6\], "),
-        ("coco", {**PERSON, "bbox": [1, 2, 30, 4]}, r"box 1, \[1, 2, 31, 6\], does not lie in the picture of 16x12"),
+        ("coco", {**PERSON, "bbox": [1, 2, 30, 4]}, r"box 1, \[1, 2, 31, 6\], does not lie in the image of 16x12"),
         ("coco", {**PERSON, "bbox": [float("nan"), 2, 3, 4]}, r"box 1, \[nan, 2, nan, 6\], does not lie in"),
         ("coco", {**PERSON, "bbox": None}, r"annotation 0 has no bbox of four numbers"),
         ("coco_segmentation", {**PERSON, "segmentation": []}, r"annotation 0: it has no outline"),
@@ -104,12 +104,12 @@ def test_each_of_vocs_classes_has_a_category(root, load):
 )
 def test_unusable_annotations_are_refused_or_left_out(name, entry, message, root, load):
     write_coco(root, "val2017", [entry])
-    expected = rf"data\.root=.*: 1 of 4 pictures have annotations of no use: val2017/0\.jpg \({message}"
+    expected = rf"data\.root=.*: 1 of 4 images have annotations of no use: val2017/0\.jpg \({message}"
     with pytest.raises(UsageError, match=expected):
         load(name, root=str(root), held_back=1).setup("test")
     data = load(name, root=str(root), held_back=1, skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of 4"):
-        assert len(data.pictures("test")) == 3
+        assert len(data.images("test")) == 3
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
@@ -148,7 +148,7 @@ def test_an_image_that_is_listed_twice_is_refused(spelling, name, root, load):
         load(name, root=str(root), held_back=1).setup("test")
     data = load(name, root=str(root), held_back=1, skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of 4"):
-        assert len(data.pictures("test")) == 3
+        assert len(data.images("test")) == 3
 
 
 def test_one_spelling_of_a_file_is_as_good_as_another(root, load):
@@ -164,7 +164,7 @@ def test_one_spelling_of_a_file_is_as_good_as_another(root, load):
 def test_a_size_that_is_not_the_images_is_refused(name, root, load):
     images = [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16 + 4 * (n == 2), "height": 12} for n in range(4)]
     write_coco(root, "val2017", [PERSON], images=images)
-    with pytest.raises(UsageError, match=r"val2017/2\.jpg \((annotation for|mask of) 20x12, picture of 16x12"):
+    with pytest.raises(UsageError, match=r"val2017/2\.jpg \((annotation for|mask of) 20x12, image of 16x12"):
         load(name, root=str(root), held_back=1).setup("test")
 
 
@@ -177,29 +177,29 @@ def test_what_is_marked_on_the_upright_image_stays_in_its_place(orientation, nam
     write_turned(root / "val2017/0.jpg", pixels, orientation)
     data = load(name, root=str(root), held_back=1, preprocessing=None)
     data.preprocessing = AS_IT_IS
-    image, target = data._dataset("test")[data.pictures("test").names.index("val2017/0.jpg")]
+    image, target = data._dataset("test")[data.images("test").names.index("val2017/0.jpg")]
     assert image.shape == (3, 12, 16) and torch.equal(target, expected)
     assert image[:, 5:7, 4:6].min() > 0.8 and image[:, 10:, :].max() < -0.5
     Image.open(root / "val2017/0.jpg").save(root / "val2017/0.jpg", quality=95)  # the orientation is lost
     if orientation >= 5:
-        with pytest.raises(UsageError, match=r"val2017/0\.jpg \((annotation for|mask of) 16x12, picture of 12x16"):
+        with pytest.raises(UsageError, match=r"val2017/0\.jpg \((annotation for|mask of) 16x12, image of 12x16"):
             load(name, root=str(root), held_back=1, preprocessing=None).setup("test")
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
-def test_pictures_and_the_file_have_to_agree(name, root, load):
+def test_images_and_the_file_have_to_agree(name, root, load):
     Image.new("RGB", (16, 12)).save(root / "val2017/9.jpg")
     with pytest.raises(UsageError, match=r"val2017/9\.jpg \(not listed in instances_val2017\.json\)"):
         load(name, root=str(root), held_back=1).setup("test")
     (root / "val2017/9.jpg").unlink()
     (root / "val2017/1.jpg").unlink()
-    with pytest.raises(UsageError, match=r"cannot be read as pictures: val2017/1\.jpg \(No such file"):
+    with pytest.raises(UsageError, match=r"cannot be read as images: val2017/1\.jpg \(No such file"):
         load(name, root=str(root), held_back=1).setup("test")
 
 
-def test_a_mask_of_another_size_than_its_picture_is_refused(root, load):
+def test_a_mask_of_another_size_than_its_image_is_refused(root, load):
     Image.new("RGB", (12, 16)).save(root / "val2017/1.jpg")
-    with pytest.raises(UsageError, match=r"val2017/1\.jpg \(mask of 16x12, picture of 12x16\)"):
+    with pytest.raises(UsageError, match=r"val2017/1\.jpg \(mask of 16x12, image of 12x16\)"):
         load("coco_segmentation", root=str(root), held_back=1).setup("test")
 
 
@@ -211,7 +211,7 @@ def test_a_mask_of_another_size_than_its_picture_is_refused(root, load):
         ("[]", r"no annotation file of COCO \(list indices"),
         (
             '{"images": [], "categories": [], "annotations": [{"image_id": 7}]}',
-            r"annotations of 1 pictures that it does not list, such as 7",
+            r"annotations of 1 images that it does not list, such as 7",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}, {"id": 1, "name": "dog"}]}',
@@ -243,9 +243,9 @@ def test_a_missing_file_or_folder_is_named(root, load):
 
 
 def test_identity_knows_when_an_outline_changes(root, load):
-    before = load("coco_segmentation", root=str(root), held_back=1).pictures("test").identity()
+    before = load("coco_segmentation", root=str(root), held_back=1).images("test").identity()
     path = root / "annotations/instances_val2017.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"][0][0] = 2.5
     path.write_text(json.dumps(content))
-    assert load("coco_segmentation", root=str(root), held_back=1).pictures("test").identity() != before
+    assert load("coco_segmentation", root=str(root), held_back=1).images("test").identity() != before

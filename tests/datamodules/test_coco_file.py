@@ -12,7 +12,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
 from evaluate import evaluate
 from tests.conftest import TINY_SEGMENTER, configure, quiet
-from tests.datamodules.conftest import write_pictures
+from tests.datamodules.conftest import write_images
 from train import train
 
 AS_IT_IS = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
@@ -22,7 +22,7 @@ SQUARE = [[2, 3, 7, 3, 7, 9, 2, 9]]
 
 def write_part(file, folder, count, prefix="", categories=CATEGORIES):
     """Write images of 16x12 and a file that marks a screw in each, and a nut in the first."""
-    write_pictures(folder, count, ".jpg")
+    write_images(folder, count, ".jpg")
     screw = {"category_id": 7, "bbox": [2, 3, 5, 6], "segmentation": SQUARE, "iscrowd": 0}
     nut = {**screw, "category_id": 3, "bbox": [8, 0, 4, 4], "segmentation": [[8, 0, 12, 0, 12, 4, 8, 4]]}
     content = {
@@ -67,10 +67,10 @@ def one_folder(root):
 def test_layouts(layout, tmp_path, load):
     data = load("coco_file", root=str(tmp_path), held_back=2, preprocessing=None, **layout(tmp_path))
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [4, 2, 3]
     assert (data.task, data.labels, data.class_names) == ("detection", "own", ("nut", "screw", "washer"))
     data.preprocessing = AS_IT_IS
-    names = data.pictures("test").names
+    names = data.images("test").names
     image, target = data._dataset("test")[next(i for i, name in enumerate(names) if name.endswith("0.jpg"))]
     assert target.tolist() == [[1, 2, 3, 7, 9], [0, 8, 0, 12, 4]] and image.shape == (3, 12, 16)
 
@@ -79,14 +79,14 @@ def test_a_single_file_is_divided(tmp_path, load):
     write_part(tmp_path / "annotations/instances_default.json", tmp_path / "images", 10)
     data = load("coco_file", root=str(tmp_path), held_back=2, test_part=3)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [5, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [5, 2, 3]
 
 
 def test_masks_have_a_background(tmp_path, load):
     data = load("coco_file", root=str(tmp_path), learn="masks", held_back=1, preprocessing=None, **in_folders(tmp_path))
     data.preprocessing = AS_IT_IS
     assert (data.task, data.class_names) == ("segmentation", ("background", "nut", "screw", "washer"))
-    target = data._dataset("test")[data.pictures("test").names.index("test/images/0.jpg")][1]
+    target = data._dataset("test")[data.images("test").names.index("test/images/0.jpg")][1]
     expected = np.zeros((12, 16), int)
     expected[3:9, 2:7], expected[0:4, 8:12] = 2, 1
     assert target.tolist() == expected.tolist()
@@ -94,7 +94,7 @@ def test_masks_have_a_background(tmp_path, load):
 
 def test_images_that_no_file_lists_are_named(tmp_path, load):
     options = one_folder(tmp_path)
-    write_pictures(tmp_path / "images/c", 5)
+    write_images(tmp_path / "images/c", 5)
     with pytest.warns(UserWarning, match=r"not listed and not used in .*images: c/0\.png, c/1\.png, c/2\.png, \.\.\."):
         load("coco_file", root=str(tmp_path), held_back=1, **options).setup()
 
@@ -133,11 +133,13 @@ def test_checked_as_the_others(tmp_path, load, command):
     content["images"].append({"id": 50, "file_name": "4.jpg", "width": 16, "height": 12})
     path.write_text(json.dumps(content))
     status, error = command(program.main, "model=small_fcos", "data=coco_file", f"data.root={tmp_path}")
-    assert status == 2 and "train/images/1.jpg, to train on, and test/images/4.jpg, to judge on, are one file" in error
+    assert (
+        status == 2 and "train/images/1.jpg, to train on, and test/images/4.jpg, to evaluate on, are one file" in error
+    )
 
 
 @pytest.mark.parametrize("learn", ["boxes", "masks"])
-def test_a_network_and_a_unit_train_on_it_and_are_judged(learn, tmp_path):
+def test_a_network_and_a_unit_train_on_it_and_are_evaluated(learn, tmp_path):
     for part in ("train", "val"):
         write_part(tmp_path / "data" / part / "a.json", tmp_path / "data" / part, 12 if part == "train" else 3)
     network = (

@@ -11,7 +11,7 @@ from PIL import Image
 import datamodules.damage as damage
 import train
 from bottlenecks.images.preprocessing import Preprocessing
-from datamodules.damage import DamagedPictureError, find_damaged, load_picture
+from datamodules.damage import DamagedImageError, find_damaged, load_named
 from tests.conftest import TINY
 
 
@@ -22,7 +22,7 @@ def files(tree):
     Image.open(folder / "b/0.png").save(folder / "b/0.jpg")
     good = (folder / "b/0.jpg").read_bytes()
     (folder / "short.jpg").write_bytes(good[: len(good) // 2])
-    (folder / "Thumbs.db").write_text("no picture")
+    (folder / "Thumbs.db").write_text("no image")
     (folder / "empty.png").touch()
     names = ["a/0.png", "b/0.jpg", "short.jpg", "Thumbs.db", "empty.png", "a"]
     return [str(folder / name) for name in names]
@@ -32,7 +32,7 @@ def test_all_kinds_of_damage_are_found(files):
     found = find_damaged(files)
     assert list(found) == [2, 3, 4, 5]
     assert found[2].startswith("image file is truncated")
-    assert found[3] == found[4] == "not a picture"
+    assert found[3] == found[4] == "not an image"
     assert found[5] == os.strerror(errno.EISDIR)
 
 
@@ -44,8 +44,8 @@ def test_of_many_files_only_the_signature_is_read(files, monkeypatch):
 
 def test_rarer_formats_are_decoded(files, monkeypatch, tmp_path):
     monkeypatch.setattr(damage, "MAX_DECODED", 0)
-    Image.open(files[0]).save(tmp_path / "picture.tga")
-    assert find_damaged([str(tmp_path / "picture.tga")]) == {}
+    Image.open(files[0]).save(tmp_path / "image.tga")
+    assert find_damaged([str(tmp_path / "image.tga")]) == {}
 
 
 def test_long_checks_show_a_bar(files, monkeypatch, capsys):
@@ -54,24 +54,24 @@ def test_long_checks_show_a_bar(files, monkeypatch, capsys):
     assert capsys.readouterr().err == ""  # not in a log file
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert list(find_damaged(files)) == [2, 3, 4, 5]
-    assert "Checking pictures" in capsys.readouterr().err
+    assert "Checking images" in capsys.readouterr().err
 
 
 def test_loading_names_the_file(files):
-    assert load_picture(files[0]).size == (68, 64)
-    with pytest.raises(DamagedPictureError, match=r"short\.jpg: damaged picture \(image file is trunc.*remove it"):
-        load_picture(files[2])
+    assert load_named(files[0]).size == (68, 64)
+    with pytest.raises(DamagedImageError, match=r"short\.jpg: damaged image \(image file is trunc.*remove it"):
+        load_named(files[2])
 
 
 def test_the_error_stays_one_line_on_its_way_out_of_a_worker():
-    error = DamagedPictureError("a.jpg: damaged picture (truncated); remove it")
-    wrapped = f"Caught it in worker 0.\nTraceback:\n  raise\ndatamodules.damage.DamagedPictureError: {error}\n"
-    assert str(DamagedPictureError(wrapped)) == str(error) == str(pickle.loads(pickle.dumps(error)))
+    error = DamagedImageError("a.jpg: damaged image (truncated); remove it")
+    wrapped = f"Caught it in worker 0.\nTraceback:\n  raise\ndatamodules.damage.DamagedImageError: {error}\n"
+    assert str(DamagedImageError(wrapped)) == str(error) == str(pickle.loads(pickle.dumps(error)))
 
 
 @pytest.fixture
 def without_white(tree):
-    """Return a folder of classes with pictures that are read well and cannot be shown."""
+    """Return a folder of classes with images that are read well and cannot be shown."""
     folder = tree({"cat": 8, "dog": 8})
     Image.fromarray(np.full((8, 8), 200, np.int32)).save(folder / "cat/integer.tif")
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / "cat/float.tiff")
@@ -96,14 +96,14 @@ def test_what_the_run_could_not_use_is_found_before_it(most, without_white, load
     data = load("image_folder", root=str(without_white), held_back=4, test_part=4)
     found = {}
     for split in ("train", "val", "test"):
-        pictures = data._splits[split]
-        found |= {pictures.names[index]: reason for index, reason in pictures.find_damaged().items()}
+        images = data._splits[split]
+        found |= {images.names[index]: reason for index, reason in images.find_damaged().items()}
     assert found.keys() == WRONG.keys() and all(found[name].startswith(WRONG[name]) for name in WRONG)
     data = load("image_folder", root=str(without_white), held_back=4, test_part=4, skip_damaged=True)
     with pytest.warns(UserWarning, match="left out"):
         data.setup()
     assert sum(len(list(loader.dataset)) for loader in (data.val_dataloader(), data.test_dataloader())) > 0
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 16
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 16
 
 
 def test_a_run_says_which_file_has_no_white(without_white, command):
@@ -118,6 +118,6 @@ def test_a_size_that_cannot_be_resized_is_named(tree, load):
     Image.new("L", (100_000, 1)).save(folder / "cat/thin.png")
     data = load("pictures", root=str(folder), held_back=1, test_part=1)
     data.preprocessing = Preprocessing(256, 224, (0.5,) * 3, (0.5,) * 3)
-    with pytest.raises(DamagedPictureError, match=r"^cat/thin\.png: a picture of 100000x1 becomes .*; remove it$"):
+    with pytest.raises(DamagedImageError, match=r"^cat/thin\.png: an image of 100000x1 becomes .*; remove it$"):
         for loader in (data.calibration_dataloader(), data.val_dataloader(), data.test_dataloader()):
             list(loader)

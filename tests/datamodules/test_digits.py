@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 def test_three_splits_of_1797(load):
     digits = load("digits")
     digits.setup()
-    names = [digits.pictures(split).names for split in ("train", "val", "test")]
+    names = [digits.images(split).names for split in ("train", "val", "test")]
     assert [len(part) for part in names] == [1200, 200, 397]
     assert len(set().union(*names)) == 1797
     assert (digits.name, digits.labels, digits.num_classes) == ("digits", "own", 10)
@@ -17,33 +17,33 @@ def test_three_splits_of_1797(load):
 def test_every_split_has_all_classes_in_proportion(load):
     shares = np.bincount(load_digits().target) / 1797
     for split in ("train", "val", "test"):
-        targets = load("digits").pictures(split).targets
+        targets = load("digits").images(split).targets
         assert np.abs(np.bincount(targets) - shares * len(targets)).max() <= 2
 
 
-def test_the_seed_moves_the_order_but_no_picture_between_splits(load):
+def test_the_seed_moves_the_order_but_no_image_between_splits(load):
     first, second = load("digits", seed=0), load("digits", seed=1)
     for split in ("train", "val", "test"):
-        assert first.pictures(split).names == second.pictures(split).names
+        assert first.images(split).names == second.images(split).names
     orders = [next(iter(digits.train_dataloader()))[1] for digits in (first, load("digits"), second)]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
 
 
-def test_holding_back_more_leaves_the_test_pictures_alone(load):
+def test_holding_back_more_leaves_the_test_images_alone(load):
     few, many = load("digits"), load("digits", held_back=0.5)
-    assert few.pictures("test").names == many.pictures("test").names
-    assert len(many.pictures("val")) == 700
+    assert few.images("test").names == many.images("test").names
+    assert len(many.images("val")) == 700
 
 
-def test_pictures_are_the_values_in_eight_bits(load):
+def test_images_are_the_values_in_eight_bits(load):
     source = load_digits()
-    pictures = load("digits").pictures("test")
+    images = load("digits").images("test")
     for index in (0, 100, 396):
-        number = int(pictures.names[index].removeprefix("digit-"))
-        assert pictures[index].mode == "L"
-        assert pictures.targets[index] == source.target[number]
-        assert np.abs(np.array(pictures[index]) / 255 * 16 - source.images[number]).max() <= 0.04
+        number = int(images.names[index].removeprefix("digit-"))
+        assert images[index].mode == "L"
+        assert images.targets[index] == source.target[number]
+        assert np.abs(np.array(images[index]) / 255 * 16 - source.images[number]).max() <= 0.04
 
 
 def test_batches_are_normalised_images_of_32_by_32(load):

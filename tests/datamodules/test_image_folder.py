@@ -1,4 +1,4 @@
-"""Labelled pictures in folders, with and without a division of their own."""
+"""Labelled images in folders, with and without a division of their own."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def test_a_single_folder_is_divided_in_three(tree, load):
     folder = tree({"dog": 20, "cat": 20})
     data = load("image_folder", root=str(folder))
     data.setup()
-    parts = {split: data.pictures(split) for split in ("train", "val", "test")}
+    parts = {split: data.images(split) for split in ("train", "val", "test")}
     assert {split: len(part) for split, part in parts.items()} == {"train": 29, "val": 3, "test": 8}
     assert len(set().union(*(part.names for part in parts.values()))) == 40
     assert data.class_names == ("cat", "dog")
@@ -19,13 +19,13 @@ def test_a_single_folder_is_divided_in_three(tree, load):
         )
 
 
-@pytest.mark.parametrize("judged", ["val", "test"])
-def test_its_own_part_to_judge_on_is_kept_whole(judged, tree, load):
-    folder = tree({"train/cat": 10, "train/dog": 10, f"{judged}/dog": 3})
+@pytest.mark.parametrize("evaluated", ["val", "test"])
+def test_its_own_part_to_evaluate_on_is_kept_whole(evaluated, tree, load):
+    folder = tree({"train/cat": 10, "train/dog": 10, f"{evaluated}/dog": 3})
     data = load("image_folder", root=str(folder))
-    assert sorted(data.pictures("test").names) == [f"{judged}/dog/{index}.png" for index in range(3)]
-    assert data.pictures("test").targets.tolist() == [1, 1, 1]
-    assert len(data.pictures("train")) + len(data.pictures("val")) == 20
+    assert sorted(data.images("test").names) == [f"{evaluated}/dog/{index}.png" for index in range(3)]
+    assert data.images("test").targets.tolist() == [1, 1, 1]
+    assert len(data.images("train")) + len(data.images("val")) == 20
 
 
 def test_nested_and_hidden_files(tree, load):
@@ -34,15 +34,15 @@ def test_nested_and_hidden_files(tree, load):
     data = load("image_folder", root=str(folder), held_back=1, test_part=1)
     data.setup()
     assert data.class_names == ("cat", "dog")
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 8
 
 
 def test_three_parts_warn_that_one_is_not_used(tree, load):
     folder = tree({"train/cat": 4, "val/cat": 2, "test/cat": 3})
     data = load("image_folder", root=str(folder), held_back=1)
-    with pytest.warns(UserWarning, match=r"judged on test/; val/ is not used"):
+    with pytest.warns(UserWarning, match=r"evaluated on test/; val/ is not used"):
         data.setup()
-    assert len(data.pictures("test")) == 3
+    assert len(data.images("test")) == 3
 
 
 @pytest.mark.parametrize(

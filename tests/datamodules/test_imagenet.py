@@ -17,23 +17,23 @@ def test_some_synsets_in_one_folder(tree, load):
     pytest.importorskip("timm")
     data = load("imagenet", root=str(tree({TISSUE: 10, TENCH: 10, CHURCH: 10})))
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [16, 2, 12]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [16, 2, 12]
     indices = {TENCH: 0, CHURCH: 497, TISSUE: 999}
     for split in ("train", "val", "test"):
-        pictures = data.pictures(split)
-        assert pictures.targets.tolist() == [indices[name.split("/")[0]] for name in pictures.names]
+        images = data.images(split)
+        assert images.targets.tolist() == [indices[name.split("/")[0]] for name in images.names]
     assert (data.labels, data.num_classes) == ("imagenet", 1000)
     assert [data.class_names[index] for index in indices.values()] == ["tench", "church", "toilet tissue"]
 
 
-def test_the_usual_folders_judge_on_val(tree, load):
+def test_the_usual_folders_evaluate_on_val(tree, load):
     pytest.importorskip("timm")
     folder = tree({f"train/{TENCH}": 10, f"train/{CHURCH}": 10, f"val/{CHURCH}": 2})
     (folder / "test").mkdir()  # ILSVRC's has no labels
     data = load("imagenet", root=str(folder))
-    with pytest.warns(UserWarning, match="judged on val/; test/ is not used"):
-        assert data.pictures("test").targets.tolist() == [497, 497]
-    assert len(data.pictures("val")) == 2
+    with pytest.warns(UserWarning, match="evaluated on val/; test/ is not used"):
+        assert data.images("test").targets.tolist() == [497, 497]
+    assert len(data.images("val")) == 2
 
 
 def test_the_list_is_imagenets():
@@ -59,10 +59,10 @@ def test_without_timm_a_plain_error(tree, load, monkeypatch):
 
 
 @pytest.mark.skipif(not (SHARED / "imagenet-sample.tar").exists(), reason="needs ../shared/data")
-def test_the_sample_of_500_real_pictures(load, tmp_path):
+def test_the_sample_of_500_real_images(load, tmp_path):
     pytest.importorskip("timm")
     subprocess.run([SHARED / "unpack", tmp_path, "imagenet-sample"], check=True, capture_output=True)
     data = load("imagenet", root=str(tmp_path / "imagenet-sample"))
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [260, 40, 200]
-    assert len(set().union(*(data.pictures(split).targets.tolist() for split in ("train", "val", "test")))) == 500
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [260, 40, 200]
+    assert len(set().union(*(data.images(split).targets.tolist() for split in ("train", "val", "test")))) == 500

@@ -27,8 +27,8 @@ def test_an_unpacked_copy_needs_no_network(place, tree, load, monkeypatch):
     data = load("imagenette", root=str(tree({place + name: count for name, count in COUNTS.items()})))
     data.prepare_data()
     data.setup()
-    assert data.pictures("test").targets.tolist() == [701] * 3
-    assert sorted(set(data.pictures("train").targets.tolist())) == [0, 701]
+    assert data.images("test").targets.tolist() == [701] * 3
+    assert sorted(set(data.images("train").targets.tolist())) == [0, 701]
     assert (data.labels, data.num_classes, data.class_names[701]) == ("imagenet", 1000, "parachute")
 
 
@@ -40,7 +40,7 @@ def test_what_is_fetched_is_there_whole_or_not_at_all(tree, load, monkeypatch, t
     monkeypatch.setattr(datasets, "Imagenette", download)
     data = load("imagenette", root=str(tmp_path / "new"), size="160px")
     data.setup("test")
-    assert len(data.pictures("test")) == 3
+    assert len(data.images("test")) == 3
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["imagenette2-160"]
 
 

@@ -13,40 +13,40 @@ CLASSES = {"image_folder": ("cat", "dog"), "imagenet": ("n01440764", "n03028079"
 def folders(tree):
     """Return a function that makes the folders of a dataset from the names of its parts."""
 
-    def make(name, train, judged):
+    def make(name, train, evaluated):
         if name in ("camvid", "voc_xml", "bccd"):
-            root = tree({f"{train}/images": 6, f"{judged}/images": 3})
-            for part, count in ((train, 6), (judged, 3)):
+            root = tree({f"{train}/images": 6, f"{evaluated}/images": 3})
+            for part, count in ((train, 6), (evaluated, 3)):
                 for index in range(count):
                     write_mask(root / part / "labels" / f"{index}.png", [[0] * 16] * 12)
                     write_xml(root / part / "annotations" / f"{index}.xml", ("RBC", 1, 2, 9, 10))
             return root
         if name == "pictures":
-            return tree({train: 6, judged: 3})
+            return tree({train: 6, evaluated: 3})
         first, second = CLASSES[name]
-        return tree({f"{train}/{first}": 3, f"{train}/{second}": 3, f"{judged}/{first}": 3})
+        return tree({f"{train}/{first}": 3, f"{train}/{second}": 3, f"{evaluated}/{first}": 3})
 
     return make
 
 
-@pytest.mark.parametrize(("train", "judged"), [("Train", "Val"), ("training", "VALIDATION"), ("TRAIN", "valid")])
+@pytest.mark.parametrize(("train", "evaluated"), [("Train", "Val"), ("training", "VALIDATION"), ("TRAIN", "valid")])
 @pytest.mark.parametrize("name", ["image_folder", "imagenet", "pictures"])
 @pytest.mark.filterwarnings("ignore:.*is not used|.*not used in")
-def test_splits_are_known_by_their_usual_names(name, train, judged, folders, load):
+def test_splits_are_known_by_their_usual_names(name, train, evaluated, folders, load):
     if name == "imagenet":
         pytest.importorskip("timm")
-    data = load(name, root=str(folders(name, train, judged)), held_back=1)
-    assert {file.split("/")[0] for file in data.pictures("test").names} == {judged}
-    assert len(data.pictures("test")) == 3
-    assert {file.split("/")[0] for file in data.pictures("train").names + data.pictures("val").names} == {train}
+    data = load(name, root=str(folders(name, train, evaluated)), held_back=1)
+    assert {file.split("/")[0] for file in data.images("test").names} == {evaluated}
+    assert len(data.images("test")) == 3
+    assert {file.split("/")[0] for file in data.images("train").names + data.images("val").names} == {train}
 
 
 @pytest.mark.parametrize("name", ["camvid", "voc_xml", "bccd", "cifar10"])
 @pytest.mark.filterwarnings("ignore:.*not used in")
-def test_so_they_are_where_a_part_of_a_dataset_is_judged_on(name, folders, load):
+def test_so_they_are_where_a_part_of_a_dataset_is_evaluated_on(name, folders, load):
     data = load(name, root=str(folders(name, "Training", "Testing")), held_back=1)
-    assert {file.split("/")[0] for file in data.pictures("test").names} == {"Testing"}
-    assert len(data.pictures("test")) == 3
+    assert {file.split("/")[0] for file in data.images("test").names} == {"Testing"}
+    assert len(data.images("test")) == 3
 
 
 def test_a_split_that_is_there_twice_is_refused(tree, load):
@@ -59,7 +59,7 @@ def test_a_class_may_be_called_train(tree, load):
     data = load("image_folder", root=str(tree({"bus": 5, "car": 5, "train": 5})), held_back=1)
     data.setup()
     assert data.class_names == ("bus", "car", "train")
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 15
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 15
 
 
 @pytest.mark.parametrize("system", [*sorted(SYSTEM), "@eaDir", "__MACOSX", ".ipynb_checkpoints"])
@@ -69,7 +69,7 @@ def test_what_systems_leave_behind_is_no_data(place, system, tree, load):
     data = load("image_folder", root=str(root), held_back=1)
     data.setup()
     assert data.class_names == ("cat", "dog")
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 10
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 10
     assert (
         sum(len(load("pictures", root=str(root), held_back=1)._splits[part]) for part in ("train", "val", "test")) == 10
     )
@@ -78,7 +78,7 @@ def test_what_systems_leave_behind_is_no_data(place, system, tree, load):
 def test_empty_classes_are_named_and_none(tree, load):
     root = tree({"train/cat": 5, "train/dog": 5, "train/new": 0, "val/cat": 2})
     data = load("image_folder", root=str(root), held_back=1)
-    with pytest.warns(UserWarning, match=r"no class, for want of pictures of its own in .*train: new"):
+    with pytest.warns(UserWarning, match=r"no class, for want of images of its own in .*train: new"):
         assert data.class_names == ("cat", "dog")
     (root / "val/new").mkdir()
     (root / "val/new/0.png").write_bytes((root / "val/cat/0.png").read_bytes())
@@ -92,9 +92,12 @@ def test_empty_classes_are_named_and_none(tree, load):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"train/cat": 5, "val/cat": 2, "old/cat": 2}, r"judged on val/; old/ is not used"),
-        ({"train/cat": 5, "test/cat": 2, "valid/cat": 2, "raw": 1}, r"judged on test/; valid/, raw/ are not used"),
-        ({"train/cat": 9, "judged/cat": 2}, r"divided .*train/, there is no test and no val; judged/ is not used"),
+        ({"train/cat": 5, "val/cat": 2, "old/cat": 2}, r"evaluated on val/; old/ is not used"),
+        ({"train/cat": 5, "test/cat": 2, "valid/cat": 2, "raw": 1}, r"evaluated on test/; valid/, raw/ are not used"),
+        (
+            {"train/cat": 9, "old/cat": 2},
+            r"divided .*train/, there is no test and no val; old/ is not used",
+        ),
     ],
 )
 def test_unused_folders_are_named(counts, message, tree, load):
@@ -108,6 +111,6 @@ def test_unused_folders_beside_annotations_are_named(folders, load, tree):
         load("voc_xml", root=str(root), held_back=1).setup()
 
 
-def test_parts_of_pictures_that_are_not_both_there_are_one_folder(tree, load):
+def test_parts_of_images_that_are_not_both_there_are_one_folder(tree, load):
     data = load("pictures", root=str(tree({"train": 5, "more/val": 5})), held_back=1)
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 10
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 10

@@ -73,9 +73,9 @@ def test_masks_of_all_kinds(write, classes, void, tree, load):
     data = load("mask_folder", root=str(make(tree, write)), held_back=2, classes=classes, void=void, preprocessing=None)
     data.preprocessing = AS_IT_IS
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [4, 2, 3]
     assert (data.task, data.labels, data.class_names) == ("segmentation", "own", tuple(NAMES))
-    found = {name: target for name, (_, target) in zip(data.pictures("test").names, data._dataset("test"), strict=True)}
+    found = {name: target for name, (_, target) in zip(data.images("test").names, data._dataset("test"), strict=True)}
     assert all(torch.equal(found[f"val/images/{index}.png"], expected(index)) for index in range(3))
 
 
@@ -85,7 +85,7 @@ def test_a_single_folder_is_divided(tree, load):
         write_mask(root / f"masks/{index}.png", numbers(index, 3))
     data = load("mask_folder", root=str(root), classes=NAMES, void=None, held_back=2, test_part=3)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [5, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [5, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_mask_that_is_missing_or_there_twice_is_named(tree, load):
 
 
 @pytest.mark.parametrize("write", [write_grey, write_colours])
-def test_a_network_and_a_unit_train_on_it_and_are_judged(write, tree, tmp_path_factory):
+def test_a_network_and_a_unit_train_on_it_and_are_evaluated(write, tree, tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
     root = make(tree, write, (("train", 12), ("val", 3)))
     given = [

@@ -24,7 +24,7 @@ def test_a_pixel_belongs_to_a_polygon_that_its_middle_lies_in():
     assert np.array_equal(np.argwhere(square).min(0), [3, 2]) and square.sum() == 6 * 5
     assert np.array_equal(fill(parse([[1.6, 2.6, 7.4, 2.6, 7.4, 9.4, 1.6, 9.4]], (16, 12)), (16, 12)), square)
     two = fill(parse([[2, 3, 7, 3, 7, 9, 2, 9], [10, 0, 40, 0, 40, 5, 10, 5]], (16, 12)), (16, 12))
-    assert two.sum() == 30 + 6 * 5  # cut where the picture ends
+    assert two.sum() == 30 + 6 * 5  # cut where the image ends
 
 
 def test_polygons_have_their_area():

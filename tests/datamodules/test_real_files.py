@@ -1,4 +1,4 @@
-"""Every real file counts once, and none is both trained on and judged on, whatever links there are."""
+"""Every real file counts once, and none is both trained on and evaluated on, whatever links there are."""
 
 import os
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 
 def names(data) -> list[str]:
-    return sorted(name for split in SPLITS for name in data.pictures(split).names)
+    return sorted(name for split in SPLITS for name in data.images(split).names)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_links_add_nothing(data, link, target, root, load):
         assert all(
             (target == 0) == name.startswith("cat/")
             for split in SPLITS
-            for name, target in zip(linked.pictures(split).names, linked.pictures(split).targets, strict=True)
+            for name, target in zip(linked.images(split).names, linked.images(split).targets, strict=True)
         )
 
 
@@ -56,7 +56,7 @@ def test_what_does_not_count_is_named(root, load):
         load("image_folder", root=str(root), held_back=2).setup()
     said = " ".join(str(warning.message) for warning in caught)
     assert "6 paths lead to files that count already: latest/0.png" in said
-    assert "no class, for want of pictures of its own" in said and ": latest" in said
+    assert "no class, for want of images of its own" in said and ": latest" in said
 
 
 def test_folders_elsewhere_may_be_linked(tree, load, tmp_path):
@@ -85,7 +85,7 @@ def test_one_file_of_two_classes_is_refused(root, load):
 
 @pytest.mark.parametrize("how", ["folder", "file", "hard"])
 @pytest.mark.parametrize("data", ["image_folder", "pictures"])
-def test_what_is_judged_is_never_trained_on(data, how, tree, command):
+def test_what_is_evaluated_is_never_trained_on(data, how, tree, command):
     root = tree({"train/cat": 6, "val/dog": 1})
     if how == "folder":
         os.symlink("../train/cat", root / "val/cat")
@@ -95,10 +95,10 @@ def test_what_is_judged_is_never_trained_on(data, how, tree, command):
         os.symlink("../../train/cat/3.png", place) if how == "file" else os.link(root / "train/cat/3.png", place)
     if data == "image_folder":
         tree({"train/dog": 1})
-    judged = "0" if how == "folder" else "9"
+    evaluated = "0" if how == "folder" else "9"
     status, error = command(train.main, *TINY, f"data={data}", f"data.root={root}")
     trained = "0" if how == "folder" else "3"
-    expected = f"train/cat/{trained}.png, to train on, and val/cat/{judged}.png, to judge on, are one file"
+    expected = f"train/cat/{trained}.png, to train on, and val/cat/{evaluated}.png, to evaluate on, are one file"
     assert status == 2 and expected in error and f"data.root={root}" in error
 
 

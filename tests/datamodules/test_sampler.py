@@ -25,7 +25,7 @@ class Recorder(pl.LightningModule):
 
 
 class Keys:
-    """Gives back the index of each key."""
+    """Returns back the index of each key."""
 
     def __getitem__(self, key):
         return key[1]

@@ -54,7 +54,7 @@ def test_more_scenes_begin_with_the_same_ones(scenes):
     assert not np.array_equal(scenes[0].arrays[0], scenes[1].arrays[0])
 
 
-def test_judged_scenes_show_digits_that_nothing_was_trained_on():
+def test_evaluated_scenes_show_digits_that_nothing_was_trained_on():
     train, test = digit_parts()
     assert not set(train.names) & set(test.names)
     only_sevens = test.select(np.flatnonzero(test.classes == 7))
@@ -68,7 +68,7 @@ def test_batches_keep_the_contract(name, shape, classes, load):
     data = load(name, batch_size=4, **FEW)
     data.preprocessing = data.default_preprocessing
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [8, 4, 6]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [8, 4, 6]
     assert data.num_classes == classes and data.labels == "own"
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         images, targets = next(iter(loader))
@@ -104,7 +104,7 @@ def test_augmented_targets_follow_seed_view_and_index_alone(name, image_size, lo
 
 def test_splits_do_not_depend_on_the_seed(load):
     first, second = (load("digit_boxes", seed=seed, **FEW) for seed in (0, 1))
-    assert all(first.pictures(split).names == second.pictures(split).names for split in ("train", "val", "test"))
+    assert all(first.images(split).names == second.images(split).names for split in ("train", "val", "test"))
 
 
 def test_impossible_numbers_are_refused(load):

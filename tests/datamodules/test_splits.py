@@ -5,13 +5,13 @@ import pytest
 
 from bottlenecks.errors import UsageError
 from bottlenecks.training.images import least_share
-from datamodules.source import PictureArrays
+from datamodules.source import ImageArrays
 from datamodules.splits import divide, limit, stratified_order
 
 
-def numbered(targets: list[int]) -> PictureArrays:
+def numbered(targets: list[int]) -> ImageArrays:
     arrays = np.zeros((len(targets), 2, 2), dtype=np.uint8)
-    return PictureArrays(tuple(map(str, range(len(targets)))), np.array(targets), arrays)
+    return ImageArrays(tuple(map(str, range(len(targets)))), np.array(targets), arrays)
 
 
 @pytest.mark.parametrize("targets", [[3] * 30 + [7] * 60 + [1] * 10, [5, 1] * 50, [-1] * 100])
@@ -26,19 +26,19 @@ def test_every_stretch_has_the_classes_shares(targets):
             assert abs((targets[order[start : start + 10]] == label).sum() - 10 * share) <= 1
 
 
-def test_one_picture_a_class_is_enough():
+def test_one_image_a_class_is_enough():
     order = stratified_order(np.arange(50))
     assert sorted(order) == list(range(50))
     assert np.array_equal(order, stratified_order(np.arange(50)))
 
 
 def test_divide_takes_a_number_or_a_share():
-    pictures = numbered([0] * 20 + [1] * 20)
-    rest, part = divide(pictures, 0.25, "data.held_back")
+    images = numbered([0] * 20 + [1] * 20)
+    rest, part = divide(images, 0.25, "data.held_back")
     assert (len(rest), len(part)) == (30, 10)
     assert part.targets.tolist().count(0) == 5
-    assert set(rest.names) | set(part.names) == set(pictures.names)
-    assert divide(pictures, 10, "data.held_back")[1].names == part.names
+    assert set(rest.names) | set(part.names) == set(images.names)
+    assert divide(images, 10, "data.held_back")[1].names == part.names
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_divide_takes_a_number_or_a_share():
         (40, r"data\.held_back=40: takes 40 of 40"),
         (0.001, r"data\.held_back=0\.001: takes 0 of 40"),
         (1.0, r"data\.held_back=1\.0: takes 40 of 40"),
-        (-0.5, r"data\.held_back=-0\.5: must be a number of pictures or a share between 0 and 1"),
+        (-0.5, r"data\.held_back=-0\.5: must be a number of images or a share between 0 and 1"),
         (2.5, r"data\.held_back=2\.5: must be a number"),
     ],
 )
@@ -75,10 +75,10 @@ def test_a_share_holds_back_enough_where_there_are_enough(part, total, expected)
 
 
 def test_limit_keeps_the_first():
-    pictures = numbered([0, 1, 2])
-    assert limit(pictures, None, "data.limit_val") is pictures
-    assert limit(pictures, 2, "data.limit_val").names == ("0", "1")
-    assert len(limit(pictures, 9, "data.limit_val")) == 3
+    images = numbered([0, 1, 2])
+    assert limit(images, None, "data.limit_val") is images
+    assert limit(images, 2, "data.limit_val").names == ("0", "1")
+    assert len(limit(images, 9, "data.limit_val")) == 3
     for count in (0, -1, 1.5):
-        with pytest.raises(UsageError, match=rf"data\.limit_val={count}: must be a number of pictures from 1"):
-            limit(pictures, count, "data.limit_val")
+        with pytest.raises(UsageError, match=rf"data\.limit_val={count}: must be a number of images from 1"):
+            limit(images, count, "data.limit_val")

@@ -10,14 +10,14 @@ from torchvision import datasets
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
 from datamodules.layout import DatasetNotFoundError
-from tests.datamodules.conftest import write_mask, write_pictures, write_xml
+from tests.datamodules.conftest import write_images, write_mask, write_xml
 
 MASK = np.zeros((12, 16))
 MASK[2:6, 3:9], MASK[6, 3:9] = 15, 255
 
 
 def write_devkit(root: Path) -> Path:
-    write_pictures(root / "JPEGImages", 9, ".jpg")
+    write_images(root / "JPEGImages", 9, ".jpg")
     for index in range(9):
         write_mask(root / f"SegmentationClass/{index}.png", MASK)
         write_xml(root / f"Annotations/{index}.xml", ("person", 3, 2, 9, 6), ("dog", 0, 0, 2, 2), difficult=1)
@@ -35,12 +35,12 @@ def root(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "labels", "num_classes"), [("voc", "voc", 21), ("voc_detection", "own", 20)])
-def test_trained_on_train_and_judged_on_val(name, labels, num_classes, root, load):
+def test_trained_on_train_and_evaluated_on_val(name, labels, num_classes, root, load):
     for place in (root, root / "VOCdevkit" / "VOC2012"):
         data = load(name, root=str(place), held_back=2)
         data.setup()
-        assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
-        assert set(data.pictures("test").names) == {f"JPEGImages/{index}.jpg" for index in (6, 7, 8)}
+        assert [len(data.images(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+        assert set(data.images("test").names) == {f"JPEGImages/{index}.jpg" for index in (6, 7, 8)}
     assert (data.labels, data.num_classes) == (labels, num_classes)
     assert data.class_names[-20:][14] == "person"
 
@@ -64,13 +64,13 @@ def test_labels_out_of_range_and_unknown_classes_are_refused(root, load):
         load("voc_detection", root=str(root)).setup("test")
 
 
-def test_a_list_has_to_be_there_and_name_pictures(root, load):
+def test_a_list_has_to_be_there_and_name_images(root, load):
     path = root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt"
     path.write_text("")
-    with pytest.raises(UsageError, match=r"data\.root=.*val\.txt lists no pictures"):
+    with pytest.raises(UsageError, match=r"data\.root=.*val\.txt lists no images"):
         load("voc_detection", root=str(root)).setup()
     path.write_text("6 7 lost")
-    with pytest.raises(UsageError, match=r"cannot be read as pictures: JPEGImages/lost\.jpg \(No such file"):
+    with pytest.raises(UsageError, match=r"cannot be read as images: JPEGImages/lost\.jpg \(No such file"):
         load("voc_detection", root=str(root)).setup()
     path.unlink()
     with pytest.raises(DatasetNotFoundError, match=r"data\.root=.*: no .*val\.txt; data\.root=PATH must hold"):
@@ -85,7 +85,7 @@ def test_torchvisions_copy_is_fetched_into_its_place(load, monkeypatch, tmp_path
     monkeypatch.setattr(datasets, "VOCSegmentation", fetch)
     data = load("voc", root=str(tmp_path / "new"), held_back=2)
     data.setup()
-    assert len(data.pictures("train")) == 4
+    assert len(data.images("train")) == 4
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["VOCdevkit"]
 
 

@@ -26,13 +26,13 @@ def root(tree) -> Path:
     return root
 
 
-def test_judged_on_val_with_the_classes_that_are_found(root, load):
+def test_evaluated_on_val_with_the_classes_that_are_found(root, load):
     data = load("voc_xml", root=str(root), held_back=2)
     data.preprocessing = Preprocessing((24, 16), None, (0.5,) * 3, (0.5,) * 3)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [4, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [4, 2, 3]
     assert (data.task, data.labels, data.class_names) == ("detection", "own", ("cat", "dog"))
-    index = data.pictures("test").names.index("val/images/2.png")
+    index = data.images("test").names.index("val/images/2.png")
     _, target = data._dataset("test")[index]
     assert target.tolist() == [[0, 1, 4, 9, 20], [1, 4, 8, 16, 24], [-1, 0, 0, 0, 0]]
     _, targets = next(iter(data.train_dataloader()))
@@ -45,14 +45,14 @@ def test_a_single_folder_is_divided(tree, load):
         write_xml(root / "annotations" / f"{index}.xml", CAT)
     data = load("voc_xml", root=str(root), held_back=2, test_part=3)
     data.setup()
-    assert [len(data.pictures(split)) for split in ("train", "val", "test")] == [5, 2, 3]
+    assert [len(data.images(split)) for split in ("train", "val", "test")] == [5, 2, 3]
 
 
-def test_difficult_objects_are_left_out_and_empty_pictures_are_right(root, load):
+def test_difficult_objects_are_left_out_and_empty_images_are_right(root, load):
     write_xml(root / "val/annotations/2.xml", CAT, DOG, difficult=1)
     write_xml(root / "val/annotations/1.xml")
-    pictures = load("voc_xml", root=str(root)).pictures("test")
-    found = {name: pictures.targets.objects(index)[:, 0].tolist() for index, name in enumerate(pictures.names)}
+    images = load("voc_xml", root=str(root)).images("test")
+    found = {name: images.targets.objects(index)[:, 0].tolist() for index, name in enumerate(images.names)}
     assert found == {"val/images/0.png": [], "val/images/1.png": [], "val/images/2.png": [0]}
 
 
@@ -73,7 +73,7 @@ def test_names_may_be_given(root, load):
         ("<a/>", r"1\.xml: begins with <a>, expected <annotation>"),
         ("<annotation><object><name>cat</name></object></annotation>", r"1\.xml: an object without <xmin>"),
         (("cat", "one", 2, 9, 10), r"1\.xml: could not convert string to float: 'one'"),
-        (("cat", "nan", 2, 9, 10), r"box 1, \[nan, 2, 9, 10\], does not lie in the picture of 16x12"),
+        (("cat", "nan", 2, 9, 10), r"box 1, \[nan, 2, 9, 10\], does not lie in the image of 16x12"),
         (("cat", 9, 2, 1, 10), r"box 1, \[9, 2, 1, 10\], has no area"),
         (("cat", 9, 2, 9, 10), r"box 1, \[9, 2, 9, 10\], has no area"),
         (("cat", 9, 2, 40, 10), r"box 1, \[9, 2, 40, 10\], does not lie in"),
@@ -90,7 +90,7 @@ def test_unusable_annotations_are_refused_or_left_out(text, message, root, load)
     else:
         path.write_text(text)
     options = {"root": str(root), "held_back": 2, "classes": ["cat", "dog"]}
-    expected = rf"data\.root=.*: 1 of \d pictures have annotations of no use: train/images/1\.png \(.*{message}"
+    expected = rf"data\.root=.*: 1 of \d images have annotations of no use: train/images/1\.png \(.*{message}"
     with pytest.raises(
         UsageError, match=expected + r".*; mend them, or data\.skip_damaged=true leaves them out"
     ) as error:
@@ -99,7 +99,7 @@ def test_unusable_annotations_are_refused_or_left_out(text, message, root, load)
     data = load("voc_xml", skip_damaged=True, **options)
     with pytest.warns(UserWarning, match="left out 1 of"):
         data.setup()
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 8
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 8
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_encodings_of_all_kinds_are_read(declared, written, root, load):
     write_xml(path, (name, 1, 2, 9, 10))
     path.write_bytes(f'<?xml version="1.0" encoding="{declared}"?>\n{path.read_text()}'.encode(written))
     data = load("voc_xml", root=str(root), classes=["cat", "dog", name])
-    index = data.pictures("test").names.index("val/images/1.png")
-    assert data.pictures("test").targets.objects(index).tolist() == [[2, 1, 2, 9, 10]]
+    index = data.images("test").names.index("val/images/1.png")
+    assert data.images("test").targets.objects(index).tolist() == [[2, 1, 2, 9, 10]]
 
 
 @pytest.mark.parametrize("declared", ["x-unknown", "utf-8", "ascii"])
@@ -155,12 +155,12 @@ def with_size(path: Path, width: object, height: object) -> None:
 @pytest.mark.parametrize("size", [(12, 16), (17, 12), (16, 24)])
 def test_a_size_that_is_not_the_images_is_refused(size, root, load):
     with_size(root / "val/annotations/1.xml", *size)
-    expected = rf"val/images/1\.png \(annotation for {size[0]}x{size[1]}, picture of 16x12 as it stands upright\)"
+    expected = rf"val/images/1\.png \(annotation for {size[0]}x{size[1]}, image of 16x12 as it stands upright\)"
     with pytest.raises(UsageError, match=expected):
         load("voc_xml", root=str(root)).setup("test")
     data = load("voc_xml", root=str(root), skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of 3"):
-        assert len(data.pictures("test")) == 2
+        assert len(data.images("test")) == 2
 
 
 def test_a_size_that_is_right_or_unknown_is_taken(root, load):
@@ -177,18 +177,18 @@ def test_boxes_on_the_upright_image_stay_in_their_place(root, load):
     with_size(root / "val/annotations/2.xml", 16, 12)
     data = load("voc_xml", root=str(root), preprocessing=None)
     data.preprocessing = Preprocessing(None, None, (0.5,) * 3, (0.5,) * 3)
-    image, target = data._dataset("test")[data.pictures("test").names.index("val/images/2.png")]
+    image, target = data._dataset("test")[data.images("test").names.index("val/images/2.png")]
     assert target[0, 1:].tolist() == [4, 4, 16, 12]
     assert image.shape == (3, 12, 16) and image[:, 4:, 4:].min() == 1 and image[:, :4].max() == -1
     with_size(root / "val/annotations/1.xml", 12, 16)
     write_turned(root / "val/images/1.png", pixels, 6)
-    with pytest.raises(UsageError, match=r"val/images/1\.png \(annotation for 12x16, picture of 16x12"):
+    with pytest.raises(UsageError, match=r"val/images/1\.png \(annotation for 12x16, image of 16x12"):
         load("voc_xml", root=str(root)).setup("test")
 
 
-def test_an_annotation_without_its_picture_is_refused(root, load):
+def test_an_annotation_without_its_image_is_refused(root, load):
     write_xml(root / "train/annotations/lost.xml", CAT)
-    with pytest.raises(UsageError, match=r"cannot be read as pictures: train/images/lost\.png \(No such file"):
+    with pytest.raises(UsageError, match=r"cannot be read as images: train/images/lost\.png \(No such file"):
         load("voc_xml", root=str(root), held_back=2).setup()
 
 
@@ -209,9 +209,9 @@ def test_the_real_blood_cells(load, tmp_path):
     data.preprocessing = data.default_preprocessing
     with pytest.warns(UserWarning, match=r"left out 1 of .*BloodImage_00\d+\.jpg \(box \d+, .* has no area\)"):
         data.setup()
-    assert sum(len(data.pictures(split)) for split in ("train", "val", "test")) == 290
+    assert sum(len(data.images(split)) for split in ("train", "val", "test")) == 290
     images, targets = next(iter(data.test_dataloader()))
     assert images.shape == (4, 3, 320, 320) and targets.shape == (4, 30, 5)
     assert set(targets[..., 0].unique().tolist()) <= {-1, 0, 1, 2} and targets.max() <= 320
-    with pytest.raises(UsageError, match="1 of 87 pictures have annotations of no use"):
+    with pytest.raises(UsageError, match="1 of 87 images have annotations of no use"):
         load("bccd", root=str(tmp_path / "bccd"), skip_damaged=False).setup("test")

@@ -36,12 +36,12 @@ def bundle_folder(trained: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All of digits' evaluation pictures as files."""
-    folder, paths = tmp_path_factory.mktemp("pictures"), []
-    for index, picture in enumerate(Digits(name="digits", batch_size=100, num_workers=0).pictures("test")):
+def image_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All of digits' evaluation images as files."""
+    folder, paths = tmp_path_factory.mktemp("images"), []
+    for index, image in enumerate(Digits(name="digits", batch_size=100, num_workers=0).images("test")):
         paths.append(folder / f"{index:03}.png")
-        picture.save(paths[-1])
+        image.save(paths[-1])
     return paths
 
 
@@ -49,7 +49,7 @@ Command = Callable[..., list[str]]
 
 
 def without_torch(module: str, *arguments: str | Path) -> list[str]:
-    """Give the command that runs a module in a process which refuses what a device does not have."""
+    """Return the command that runs a module in a process which refuses what a device does not have."""
     return [sys.executable, "-c", REFUSING, module, *map(str, arguments)]
 
 

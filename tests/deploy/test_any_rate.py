@@ -80,12 +80,12 @@ def test_one_entry_says_both_ends_what_lies_between_and_what_was_measured(root: 
 
 
 def test_every_lambda_between_is_sent_and_answered_as_in_pytorch(
-    bundle: Bundle, network: BottleneckNetwork, picture_paths: list[Path]
+    bundle: Bundle, network: BottleneckNetwork, image_paths: list[Path]
 ) -> None:
     device, receiver = Device(bundle), Receiver(bundle)
-    pictures = [Image.open(path) for path in picture_paths[:60]]
-    images = torch.stack([network.preprocessing.transform()(picture) for picture in pictures])
-    features = [device.features(picture) for picture in pictures]
+    files = [Image.open(path) for path in image_paths[:60]]
+    images = torch.stack([network.preprocessing.transform()(image) for image in files])
+    features = [device.features(image) for image in files]
     sizes = []
     for lmbda in (0.003, 0.0042, 0.01, 0.0271828, 0.03):
         network.lmbda = lmbda
@@ -99,9 +99,9 @@ def test_every_lambda_between_is_sent_and_answered_as_in_pytorch(
     assert sizes == sorted(sizes) and sizes[-1] > sizes[0]
 
 
-def test_a_batch_may_mix_multipliers(bundle: Bundle, picture_paths: list[Path]) -> None:
+def test_a_batch_may_mix_multipliers(bundle: Bundle, image_paths: list[Path]) -> None:
     device, receiver = Device(bundle), Receiver(bundle)
-    features = [device.features(Image.open(path)) for path in picture_paths[:6]]
+    features = [device.features(Image.open(path)) for path in image_paths[:6]]
     streams = [device.encode(one, lmbda) for one, lmbda in zip(features, np.geomspace(*ENDS, 6).tolist(), strict=True)]
     received = [receiver.read(stream) for stream in streams]
     assert len({one.multiplier for one in received}) == 6
@@ -109,9 +109,9 @@ def test_a_batch_may_mix_multipliers(bundle: Bundle, picture_paths: list[Path]) 
     assert np.allclose(receiver.infer(received), alone, atol=1e-4)
 
 
-def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, picture_paths: list[Path]) -> None:
+def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: list[Path]) -> None:
     device, control = Device(bundle), RateControl(bundle.mean_bytes())
-    for path in picture_paths[:40]:
+    for path in image_paths[:40]:
         features, tried = device.features(Image.open(path)), list[float]()
 
         def encode(lmbda: float, features: np.ndarray = features, tried: list[float] = tried) -> bytes:
@@ -131,11 +131,11 @@ def test_lambdas_outside_are_refused(bundle: Bundle) -> None:
         Device(bundle).symbols(np.zeros((1, 16, 8, 8), np.float32), 0.5)
 
 
-def test_clients_and_servers_agree_on_any_rate(root: Path, picture_paths: list[Path]) -> None:
+def test_clients_and_servers_agree_on_any_rate(root: Path, image_paths: list[Path]) -> None:
     with serving(root / "dist") as (url, _):
 
         def send(*arguments: str) -> list[dict]:
-            command = without_torch("bottlenecks.deploy.client", root / "dist", *picture_paths[:5], *arguments)
+            command = without_torch("bottlenecks.deploy.client", root / "dist", *image_paths[:5], *arguments)
             command += ["--server", url, "--json"]
             done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
             assert done.returncode == 0, done.stderr

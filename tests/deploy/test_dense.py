@@ -80,7 +80,7 @@ def make(factory: str, task: str, split: str, kind: str, folder: Path) -> tuple[
     return Bundle(folder), network, unit, made
 
 
-def picture(seed: int = 0) -> Image.Image:
+def scene(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (80, 100, 3), np.uint8))
 
 
@@ -93,8 +93,8 @@ def picture(seed: int = 0) -> Image.Image:
 def test_masks_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
     bundle, network, unit, _ = make(SEGMENTER, "segmentation", split, kind, tmp_path / "bundle")
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    image = torch.from_numpy(bundle.preprocessing.to_array(picture()))[None]
-    stream = device.encode(device.features(picture()), 0.01)
+    image = torch.from_numpy(bundle.preprocessing.to_array(scene()))[None]
+    stream = device.encode(device.features(scene()), 0.01)
     expected = network.finish(unit.decompress([stream]))["out"].argmax(1)[0].numpy()
     (output,) = rows(receiver.infer([receiver.read(stream)]))
     answer = ANSWERS["segmentation"](output, ["a", "b", "c"])
@@ -114,7 +114,7 @@ def test_boxes_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
     bundle, network, unit, task = make(DETECTOR, "detection", f"backbone.body.{split}", kind, tmp_path / "bundle")
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
     lmbdas = (0.01, 0.02) if kind == "any rate" else (0.01, 0.01)
-    streams = [device.encode(device.features(picture(seed)), lmbda) for seed, lmbda in enumerate(lmbdas)]
+    streams = [device.encode(device.features(scene(seed)), lmbda) for seed, lmbda in enumerate(lmbdas)]
     expected = task.predict(network.finish(unit.decompress(streams)))
     for index, output in enumerate(rows(receiver.infer([receiver.read(stream) for stream in streams]))):
         found = ANSWERS["detection"](output, [])["objects"]

@@ -71,18 +71,18 @@ def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_onnx_runtime_finds_what_pytorch_finds(
-    bundled: tuple[Path, BottleneckNetwork], picture_paths: list[Path]
+    bundled: tuple[Path, BottleneckNetwork], image_paths: list[Path]
 ) -> None:
     folder, network = bundled
     bundle = Bundle(folder)
     device, receiver = Device(bundle), Receiver(bundle)
     transform = network.preprocessing.transform()
-    pictures = [Image.open(path) for path in picture_paths]
-    images = torch.stack([transform(picture) for picture in pictures])
+    files = [Image.open(path) for path in image_paths]
+    images = torch.stack([transform(image) for image in files])
     for lmbda, rate in network.ladder.items():
         network.lmbda = lmbda
         expected = rate.unit.symbols(network.network.head(images))
-        features = np.concatenate([device.features(picture) for picture in pictures])
+        features = np.concatenate([device.features(image) for image in files])
         symbols = device.symbols(features, lmbda)
         assert symbols.dtype == np.int32
         assert (symbols != expected).mean() < 1e-4  # the two round differently only on a boundary
@@ -92,10 +92,10 @@ def test_onnx_runtime_finds_what_pytorch_finds(
         assert (receiver.infer(received).argmax(1) == theirs).all()
 
 
-def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetwork, picture_paths: list[Path]) -> None:
+def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetwork, image_paths: list[Path]) -> None:
     bundle = Bundle(bundle_folder)
     device, receiver = Device(bundle), Receiver(bundle)
-    features = [device.features(Image.open(path)) for path in picture_paths[:6]]
+    features = [device.features(Image.open(path)) for path in image_paths[:6]]
     lmbdas = [0.03, 0.003, 0.03, 0.03, 0.003, 0.003]
     streams = [device.encode(one, lmbda) for one, lmbda in zip(features, lmbdas, strict=True)]
     received = [receiver.read(stream) for stream in streams]
@@ -162,14 +162,14 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         Bundle(tmp_path)
 
 
-def test_a_device_needs_the_devices_files_alone(bundle_folder: Path, tmp_path: Path, picture_paths: list[Path]) -> None:
+def test_a_device_needs_the_devices_files_alone(bundle_folder: Path, tmp_path: Path, image_paths: list[Path]) -> None:
     for name in ("manifest.json", "head.onnx", *(f"lambda={x}/{y}" for x in (0.003, 0.03) for y in DEVICE_FILES)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(bundle_folder / name, tmp_path / name)
     device = Device(Bundle(tmp_path))
-    assert device.encode(device.features(Image.open(picture_paths[0])), 0.03)
+    assert device.encode(device.features(Image.open(image_paths[0])), 0.03)
     with pytest.raises(BundleError, match=r"lambda=0\.5: no such rate in .*; there are 0\.003, 0\.03"):
-        device.encode(device.features(Image.open(picture_paths[0])), 0.5)
+        device.encode(device.features(Image.open(image_paths[0])), 0.5)
 
 
 DEVICE_FILES = ("encoder.onnx", "tables.json")
@@ -245,11 +245,11 @@ def test_a_graph_of_another_network_is_refused(bundle_folder: Path, tmp_path: Pa
         Device(Bundle(folder))
 
 
-def test_features_that_are_not_finite_are_not_sent(bundle_folder: Path, picture_paths: list[Path]) -> None:
+def test_features_that_are_not_finite_are_not_sent(bundle_folder: Path, image_paths: list[Path]) -> None:
     device = Device(Bundle(bundle_folder))
     device._head = lambda values: np.full((1, 16, 8, 8), np.nan, np.float32)
     with pytest.raises(UsageError, match="the features are not finite"):
-        device.features(Image.open(picture_paths[0]))
+        device.features(Image.open(image_paths[0]))
 
 
 def test_a_latent_that_cannot_be_coded_is_not_sent(bundle_folder: Path) -> None:

@@ -14,7 +14,7 @@ from tests.deploy.conftest import serving
 
 
 @pytest.mark.network
-def test_the_bundles_requirements_are_enough(bundle_folder: Path, picture_paths: list[Path], tmp_path: Path) -> None:
+def test_the_bundles_requirements_are_enough(bundle_folder: Path, image_paths: list[Path], tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv/bin/python"
     for arguments in (
@@ -29,6 +29,6 @@ def test_the_bundles_requirements_are_enough(bundle_folder: Path, picture_paths:
         return [str(python), "-m", module, *map(str, arguments)]
 
     with serving(bundle_folder, command=command, cwd=tmp_path) as (url, _):
-        arguments = command("bottlenecks.deploy.client", bundle_folder, *picture_paths[:3], "--server", url, "--json")
+        arguments = command("bottlenecks.deploy.client", bundle_folder, *image_paths[:3], "--server", url, "--json")
         done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3

@@ -1,4 +1,4 @@
-"""The finest rate that fits: against brute force, over many pictures and budgets."""
+"""The finest rate that fits: against brute force, over many images and budgets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def encoder(scale: float, calls: list[float]):
     return encode
 
 
-def test_the_finest_rate_that_fits_is_found_for_every_picture() -> None:
+def test_the_finest_rate_that_fits_is_found_for_every_image() -> None:
     control, random_ = RateControl(CURVE), random.Random(0)
     for _ in range(2000):
         scale, budget = random_.uniform(0.4, 2.5), random_.uniform(8, 120)
@@ -32,7 +32,7 @@ def test_the_finest_rate_that_fits_is_found_for_every_picture() -> None:
         assert coded.lmbda == max(fitting) and len(coded.stream) <= budget
 
 
-def test_it_learns_from_the_pictures_before() -> None:
+def test_it_learns_from_the_images_before() -> None:
     control, calls = RateControl(CURVE), list[float]()
     for _ in range(20):
         control.code(encoder(2.0, []), 42)
@@ -41,7 +41,7 @@ def test_it_learns_from_the_pictures_before() -> None:
 
 
 def test_the_way_down_ends_at_the_coarsest() -> None:
-    with pytest.raises(BudgetError, match=r"budget of 5 bytes: no rate fits; lambda=0\.001 takes .* picture, 10;"):
+    with pytest.raises(BudgetError, match=r"budget of 5 bytes: no rate fits; lambda=0\.001 takes .* image, 10;"):
         RateControl(CURVE).code(encoder(1.0, []), 5)
 
 

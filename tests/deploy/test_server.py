@@ -39,75 +39,75 @@ def device(bundle_folder: Path) -> Device:
 
 
 @pytest.fixture(scope="module")
-def streams(device: Device, picture_paths: list[Path]) -> list[bytes]:
+def streams(device: Device, image_paths: list[Path]) -> list[bytes]:
     """Frames of both rates in turns."""
-    features = [device.features(Image.open(path)) for path in picture_paths[:8]]
+    features = [device.features(Image.open(path)) for path in image_paths[:8]]
     return [device.encode(one, lmbda) for one in features for lmbda in device.bundle.mean_bytes()]
 
 
-def test_every_picture_at_every_rate_is_what_the_network_in_process_says(
-    client: Client, trained: Path, picture_paths: list[Path]
+def test_every_image_at_every_rate_is_what_the_network_in_process_says(
+    client: Client, trained: Path, image_paths: list[Path]
 ) -> None:
     network = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
     transform = network.preprocessing.transform()
-    images = torch.stack([transform(Image.open(path)) for path in picture_paths])
+    images = torch.stack([transform(Image.open(path)) for path in image_paths])
     assert len(images) == 397
     for lmbda in network.ladder:
         network.lmbda = lmbda
         expected = network.decode(network.encode(images)).softmax(1)
-        done = client(*picture_paths, "--lambda", str(lmbda), "--json")
+        done = client(*image_paths, "--lambda", str(lmbda), "--json")
         assert done.returncode == 0, done.stderr
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [answer["class"] for answer in answers] == expected.argmax(1).tolist()
-        assert [answer["picture"] for answer in answers] == list(map(str, picture_paths))
+        assert [answer["image"] for answer in answers] == list(map(str, image_paths))
         assert {answer["lambda"] for answer in answers} == {lmbda}
         probabilities = torch.tensor([answer["probability"] for answer in answers])
         assert torch.allclose(probabilities, expected.max(1).values, atol=1e-4)
 
 
-def test_a_budget_is_kept_picture_by_picture(client: Client, device: Device, picture_paths: list[Path]) -> None:
+def test_a_budget_is_kept_image_by_image(client: Client, device: Device, image_paths: list[Path]) -> None:
     coarsest, finest = device.bundle.mean_bytes()
     sizes = [
         [len(device.encode(device.features(Image.open(path)), lmbda)) for lmbda in (coarsest, finest)]
-        for path in picture_paths[:60]
+        for path in image_paths[:60]
     ]
     budget = sorted(fine for _, fine in sizes)[len(sizes) // 2]
-    done = client(*picture_paths[:60], "--budget-bytes", str(budget), "--json")
+    done = client(*image_paths[:60], "--budget-bytes", str(budget), "--json")
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     expected = [finest if fine <= budget else coarsest for coarse, fine in sizes if min(coarse, fine) <= budget]
     assert [answer["lambda"] for answer in answers] == expected
     assert set(expected) == {finest, coarsest}  # mixed rates in one connection
     assert done.stderr.count("no rate fits") == len(sizes) - len(expected)
-    done = client(picture_paths[0], "--budget-bytes", "3")
+    done = client(image_paths[0], "--budget-bytes", "3")
     assert done.returncode == 2
     assert "budget of 3 bytes: no rate fits; lambda=" in done.stderr
 
 
-def test_a_deadline_is_a_budget_over_the_uplink(client: Client, picture_paths: list[Path]) -> None:
-    done = client(*picture_paths[:5], "--deadline-ms", "20000", "--uplink-kbps", "250", "--json")
+def test_a_deadline_is_a_budget_over_the_uplink(client: Client, image_paths: list[Path]) -> None:
+    done = client(*image_paths[:5], "--deadline-ms", "20000", "--uplink-kbps", "250", "--json")
     assert {json.loads(line)["lambda"] for line in done.stdout.splitlines()} == {0.03}
-    done = client(picture_paths[0], "--deadline-ms", "20000", "--json")
+    done = client(image_paths[0], "--deadline-ms", "20000", "--json")
     assert json.loads(done.stdout)["lambda"] == 0.03, done.stderr
-    done = client(picture_paths[0], "--deadline-ms", "0.001", "--uplink-kbps", "250")
+    done = client(image_paths[0], "--deadline-ms", "0.001", "--uplink-kbps", "250")
     assert done.returncode == 2 and "deadline of 0.001 ms: the device took" in done.stderr
 
 
-def test_people_get_a_line_a_picture_and_one_bad_file_does_not_stop_the_rest(
-    client: Client, picture_paths: list[Path], tmp_path: Path
+def test_people_get_a_line_an_image_and_one_bad_file_does_not_stop_the_rest(
+    client: Client, image_paths: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(b"P6\n")
-    done = client(tmp_path / "broken.png", picture_paths[0], tmp_path / "missing.png")
+    done = client(tmp_path / "broken.png", image_paths[0], tmp_path / "missing.png")
     assert done.returncode == 2
-    assert done.stdout.startswith(f"{picture_paths[0]}  ") and "lambda=0.03" in done.stdout
+    assert done.stdout.startswith(f"{image_paths[0]}  ") and "lambda=0.03" in done.stdout
     errors = done.stderr.splitlines()
-    assert "broken.png: not a readable picture" in errors[0] and "missing.png" in errors[1]
-    assert errors[2] == "error: 2 of 3 pictures were not sent"
+    assert "broken.png: not a readable image" in errors[0] and "missing.png" in errors[1]
+    assert errors[2] == "error: 2 of 3 images were not sent"
 
 
 def test_a_server_that_is_not_there_is_named(
-    bundle_folder: Path, client: Client, picture_paths: list[Path], server: str
+    bundle_folder: Path, client: Client, image_paths: list[Path], server: str
 ) -> None:
-    done = client(picture_paths[0], "--server", "http://127.0.0.1:9", "--lambda", "0.5")
+    done = client(image_paths[0], "--server", "http://127.0.0.1:9", "--lambda", "0.5")
     assert "lambda=0.5: no such rate in" in done.stderr  # told before anything is sent
     command = [*done.args[:-1], "http://127.0.0.1:9"]
     command.remove("0.5"), command.remove("--lambda")
@@ -278,4 +278,4 @@ def test_options_out_of_bounds_are_refused(bundle_folder: Path, option: str, val
 )
 def test_options_that_make_no_sense_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse(["bundle", "picture.png", *arguments])
+        parse(["bundle", "image.png", *arguments])

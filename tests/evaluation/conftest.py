@@ -10,7 +10,7 @@ import pytest
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.record import Record
 
-NUM_PICTURES = 500
+NUM_IMAGES = 500
 
 
 def point(codec: str, num_bytes: float, accuracy: float, macs: int = 10**6, **others: object) -> dict:
@@ -27,25 +27,23 @@ def make_curve() -> Callable[..., Curve]:
 
     def make(*rows: tuple, split: str = "body", unsplit: float | None = 0.9, macs: int = 10**6) -> Curve:
         points = [point(*row, macs=macs) for row in rows]
-        return Curve(
-            "tiny", split, "digits", NUM_PICTURES, [3, 32, 32], {split: [16, 8, 8]}, "accuracy", unsplit, points
-        )
+        return Curve("tiny", split, "digits", NUM_IMAGES, [3, 32, 32], {split: [16, 8, 8]}, "accuracy", unsplit, points)
 
     return make
 
 
 @pytest.fixture
 def record_of() -> Callable[[Curve], Record]:
-    """Make a record whose means are a curve's: the hardest pictures are lost first."""
+    """Make a record whose means are a curve's: the hardest images are lost first."""
 
     def make(curve: Curve) -> Record:
-        difficulty = np.random.default_rng(0).permutation(NUM_PICTURES) / NUM_PICTURES
-        noise = np.random.default_rng(1).normal(0, 0.1, NUM_PICTURES)
+        difficulty = np.random.default_rng(0).permutation(NUM_IMAGES) / NUM_IMAGES
+        noise = np.random.default_rng(1).normal(0, 0.1, NUM_IMAGES)
         sizes = np.array([point["payload_bytes"] * (1 + noise - noise.mean()) for point in curve.points])
         right = np.array([difficulty < point["accuracy"] for point in curve.points]).astype(float)
         labelled = np.ones_like(right)
-        unsplit = np.stack([difficulty < curve.unsplit, np.ones(NUM_PICTURES)], 1).astype(float)
-        names = [f"picture-{index}" for index in range(NUM_PICTURES)]
+        unsplit = np.stack([difficulty < curve.unsplit, np.ones(NUM_IMAGES)], 1).astype(float)
+        names = [f"image-{index}" for index in range(NUM_IMAGES)]
         return Record(names, sizes, right, np.stack([right, labelled], 2), unsplit)
 
     return make

@@ -28,7 +28,7 @@ def paths(two: Curve, record_of: Callable[[Curve], Record], tmp_path: Path) -> l
         content.pop("unsplit_interval")
         (folder / "curve.json").write_text(json.dumps(content))
         found.append(folder / "curve.json")
-    record_of(two).write(found[0].parent / "pictures.npz")
+    record_of(two).write(found[0].parent / "images.npz")
     return found
 
 
@@ -51,10 +51,10 @@ def test_a_single_curve_is_compared_with_itself(paths: list[Path], index: int, t
     report = combine(paths[index : index + 1])
     report.write(tmp_path)
     assert [merit.label for merit in report.merits] == ["full", "half"]
-    assert (tmp_path / "pictures.npz").exists() == (index == 0)
+    assert (tmp_path / "images.npz").exists() == (index == 0)
 
 
-def test_codecs_judged_one_after_the_other_become_one_curve(
+def test_codecs_evaluated_one_after_the_other_become_one_curve(
     two: Curve, record_of: Callable[[Curve], Record], paths: list[Path], tmp_path: Path
 ) -> None:
     for path, codec in zip(paths, ("full", "half"), strict=True):
@@ -62,7 +62,7 @@ def test_codecs_judged_one_after_the_other_become_one_curve(
         part.write(path.parent)
         record = record_of(part)
         rounded = replace(record, unsplit=record.unsplit + 1e-7 * (codec == "half"))  # other threads, other sums
-        rounded.write(path.parent / "pictures.npz")
+        rounded.write(path.parent / "images.npz")
     report = combine(paths, "full")
     assert report.curves[""] == two
     report.write(tmp_path / "together")
@@ -92,11 +92,11 @@ def test_what_does_not_belong_together_is_refused(paths: list[Path]) -> None:
         combine(paths)
 
 
-def test_other_pictures_have_no_bd_figures(paths: list[Path]) -> None:
+def test_other_images_have_no_bd_figures(paths: list[Path]) -> None:
     paths[1].write_text(json.dumps({**json.loads(paths[1].read_text()), "data": "cifar10"}))
     figures = combine(paths, "layer2/digits: full").merits[3].bd
     assert {figure.value for figure in figures.values()} == {None}
-    assert "judged on cifar10, the anchor on digits" in figures["bd_rate"].note
+    assert "evaluated on cifar10, the anchor on digits" in figures["bd_rate"].note
 
 
 def test_curves_in_one_folder_are_all_kept(paths: list[Path]) -> None:
@@ -107,7 +107,7 @@ def test_curves_in_one_folder_are_all_kept(paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("damage", ["short", "flipped", "array", "shape", "infinite"])
 def test_a_damaged_record_is_named(paths: list[Path], damage: str) -> None:
-    path = paths[0].parent / "pictures.npz"
+    path = paths[0].parent / "images.npz"
     data = path.read_bytes()
     arrays = dict(np.load(io.BytesIO(data)))
     if damage == "array":
@@ -119,7 +119,7 @@ def test_a_damaged_record_is_named(paths: list[Path], damage: str) -> None:
     else:
         middle = len(data) // 2
         path.write_bytes(data[:middle] if damage == "short" else data[:middle] + b"?" + data[middle + 1 :])
-    with pytest.raises(UsageError, match=r"pictures\.npz: no readable record"):
+    with pytest.raises(UsageError, match=r"images\.npz: no readable record"):
         combine(paths)
 
 

@@ -22,7 +22,7 @@ def test_a_curve_written_is_the_curve_read(curve: Curve, tmp_path: Path) -> None
     assert Curve.read(tmp_path / "curve.json") == curve
 
 
-def test_unlabelled_pictures_have_nulls(curve: Curve, tmp_path: Path) -> None:
+def test_unlabelled_images_have_nulls(curve: Curve, tmp_path: Path) -> None:
     points = [{**point, "accuracy": None, "interval": None} for point in curve.points]
     unlabelled = replace(curve, unsplit=None, unsplit_interval=None, points=points)
     unlabelled.write(tmp_path)

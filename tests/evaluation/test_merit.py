@@ -76,7 +76,7 @@ def test_bytes_are_interpolated_between_the_points_around() -> None:
 
 def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
-    with pytest.raises(UsageError, match=r"pip install 'bottlenecks\[judging\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'bottlenecks\[evaluation\]'"):
         check_installed()
 
 

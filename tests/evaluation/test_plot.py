@@ -1,4 +1,4 @@
-"""What the pictures show."""
+"""What the images show."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_several_splits_have_a_front(make_curve: Callable[..., Curve]) -> None:
     assert [list(step.get_xdata()) for step in steps] == [[10, 40]]
 
 
-def test_files_are_written_as_picture_and_as_text(many: Curve, tmp_path: Path) -> None:
+def test_files_are_written_as_image_and_as_text(many: Curve, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         save(draw({"": many}), tmp_path / folder / "curve")

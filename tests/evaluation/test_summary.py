@@ -45,14 +45,14 @@ def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) ->
     json.dumps(merits_as_json([poor, good], "poor"), allow_nan=False)
 
 
-def test_an_anchor_that_is_not_judged_lists_what_is(two: Curve) -> None:
-    with pytest.raises(UsageError, match=r"anchor=jpeg: not among what is judged; there are .*(half|full)"):
+def test_an_anchor_that_is_not_evaluated_lists_what_is(two: Curve) -> None:
+    with pytest.raises(UsageError, match=r"anchor=jpeg: not among what is evaluated; there are .*(half|full)"):
         summarise(series_of(two, None), "jpeg")
 
 
 def test_bootstrap_intervals_are_the_binomials(two: Curve, record_of: RecordOf) -> None:
     record = record_of(two)
-    right = record.evidence[0, :, 0]
+    right = record.statistics[0, :, 0]
     low, high = interval(record.bootstrap(Classification(), 4000).metric[:, 0])
     expected = binom.ppf([0.025, 0.975], len(right), right.mean()) / len(right)
     assert (low, high) == pytest.approx(expected, abs=0.004)
@@ -67,7 +67,7 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(
     assert all(np.allclose(one, other) for one, other in zip(again, whole, strict=True))
 
 
-def test_the_same_pictures_are_drawn_for_every_codec(two: Curve, record_of: RecordOf) -> None:
+def test_the_same_images_are_drawn_for_every_codec(two: Curve, record_of: RecordOf) -> None:
     full, half = series_of(two, record_of(two))
     assert full.unsplit_draws == half.unsplit_draws
     for first, second in zip(full.draws["accuracy"], half.draws["accuracy"], strict=True):
@@ -76,16 +76,20 @@ def test_the_same_pictures_are_drawn_for_every_codec(two: Curve, record_of: Reco
 
 def test_a_record_written_is_the_record_read(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
     record = record_of(two)
-    record.write(tmp_path / "pictures.npz")
-    again = Record.read(tmp_path / "pictures.npz")
-    assert again.pictures == record.pictures and again.belongs_to(two.points)
-    assert all(np.array_equal(getattr(again, name), getattr(record, name)) for name in ("evidence", "unsplit"))
-    (tmp_path / "pictures.npz").write_bytes(b"no archive")
-    with pytest.raises(UsageError, match=r"pictures\.npz: no readable record"):
-        Record.read(tmp_path / "pictures.npz")
+    record.write(tmp_path / "images.npz")
+    again = Record.read(tmp_path / "images.npz")
+    assert again.images == record.images and again.belongs_to(two.points)
+    assert all(np.array_equal(getattr(again, name), getattr(record, name)) for name in ("statistics", "unsplit"))
+    with np.load(tmp_path / "images.npz") as file:
+        names = {"images": "pictures", "statistics": "evidence"}  # as records were written before
+        np.savez(tmp_path / "pictures.npz", **{names.get(name, name): file[name] for name in file})
+    assert np.array_equal(Record.read(tmp_path / "pictures.npz").statistics, record.statistics)
+    (tmp_path / "images.npz").write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"images\.npz: no readable record"):
+        Record.read(tmp_path / "images.npz")
 
 
-def test_unlabelled_pictures_are_compared_by_agreement(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
+def test_unlabelled_images_are_compared_by_agreement(two: Curve, record_of: RecordOf, tmp_path: Path) -> None:
     points = [{**point, "accuracy": None} for point in two.points]
     unlabelled = replace(two, unsplit=None, points=points)
     report = Report({"": unlabelled}, {"": record_of(two)})

@@ -71,14 +71,14 @@ class Here(Codec):
 def test_results_come_in_the_order_of_the_codecs(count: int) -> None:
     features, images = torch.rand(4, 2, 3, 3), torch.rand(4, 2, 3, 3)
     here = Here()
-    codecs = [Doubling(0), Doubling(1, "pictures"), here, *(Doubling(offset) for offset in range(2, 12))]
+    codecs = [Doubling(0), Doubling(1, "images"), here, *(Doubling(offset) for offset in range(2, 12))]
     with Workers(count) as workers:
         trips = list(workers.round_trips(codecs, features, images))
     assert here.process == os.getpid()
     for codec, (streams, decoded) in zip(codecs, trips, strict=True):
         assert len(streams) == 4
         if codec is not here:
-            sent = images if codec.sends == "pictures" else features
+            sent = images if codec.sends == "images" else features
             assert torch.equal(decoded, 2 * (sent + codec.offset))
 
 
@@ -125,7 +125,7 @@ def test_workers_end_with_the_process_that_started_them() -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether a process runs; one that only waits to be collected does not."""
+    """Return whether a process runs; one that only waits to be collected does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
     except OSError:

@@ -21,7 +21,7 @@ def photo() -> Image.Image:
 
 
 def reference(size: tuple[int, int], antialias: bool) -> v2.Compose:
-    """What torchvision's own transforms make of a picture alone."""
+    """What torchvision's own transforms make of an image alone."""
     if size == SMALL:
         start = [] if antialias else [transforms.PILToTensor()]
         resize = transforms.Resize(size, antialias=antialias)
@@ -34,7 +34,7 @@ def reference(size: tuple[int, int], antialias: bool) -> v2.Compose:
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("antialias", [True, False])
-def test_pictures_are_bit_for_bit_torchvisions(size, antialias, photo):
+def test_images_are_bit_for_bit_torchvisions(size, antialias, photo):
     ours = Preprocessing(size, None, ZERO, ONE, antialias=antialias).augmented_transform()
     theirs = reference(size, antialias)
     for seed in range(6):
@@ -45,7 +45,7 @@ def test_pictures_are_bit_for_bit_torchvisions(size, antialias, photo):
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-def test_masks_and_boxes_go_with_the_picture(size, photo):
+def test_masks_and_boxes_go_with_the_image(size, photo):
     """Torchvision moves all three jointly; its resized boxes and shifted masks are the oracle."""
     transform = Preprocessing(size, None, ZERO, ONE).augmented_transform()
     boxes = tv_tensors.BoundingBoxes(torch.from_numpy(BOXES).float(), format="XYXY", canvas_size=(150, 200))
@@ -65,11 +65,11 @@ def test_masks_and_boxes_go_with_the_picture(size, photo):
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_a_mask_lies_where_its_colours_lie(size):
     mask = np.kron(np.arange(1, 13).reshape(3, 4), np.ones((50, 50), int))
-    picture = Image.fromarray((mask * 20).astype(np.uint8)).convert("RGB")
+    drawn = Image.fromarray((mask * 20).astype(np.uint8)).convert("RGB")
     transform = Preprocessing(size, None, ZERO, ONE, "nearest").augmented_transform()
     for seed in range(6):
         torch.manual_seed(seed)
-        image, steps = transform.placed(picture)
+        image, steps = transform.placed(drawn)
         moved = mask
         for step in steps:
             moved = step.mask(moved)

@@ -1,4 +1,4 @@
-"""Masks and boxes go where the pixels of their pictures go."""
+"""Masks and boxes go where the pixels of their images go."""
 
 import numpy as np
 import pytest
@@ -30,15 +30,15 @@ def step_of(preprocessing: Preprocessing, size: tuple[int, int]) -> Step:
 def test_masks_and_boxes_follow_as_in_pillow_and_torchvision(resize, crop):
     step = step_of(Preprocessing(resize, crop, HALF, HALF), (30, 20))
     mask = mask_of(30, 20)
-    picture = Image.fromarray((mask + 1).astype(np.uint8))
+    image = Image.fromarray((mask + 1).astype(np.uint8))
     target = tv_tensors.BoundingBoxes(torch.from_numpy(BOXES).float(), format="XYXY", canvas_size=(20, 30))
     if resize:
         target = v2.functional.resize(target, [resize] if isinstance(resize, int) else list(resize))
-        picture = picture.resize(target.canvas_size[::-1], Image.Resampling.NEAREST)
+        image = image.resize(target.canvas_size[::-1], Image.Resampling.NEAREST)
     if crop:
         size = [crop, crop] if isinstance(crop, int) else list(crop)
-        picture, target = v2.functional.center_crop(picture, size), v2.functional.center_crop(target, size)
-    assert np.array_equal(step.mask(mask), np.asarray(picture).astype(int) - 1)
+        image, target = v2.functional.center_crop(image, size), v2.functional.center_crop(target, size)
+    assert np.array_equal(step.mask(mask), np.asarray(image).astype(int) - 1)
     boxes, _ = follow_boxes(BOXES, [step])
     assert np.allclose(boxes, target.numpy(), atol=1e-4)
 
@@ -51,7 +51,7 @@ def test_mirroring_exchanges_left_and_right():
     assert np.allclose(step.boxes(BOXES), v2.functional.horizontal_flip(boxes).numpy())
 
 
-def test_what_lies_outside_the_picture_has_no_label():
+def test_what_lies_outside_the_image_has_no_label():
     moved = Step((2, 2), (2, 2), (-1, -1), (4, 3)).mask(np.array([[5, 6], [7, 8]]))
     assert moved.tolist() == [[-1, -1, -1, -1], [-1, 5, 6, -1], [-1, 7, 8, -1]]
 

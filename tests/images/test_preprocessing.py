@@ -85,7 +85,7 @@ def test_refuses_weights_of_another_kind():
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_takes_pictures_of_any_mode(mode, photo):
+def test_takes_images_of_any_mode(mode, photo):
     image = IMAGENET.transform()(photo.convert(mode))
     assert image.shape == (3, 224, 224)
 
@@ -146,14 +146,14 @@ def test_augmentation_keeps_the_shape_and_follows_torchs_generator(preprocessing
 
 
 def test_augmentation_mirrors_only_where_it_may():
-    picture = Image.fromarray(np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None], 32, axis=0))
+    image = Image.fromarray(np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None], 32, axis=0))
     transform = Preprocessing(None, 32, HALF, HALF).augmented_transform(flip=False)
     mirrored = Preprocessing(None, 32, HALF, HALF).augmented_transform(flip=True)
     for seed in range(8):
         torch.manual_seed(seed)
-        assert (transform(picture)[:, 16, 4:28].diff() > 0).all()
+        assert (transform(image)[:, 16, 4:28].diff() > 0).all()
     torch.manual_seed(0)
-    assert any((mirrored(picture)[:, 16, 4:28].diff() < 0).all() for _ in range(20))
+    assert any((mirrored(image)[:, 16, 4:28].diff() < 0).all() for _ in range(20))
 
 
 def test_augmentation_needs_a_fixed_size():
@@ -180,7 +180,7 @@ def test_refuses_bad_values_by_name(changes, message):
 
 
 def test_refuses_what_would_become_a_giant(photo) -> None:
-    with pytest.raises(UsageError, match=r"a picture of 100000x1 becomes 25600000x256: too long and thin"):
+    with pytest.raises(UsageError, match=r"an image of 100000x1 becomes 25600000x256: too long and thin"):
         IMAGENET.to_array(Image.new("L", (100_000, 1)))
     assert IMAGENET.to_array(photo).shape == (3, 224, 224)
 

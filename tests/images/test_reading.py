@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottlenecks.deploy.client import open_picture
+from bottlenecks.deploy.client import open_image
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.images.reading import ImageError, allow_megapixels, load_image, upright_size
@@ -51,7 +51,7 @@ def test_images_stand_upright_everywhere(orientation, suffix, tmp_path):
     with Image.open(path) as opened:
         image, steps = AS_IT_IS.placed(opened)
         assert image.shape == (3, 24, 40) and steps[0].source == (40, 24)
-    assert np.array_equal(np.asarray(open_picture(path)), np.asarray(loaded))
+    assert np.array_equal(np.asarray(open_image(path)), np.asarray(loaded))
 
 
 def test_views_of_a_turned_image_are_those_of_the_upright_one(tmp_path):
@@ -77,7 +77,7 @@ def test_views_of_a_turned_image_are_those_of_the_upright_one(tmp_path):
 def test_numbers_without_a_white_are_refused(pixels, suffix, message, tmp_path):
     image = Image.fromarray(pixels) if pixels.dtype != np.int16 else Image.fromarray(pixels.astype(np.int32))
     image.save(tmp_path / f"image.{suffix}")
-    for read in (load_image, open_picture):
+    for read in (load_image, open_image):
         with pytest.raises(UsageError, match=message):
             read(tmp_path / f"image.{suffix}")
     with pytest.raises(UsageError, match=message):
@@ -109,7 +109,7 @@ def test_twelve_bits_are_not_black(tmp_path):
 def test_what_is_no_file_never_hangs(name, tmp_path):
     path = tmp_path / "0.png"
     os.mkfifo(path) if name == "pipe" else os.symlink("/dev/zero", path)
-    for read in (load_image, upright_size, open_picture):
+    for read in (load_image, upright_size, open_image):
         with pytest.raises(UsageError, match="a pipe or device, no file"):
             read(path)
 

@@ -1,4 +1,4 @@
-"""One unit for any rate, through the real entry points: trained, resumed, used, judged, and refused."""
+"""One unit for any rate, through the real entry points: trained, resumed, used, evaluated, and refused."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def network(ranged: Path) -> BottleneckNetwork:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for index in range(2):
         noise = torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(index))
@@ -67,7 +67,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def images(count: int = 4) -> torch.Tensor:
+def batch(count: int = 4) -> torch.Tensor:
     small = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     return torch.nn.functional.interpolate(small, size=(32, 32)).expand(-1, 3, -1, -1)
 
@@ -87,7 +87,7 @@ def test_lambda_is_the_knob(network: BottleneckNetwork) -> None:
     for lmbda in (0.01, 0.042, 0.1, 0.3):
         network.lmbda = lmbda
         assert network.lmbda == lmbda and lmbda in network.ladder
-        streams = network.encode(images())
+        streams = network.encode(batch())
         rates = [network.rate_of(stream) for stream in streams]
         assert len({rate.lmbda for rate in rates}) == 1
         assert rates[0].lmbda == pytest.approx(lmbda, rel=0.1)
@@ -99,7 +99,7 @@ def test_lambda_is_the_knob(network: BottleneckNetwork) -> None:
 
 def test_streams_of_any_rates_decode_together(network: BottleneckNetwork) -> None:
     mixed, alone = [], []
-    for image, lmbda in zip(images().split(1), (0.3, 0.01, 0.05, 0.3), strict=True):
+    for image, lmbda in zip(batch().split(1), (0.3, 0.01, 0.05, 0.3), strict=True):
         network.lmbda = lmbda
         mixed += network.encode(image)
         alone.append(network.decode(mixed[-1:]))
@@ -113,7 +113,7 @@ def test_a_lambda_outside_is_an_error_that_names_the_range(network: BottleneckNe
 
 
 def test_the_finest_rate_within_a_budget_is_found(network: BottleneckNetwork) -> None:
-    unit, image = network.ladder[0.3].unit, images(1)
+    unit, image = network.ladder[0.3].unit, batch(1)
     features = network.network.head(image)
     rates = unit.range
     assert rates is not None
@@ -134,20 +134,20 @@ def test_the_finest_rate_within_a_budget_is_found(network: BottleneckNetwork) ->
 
 
 def test_run_takes_a_budget(
-    ranged: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ranged: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_images([str(ranged / FOLDER), "--lambda", "0.042", *map(str, pictures)])
+    run_images([str(ranged / FOLDER), "--lambda", "0.042", *map(str, images)])
     assert "0.04" in capsys.readouterr().out
-    run_images([str(ranged / FOLDER), "--lambda", "0.01", "--out", str(tmp_path / "low"), *map(str, pictures)])
+    run_images([str(ranged / FOLDER), "--lambda", "0.01", "--out", str(tmp_path / "low"), *map(str, images)])
     smallest = [path.stat().st_size for path in sorted((tmp_path / "low").glob("*.bneck"))]
     budget = max(smallest) + 2
-    run_images([str(ranged / FOLDER), "--budget-bytes", str(budget), "--out", str(tmp_path), *map(str, pictures)])
+    run_images([str(ranged / FOLDER), "--budget-bytes", str(budget), "--out", str(tmp_path), *map(str, images)])
     sizes = [path.stat().st_size for path in sorted(tmp_path.glob("*.bneck"))]
     assert all(least <= size <= budget for least, size in zip(smallest, sizes, strict=True))
     with pytest.raises(UsageError, match=r"0\.png: a budget of 5 bytes: no rate fits"):
-        run_images([str(ranged / FOLDER), "--budget-bytes", "5", str(pictures[0])])
+        run_images([str(ranged / FOLDER), "--budget-bytes", "5", str(images[0])])
     with pytest.raises(UsageError, match=r"--lambda=0\.1: a fixed rate; give it, or --budget-bytes, not both"):
-        run_images([str(ranged / FOLDER), "--budget-bytes", "50", "--lambda", "0.1", str(pictures[0])])
+        run_images([str(ranged / FOLDER), "--budget-bytes", "50", "--lambda", "0.1", str(images[0])])
 
 
 def test_a_ladder_takes_a_budget_too(trained: Path) -> None:
@@ -155,10 +155,10 @@ def test_a_ladder_takes_a_budget_too(trained: Path) -> None:
     sizes = {}
     for lmbda in network.ladder:
         network.lmbda = lmbda
-        sizes[lmbda] = len(network.encode(images(1))[0])
+        sizes[lmbda] = len(network.encode(batch(1))[0])
     for budget in sorted({*sizes.values(), 1000}):
         finest = max(lmbda for lmbda, size in sizes.items() if size <= budget)
-        assert network.rate_of(network.encode_within(images(1), budget)).lmbda == finest
+        assert network.rate_of(network.encode_within(batch(1), budget)).lmbda == finest
 
 
 def test_evaluation_takes_as_many_points_as_asked(ranged: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_ladder_and_a_range_may_lie_side_by_side(ranged: Path, tmp_path: Path)
     streams = []
     for lmbda in ladder:
         network.lmbda = lmbda
-        streams += network.encode(images(1))
+        streams += network.encode(batch(1))
     assert len(network.decode(streams)) == 3
     few = [*TINY, "logger=none", "data.limit_test=40", "timed_images=1"]
     both = evaluate(configure("evaluate", root, *few, "unit.range=true", "points=2", "codecs=[unit,transform]"))
@@ -262,7 +262,7 @@ def test_a_file_whose_range_is_not_what_it_says_is_refused(ranged: Path, tmp_pat
 
 
 def test_frames_of_a_range_are_told_from_others(network: BottleneckNetwork, trained: Path) -> None:
-    (stream,) = network.encode(images(1))
+    (stream,) = network.encode(batch(1))
     other = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
     with pytest.raises(BitstreamError, match="none of this ladder's"):
         other.decode([stream])

@@ -152,7 +152,7 @@ def collapse(folder: Path) -> None:
 SAME = r"lambda=0.03 and lambda=0.1: their tables have one fingerprint, \w{4}, .* move all but one of them away"
 
 
-def test_two_rates_with_the_same_tables_are_named_and_the_rest_is_judged(
+def test_two_rates_with_the_same_tables_are_named_and_the_rest_is_evaluated(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     collapse(folder)

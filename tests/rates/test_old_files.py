@@ -1,4 +1,4 @@
-"""Files that earlier programs wrote keep their meaning: found, decoded, judged and kept as then."""
+"""Files that earlier programs wrote keep their meaning: found, decoded, evaluated and kept as then."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_tracing_leaves_nothing_behind_in_the_network() -> None:
     assert torch.equal(module(torch.zeros(1, 4)), torch.arange(4.0)[None])
 
 
-def test_networks_are_traced_as_they_judge() -> None:
+def test_networks_are_traced_as_they_evaluate() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.5)).train()
     graph = Graph(network, torch.zeros(2, 3, 8, 8))
     assert not network.training and not graph.module.training
@@ -103,7 +103,7 @@ def test_networks_are_traced_as_they_judge() -> None:
         ),
         (
             nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(64, 2)),
-            r"^data\.image_size=8x8: Sequential refuses pictures of this size .*; set data\.image_size",
+            r"^data\.image_size=8x8: Sequential refuses images of this size .*; set data\.image_size",
         ),
     ],
 )

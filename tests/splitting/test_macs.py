@@ -47,9 +47,9 @@ def test_attention_counts_whatever_kernel_would_run_it() -> None:
 @pytest.mark.parametrize("name", [*PUBLISHED, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_networks_against_torchvisions_figures(name: str) -> None:
     with torch.device("meta"):
-        network, picture = models.get_model(name, weights=None).eval(), torch.zeros(1, 3, 224, 224)
+        network, image = models.get_model(name, weights=None).eval(), torch.zeros(1, 3, 224, 224)
     published = models.get_model_weights(name).DEFAULT.meta["_ops"]  # in 1e9, to three places
-    assert count_macs(network, picture) / 1e9 == pytest.approx(published, abs=6e-4)
+    assert count_macs(network, image) / 1e9 == pytest.approx(published, abs=6e-4)
 
 
 def test_resnet50s_split_points(points: dict[str, SplitPoint]) -> None:
@@ -77,7 +77,7 @@ def test_the_table(points: dict[str, SplitPoint]) -> None:
     text = StringIO()
     Console(width=140, file=text).print(render_table(points.values(), 4_089_184_256, "resnet50", {"fpn": 3}))
     lines = text.getvalue().splitlines()
-    assert lines[0].strip() == "resnet50: 4,089 M multiply-accumulates per picture"
+    assert lines[0].strip() == "resnet50: 4,089 M multiply-accumulates per image"
     assert lines[-1].strip() == "several tensors cross after fpn (3)"
     row = next(line for line in lines if "layer3.5" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [

@@ -33,7 +33,7 @@ def test_a_network_that_mixes_images_is_not_trained(
 
 
 @pytest.mark.parametrize("main", [evaluate.main, export.main], ids=["evaluate", "export"])
-def test_a_network_that_mixes_images_is_neither_judged_nor_exported(
+def test_a_network_that_mixes_images_is_neither_evaluated_nor_exported(
     main: Callable[[], None], command: Callable[..., tuple[int, str]], trained: Path, tmp_path: Path
 ) -> None:
     arguments = [*TINY, "model.factory._target_=tests.networks.Mixing", f"paths.checkpoints={trained / 'checkpoints'}"]

@@ -68,7 +68,7 @@ def addresses(module: nn.Module) -> set[int]:
 
 
 class Branching(nn.Module):
-    """Two branches that a function adds, an in-place layer, and a result as large as the picture."""
+    """Two branches that a function adds, an in-place layer, and a result as large as the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,14 +112,14 @@ def graph(resnet: nn.Module) -> Graph:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> None:
-    network, pictures = build(name), torch.randn(2, 3, 64, 64)
-    graph = Graph(network, pictures[:1])
+    network, images = build(name), torch.randn(2, 3, 64, 64)
+    graph = Graph(network, images[:1])
     with torch.no_grad():
-        expected = network(pictures)
+        expected = network(images)
         assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
         for split in SHIPPED[name]:
             parts = cut_graph(graph, split)
-            features = parts.head(pictures)
+            features = parts.head(images)
             assert features.shape == (2, *parts.feature_shape)
             assert torch.equal(parts.tail(features), expected), split
             sides = addresses(parts.head), addresses(parts.tail)
@@ -162,12 +162,12 @@ def test_dense_networks_where_one_tensor_crosses_and_where_several_do(
     single, several = (cut_graph(graph, split, several=True) for split in splits)
     assert (len(single.crossing), len(several.crossing) > 1) == (1, True)
     for size in ((96, 96), (64, 128), (97, 70)):
-        pictures = torch.randn(2, 3, *size)
-        expected = network(pictures)
+        images = torch.randn(2, 3, *size)
+        expected = network(images)
         for parts in (single, several):
-            features = parts.head(pictures)
+            features = parts.head(images)
             tensors = features if isinstance(features, tuple) else (features,)
-            output = parts.tail(*tensors, *parts.sizes(pictures))
+            output = parts.tail(*tensors, *parts.sizes(images))
             assert output.keys() == expected.keys()
             assert all(torch.equal(output[key], expected[key]) for key in expected), (size, parts.split)
 
@@ -197,11 +197,11 @@ def test_the_tail_leaves_the_features_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("split", ["stem", "act", "add", "last"])
-def test_the_batch_is_read_off_the_features_and_the_pictures_size_travels(split: str) -> None:
+def test_the_batch_is_read_off_the_features_and_the_images_size_travels(split: str) -> None:
     network = Branching()
     parts = cut(network, split, torch.zeros(1, 3, 16, 16))
-    pictures = torch.randn(5, 3, 16, 16)
-    assert torch.equal(parts.tail(parts.head(pictures)), network(pictures))
+    images = torch.randn(5, 3, 16, 16)
+    assert torch.equal(parts.tail(parts.head(images)), network(images))
     larger = torch.randn(2, 3, 30, 20)
     assert torch.equal(parts(larger), network(larger))
     assert [tuple(size) for size in parts.sizes(larger)] == [(30, 20)]
@@ -215,29 +215,29 @@ def test_most_networks_have_no_size_that_travels(graph: Graph) -> None:
 
 
 def test_several_tensors_cross_where_the_caller_allows_it() -> None:
-    network, pictures = Branching(), torch.randn(2, 3, 16, 16)
-    parts = cut(network, "left", pictures, several=True)
+    network, images = Branching(), torch.randn(2, 3, 16, 16)
+    parts = cut(network, "left", images, several=True)
     assert [(tensor.name, tensor.shape) for tensor in parts.crossing] == [
         ("act", (8, 8, 8)),
         ("left", (8, 8, 8)),
     ]
-    assert len(parts.head(pictures)) == 2
-    assert torch.equal(parts(pictures), network(pictures))
+    assert len(parts.head(images)) == 2
+    assert torch.equal(parts(images), network(images))
 
 
 def test_tensors_made_of_sizes_alone_do_not_cross() -> None:
-    network, pictures = Chunks(), torch.randn(2, 3, 8, 8)
-    parts = cut(network, "second", pictures)
-    assert torch.equal(parts.tail(parts.head(pictures)), network(pictures))
+    network, images = Chunks(), torch.randn(2, 3, 8, 8)
+    parts = cut(network, "second", images)
+    assert torch.equal(parts.tail(parts.head(images)), network(images))
     larger = torch.randn(1, 3, 8, 12)
     assert torch.equal(parts(larger), network(larger))
 
 
 def test_parts_of_a_tuple_cross_one_by_one() -> None:
-    network, pictures = Chunks(), torch.randn(2, 3, 8, 8)
-    parts = cut(network, "getitem_1", pictures, several=True)
+    network, images = Chunks(), torch.randn(2, 3, 8, 8)
+    parts = cut(network, "getitem_1", images, several=True)
     assert [tensor.shape for tensor in parts.crossing] == [(4, 8, 8), (4, 8, 8)]
-    assert torch.equal(parts(pictures), network(pictures))
+    assert torch.equal(parts(images), network(images))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.tasks import make_task
 
 
-def test_accuracy_counts_labelled_pictures_only() -> None:
+def test_accuracy_counts_labelled_images_only() -> None:
     metric = make_task("classification").metric()
     output = torch.eye(4)
     metric.update(output, torch.tensor([0, 1, 0, -1]))

@@ -1,4 +1,4 @@
-"""Detection is judged as COCO does; agreement and distortion look at what matters."""
+"""Detection is evaluated as COCO does; agreement and distortion look at what matters."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def select(found: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_score_is_torchmetrics_map_also_of_pictures_drawn_twice(seed: int) -> None:
+def test_score_is_torchmetrics_map_also_of_images_drawn_twice(seed: int) -> None:
     pytest.importorskip("faster_coco_eval")
     found, targets = scenes(seed=seed)
-    evidence = TASK.evidence(found, targets).numpy()
+    statistics = TASK.statistics(found, targets).numpy()
     for drawn in (torch.arange(12), torch.tensor([0, 3, 3, 3, 7, 8, 8, 11])):
         metric = TASK.metric()
         metric.update(select(found, drawn), targets[drawn])
         counts = torch.bincount(drawn, minlength=12).double().numpy()[None]
-        assert TASK.score(evidence, counts)[0] == pytest.approx(float(metric.compute()), abs=1e-6)
+        assert TASK.score(statistics, counts)[0] == pytest.approx(float(metric.compute()), abs=1e-6)
 
 
 def test_only_the_surest_boxes_of_a_class_count_however_many_a_detector_gives() -> None:
@@ -70,7 +70,7 @@ def test_only_the_surest_boxes_of_a_class_count_however_many_a_detector_gives() 
     targets = torch.cat([found["labels"][..., None], found["boxes"]], 2)[:, [1, 90, 197, 198, 205, 240, 255]]
     metric = TASK.metric()
     metric.update(found, targets)
-    value = TASK.score(TASK.evidence(found, targets).numpy(), np.ones((1, count)))[0]
+    value = TASK.score(TASK.statistics(found, targets).numpy(), np.ones((1, count)))[0]
     assert value == pytest.approx(float(metric.compute()), abs=1e-6)
     assert 0 < value < 1  # some objects are found by boxes that are not among the surest 100
 
@@ -78,12 +78,12 @@ def test_only_the_surest_boxes_of_a_class_count_however_many_a_detector_gives() 
 def test_nothing_found_scores_nothing_and_no_objects_have_no_score() -> None:
     found, targets = scenes()
     nothing = {**found, "labels": torch.full_like(found["labels"], -1)}
-    evidence = TASK.evidence(nothing, targets).numpy()
-    assert TASK.score(evidence, np.ones((1, 12))).tolist() == [0.0]
-    assert np.isnan(TASK.score(evidence, np.eye(12)[:1])).all()
+    statistics = TASK.statistics(nothing, targets).numpy()
+    assert TASK.score(statistics, np.ones((1, 12))).tolist() == [0.0]
+    assert np.isnan(TASK.score(statistics, np.eye(12)[:1])).all()
     unlabelled = torch.full((12,), -1)
     assert not TASK.is_labelled(unlabelled) and TASK.is_labelled(targets[:1])
-    assert np.isnan(TASK.score(TASK.evidence(found, unlabelled).numpy(), np.ones((1, 12)))).all()
+    assert np.isnan(TASK.score(TASK.statistics(found, unlabelled).numpy(), np.ones((1, 12)))).all()
 
 
 def test_agreement_counts_confident_boxes_of_both() -> None:

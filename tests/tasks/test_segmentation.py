@@ -1,4 +1,4 @@
-"""Segmentation is judged over all pixels of all pictures, and what has no label does not count."""
+"""Segmentation is evaluated over all pixels of all images, and what has no label does not count."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_score_and_metric_are_torchmetrics_jaccard_index() -> None:
     for part in (slice(0, 2), slice(2, 6)):
         metric.update({"out": LOGITS[part]}, TARGETS[part])
     assert float(metric.compute()) == pytest.approx(float(jaccard.compute()), abs=1e-6)
-    evidence = TASK.evidence({"out": LOGITS}, TARGETS).numpy()
+    statistics = TASK.statistics({"out": LOGITS}, TARGETS).numpy()
     counts = np.array([[1] * 6, [0, 2, 1, 0, 0, 1]], float)
-    whole, some = TASK.score(evidence, counts)
+    whole, some = TASK.score(statistics, counts)
     assert whole == pytest.approx(float(jaccard.compute()), abs=1e-6)
     drawn = torch.tensor([1, 1, 2, 5])
     jaccard.reset()
@@ -34,10 +34,10 @@ def test_score_and_metric_are_torchmetrics_jaccard_index() -> None:
     assert some == pytest.approx(float(jaccard.compute()), abs=1e-6)
 
 
-def test_pictures_without_masks_have_no_score() -> None:
+def test_images_without_masks_have_no_score() -> None:
     unlabelled = torch.full((6,), -1)
     assert not TASK.is_labelled(unlabelled) and not TASK.is_labelled(torch.full((6, 8, 9), -1))
-    assert np.isnan(TASK.score(TASK.evidence(LOGITS, unlabelled).numpy(), np.ones((1, 6)))).all()
+    assert np.isnan(TASK.score(TASK.statistics(LOGITS, unlabelled).numpy(), np.ones((1, 6)))).all()
 
 
 def test_distortions_are_means_over_pixels() -> None:
@@ -58,8 +58,8 @@ def test_agreement_is_the_share_of_pixels() -> None:
 
 
 def test_drawn_masks_leave_the_background_clear() -> None:
-    picture = Image.new("RGB", (9, 8), "white")
-    drawn = np.asarray(TASK.draw(picture, {"out": LOGITS[:1]}, ["__background__", "a", "b", "c", "d"]))
+    image = Image.new("RGB", (9, 8), "white")
+    drawn = np.asarray(TASK.draw(image, {"out": LOGITS[:1]}, ["__background__", "a", "b", "c", "d"]))
     clear = (drawn == 255).all(2)
     assert (clear == (LOGITS[0].argmax(0) == 0).numpy()).all() and not clear.all()
-    assert not (np.asarray(TASK.draw(picture, {"out": LOGITS[:1]}, [])) == 255).all(2).any()
+    assert not (np.asarray(TASK.draw(image, {"out": LOGITS[:1]}, [])) == 255).all(2).any()

@@ -126,7 +126,7 @@ def test_files_of_other_weights_are_refused(root: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["key"]["backbone"] = "0" * 16
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UsageError, match=r"made from other weights, pictures or settings.*remove"):
+    with pytest.raises(UsageError, match=r"made from other weights, images or settings.*remove"):
         run(root, *ON_DISK)
 
 

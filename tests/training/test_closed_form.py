@@ -56,14 +56,14 @@ def deaf(features: Tensor) -> Sample:
 
 def bits_at_error(structure: str, sample: Sample, wanted: float) -> float:
     """Code fresh features in steps as fine as it takes for this squared error behind the tail; give bits each."""
-    fit, judged = Fit([sample], NUM), source(seed=1)
+    fit, evaluated = Fit([sample], NUM), source(seed=1)
 
     def look(exponent: float) -> tuple[float, float]:
         unit = fit.unit(Candidate(structure, (NUM,), ((1, 1),)), [False], [0])
         set_step(unit, [sample.features], encode(unit, [sample.features]), 2.0**exponent)
         with torch.no_grad():
-            output = unit(judged)
-        error = ((output.features_hat - judged)[:, :, 0, 0] @ tail().T).square().sum(1).mean()
+            output = unit(evaluated)
+        error = ((output.features_hat - evaluated)[:, :, 0, 0] @ tail().T).square().sum(1).mean()
         return float(error), float(output.rate_bits.mean())
 
     low, high = -8.0, 6.0

@@ -20,7 +20,7 @@ from tests.networks import Edge
 from train import train
 
 FEW = ("logger=none", "data.limit_train=48", "data.limit_val=16", "data.augment=false", "training.epochs=1")
-JUDGED = ("logger=none", "data.limit_test=24", "timed_images=1", "workers=0")
+EVALUATED = ("logger=none", "data.limit_test=24", "timed_images=1", "workers=0")
 
 
 def network_options(root: Path, odd: str = "", num_classes: int = 10) -> list[str]:
@@ -37,16 +37,16 @@ def run(root: Path, network: list[str], *overrides: str) -> Rate:
     return load_rate(path)
 
 
-def judge(root: Path, network: list[str], *overrides: str) -> tuple[float, float]:
-    """Judge the one rate; give its bytes and its agreement."""
-    evaluate(configure("evaluate", root, *network, *JUDGED, *overrides))
+def figures_of(root: Path, network: list[str], *overrides: str) -> tuple[float, float]:
+    """Evaluate the one rate; give its bytes and its agreement."""
+    evaluate(configure("evaluate", root, *network, *EVALUATED, *overrides))
     curve = json.loads(next((root / "results").rglob("curve.json")).read_text())
     ((num_bytes, agreement),) = [(point["payload_bytes"], point["agreement"]) for point in curve["points"]]
     return num_bytes, agreement
 
 
 def crossing(root: Path, odd: str = "", size: tuple[int, int] = (32, 32)) -> tuple[Tensor, Tensor]:
-    """Give what the odd network makes of some images: what crosses, and what is aside of it."""
+    """Return what the odd network makes of some images: what crosses, and what is aside of it."""
     network = Edge(odd=odd).eval()
     network.load_state_dict(torch.load(root / "edge.pt", weights_only=True))
     generator = torch.Generator().manual_seed(1)
@@ -67,14 +67,14 @@ def test_a_handful_of_images_is_enough_to_begin(count: int, tmp_path: Path) -> N
     network = network_options(tmp_path)
     rate = run(tmp_path, network, f"data.limit_train={count}", "lambda=1.0")
     assert rate.info.metrics["val/loss"] < np.inf
-    num_bytes, agreement = judge(tmp_path, network)
+    num_bytes, agreement = figures_of(tmp_path, network)
     assert num_bytes >= 6 and 0 <= agreement <= 1
 
 
 def test_one_image_in_a_folder_cannot_be_divided(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images/only.png")
-    with pytest.raises(UsageError, match=r"data.test_part=0.2: takes 0 of 1 pictures; both the part and the rest"):
+    with pytest.raises(UsageError, match=r"data.test_part=0.2: takes 0 of 1 images; both the part and the rest"):
         run(tmp_path, network_options(tmp_path), "data=pictures", f"data.root={tmp_path / 'images'}")
 
 
@@ -96,7 +96,7 @@ def test_constant_channels_do_no_harm_in_training(tmp_path: Path) -> None:
     features, _ = crossing(tmp_path, "constant")
     hat, _ = send(rate, features)
     assert float((hat - features)[:, 5:].abs().max()) < 1
-    assert judge(tmp_path, network)[1] > 0.5
+    assert figures_of(tmp_path, network)[1] > 0.5
 
 
 def test_a_tail_that_does_not_listen_is_sent_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +104,7 @@ def test_a_tail_that_does_not_listen_is_sent_nothing(tmp_path: Path, capsys: pyt
     run(tmp_path, network, "lambda=10.0")
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("lambda=10.0: sends next to nothing") == 2  # before training and after
-    assert judge(tmp_path, network) == (6, 1)
+    assert figures_of(tmp_path, network) == (6, 1)
 
 
 @pytest.mark.parametrize("structure", ["separable", "joint"])
@@ -132,7 +132,7 @@ def test_tiny_and_odd_maps(size: tuple[int, int], structure: str, tmp_path: Path
 def test_a_cut_behind_which_nothing_is_learned(tmp_path: Path) -> None:
     network = network_options(tmp_path, "linear")
     run(tmp_path, network, "lambda=10.0")
-    num_bytes, agreement = judge(tmp_path, network)
+    num_bytes, agreement = figures_of(tmp_path, network)
     assert num_bytes > 6 and agreement > 0.5
 
 
@@ -162,7 +162,7 @@ def test_other_precisions_write_the_same_kind_of_unit(precision: str, tmp_path: 
     network = network_options(tmp_path)
     rate = run(tmp_path, network, f"trainer.precision={precision}", "lambda=10.0")
     assert {tensor.dtype for tensor in rate.unit.state_dict().values()} == {torch.float32}
-    assert judge(tmp_path, network)[1] > 0.5
+    assert figures_of(tmp_path, network)[1] > 0.5
 
 
 def test_one_class_alone(tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_one_class_alone(tmp_path: Path) -> None:
     data = ("data=image_folder", f"data.root={tmp_path / 'images'}", "data.image_size=32", "data.num_workers=0")
     network = network_options(tmp_path, num_classes=1)
     run(tmp_path, network, *data)
-    assert judge(tmp_path, network, *data) == (6, 1)
+    assert figures_of(tmp_path, network, *data) == (6, 1)

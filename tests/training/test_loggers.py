@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from bottlenecks.errors import UsageError
-from bottlenecks.training.loggers import close, csv_logger, log_file, log_picture, log_table, wandb_logger, wandb_mode
+from bottlenecks.training.loggers import close, csv_logger, log_file, log_image, log_table, wandb_logger, wandb_mode
 from evaluate import evaluate
 from tests.conftest import TINY, configure, quiet
 from train import train
@@ -83,7 +83,7 @@ def test_a_login_kept_for_this_server_means_online(tmp_path: Path) -> None:
 def test_other_loggers_pass_over_what_they_cannot_show(tmp_path: Path) -> None:
     for logger in (None, csv_logger(tmp_path, "run", "group")):
         log_table(logger, "table", ["a"], [[1]])
-        log_picture(logger, "picture", tmp_path / "none.png")
+        log_image(logger, "image", tmp_path / "none.png")
         log_file(logger, "rate", "rate", tmp_path / "none", {})
         close(logger)
 

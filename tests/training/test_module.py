@@ -29,8 +29,8 @@ from tests.networks import Tiny
 UNIT = {"architecture": "factorized", "latent_channels": 5}
 
 
-def pictures(dtype: torch.dtype = torch.float32) -> DataLoader:
-    """Forty random pictures in a fixed order, ten a batch."""
+def forty(dtype: torch.dtype = torch.float32) -> DataLoader:
+    """Forty random images in a fixed order, ten a batch."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(40, 3, 32, 32, generator=generator, dtype=torch.float64).to(dtype)
     return DataLoader(TensorDataset(images, torch.arange(40) % 10), batch_size=10)
@@ -42,7 +42,7 @@ def make_module(
     """Cut a tiny frozen network at `body` and put units there."""
     torch.manual_seed(0)
     network = cut(freeze(Tiny().to(dtype)), "body", torch.zeros(1, 3, 32, 32, dtype=dtype))
-    features = calibrate(network.head, pictures(dtype), torch.device("cpu"))
+    features = calibrate(network.head, forty(dtype), torch.device("cpu"))
     units = {lmbda: unit.to(dtype) for lmbda, unit in build_units(lmbdas, UNIT, network, features, seed=3).items()}
     task = Classification()
     loss = RateDistortionLoss(task, {"kd": 1.0, "mse": 0.1}, [features[0].variance])
@@ -52,7 +52,7 @@ def make_module(
 def fit(
     module: LadderModule, tmp_path: Path, epochs: int = 1, dtype: torch.dtype = torch.float32, **options: Any
 ) -> pl.Trainer:
-    """Train on the pictures."""
+    """Train on the images."""
     trainer = pl.Trainer(
         **options,
         accelerator="cpu",
@@ -64,7 +64,7 @@ def fit(
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
     )
-    trainer.fit(module, pictures(dtype), pictures(dtype))
+    trainer.fit(module, forty(dtype), forty(dtype))
     return trainer
 
 
@@ -78,7 +78,7 @@ def gradients(module: LadderModule, trainer: pl.Trainer) -> list[Tensor]:
     module.trainer = trainer
     module.train()
     with trainer.precision_plugin.forward_context():
-        loss = module.training_step(next(iter(pictures())), 0)
+        loss = module.training_step(next(iter(forty())), 0)
     scaler = scaler_of(module)
     (loss if scaler is None else scaler.scale(loss)).backward()
     scale = 1.0 if scaler is None else scaler.get_scale()
@@ -156,7 +156,7 @@ def test_rates_train_in_several_passes_as_in_one(tmp_path: Path) -> None:
 
 def test_clipping_one_unit_leaves_its_neighbour_alone(tmp_path: Path) -> None:
     module = make_module([0.01, 10.0], gradient_clip=0.5)
-    images, targets = next(iter(pictures()))
+    images, targets = next(iter(forty()))
     module.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     module.training_step((images, targets), 0).backward()
 

@@ -26,7 +26,7 @@ PART = {
 def test_a_unit_of_one_rate_pays_its_lambda() -> None:
     prices = prices_of(TransformUnit([PART]), 0.01)
     drawn = prices.draw(8, torch.Generator().manual_seed(0), torch.device("cpu"))
-    assert isinstance(prices, OnePrice) and prices.judged() == [drawn] == [(0.01, 1.0, 0)]
+    assert isinstance(prices, OnePrice) and prices.evaluated() == [drawn] == [(0.01, 1.0, 0)]
 
 
 def test_each_image_pays_the_lambda_of_its_multiplier() -> None:
@@ -41,8 +41,9 @@ def test_each_image_pays_the_lambda_of_its_multiplier() -> None:
 def test_a_share_of_the_start_s_loss_is_worth_the_same_at_all_rates() -> None:
     prices = RangePrices(RATES, [Measured(at, 300 / (40 + at + 10), 0.01 * (at + 50)) for at in range(-40, 41, 20)])
     losses = [
-        one.weight * (one.lmbda * 300 / (one.multiplier + 50) + 0.01 * (one.multiplier + 50)) for one in prices.judged()
+        one.weight * (one.lmbda * 300 / (one.multiplier + 50) + 0.01 * (one.multiplier + 50))
+        for one in prices.evaluated()
     ]
-    assert [one.multiplier for one in prices.judged()] == [-40, 0, 40]
-    assert [one.lmbda for one in prices.judged()] == pytest.approx([0.001, 0.01, 0.1])
-    assert losses == pytest.approx([losses[1]] * 3) and prices.judged()[1].weight == pytest.approx(1)
+    assert [one.multiplier for one in prices.evaluated()] == [-40, 0, 40]
+    assert [one.lmbda for one in prices.evaluated()] == pytest.approx([0.001, 0.01, 0.1])
+    assert losses == pytest.approx([losses[1]] * 3) and prices.evaluated()[1].weight == pytest.approx(1)

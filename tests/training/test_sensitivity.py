@@ -74,10 +74,10 @@ def test_half_the_mean_square_is_the_distortion_of_a_small_change(
     network, features = split(make, at, size)
     tensors = tensors_of(features)
     assert len(tensors) == count
-    judge = make_task(task, make())
+    evaluate = make_task(task, make())
     exact = copy.deepcopy(network).double()
     generator = Generator().manual_seed(3)
-    draws = all_draws(network, features, judge, KD, range(4), 100)
+    draws = all_draws(network, features, evaluate, KD, range(4), 100)
     teacher = exact.finish(tuple(tensor.double() for tensor in tensors))
     predicted, true = torch.zeros(4), torch.zeros(4, dtype=torch.float64)
     for _ in range(16):
@@ -86,7 +86,7 @@ def test_half_the_mean_square_is_the_distortion_of_a_small_change(
         predicted += along.square().mean(0) / 2
         for sign in (-0.5, 0.5):  # both ways, so that terms of the third order cancel
             moved = tuple(tensor.double() + 2 * sign * dx for tensor, dx in zip(tensors, change, strict=True))
-            true += 100 * judge.distillation(exact.finish(moved), teacher) / 2
+            true += 100 * evaluate.distillation(exact.finish(moved), teacher) / 2
     assert float(predicted.sum()) == pytest.approx(float(true.sum()), rel=0.05)
     assert predicted.tolist() == pytest.approx(true.tolist(), rel=0.15)
 

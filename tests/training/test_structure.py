@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.training.structure import (
+    EVALUATED,
     FOLDS,
-    JUDGED,
     Candidate,
     Distort,
     Fit,
@@ -30,7 +30,7 @@ SHAPES = ((4, 6, 6), (3, 4, 4))
 CANDIDATE = Candidate("separable", (4, 3), ((3, 3), (4, 4)), 0.45)
 
 
-@pytest.mark.parametrize("count", [2, 7, 100, 2 * JUDGED - 1])
+@pytest.mark.parametrize("count", [2, 7, 100, 2 * EVALUATED - 1])
 def test_few_images_are_all_measured_once_by_what_was_fitted_to_the_others(count: int) -> None:
     folds = fold_images(count)
     assert len(folds) == min(FOLDS, count)
@@ -40,9 +40,9 @@ def test_few_images_are_all_measured_once_by_what_was_fitted_to_the_others(count
 
 
 def test_of_many_images_some_are_measured() -> None:
-    ((fitted, measured),) = fold_images(2 * JUDGED + 88)
-    assert len(measured) == JUDGED
-    assert torch.equal(torch.cat([fitted, measured]), torch.arange(2 * JUDGED + 88))
+    ((fitted, measured),) = fold_images(2 * EVALUATED + 88)
+    assert len(measured) == EVALUATED
+    assert torch.equal(torch.cat([fitted, measured]), torch.arange(2 * EVALUATED + 88))
 
 
 def test_one_image_is_fitted_and_measured() -> None:

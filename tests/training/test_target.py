@@ -48,16 +48,16 @@ def run(root: Path, *overrides: str) -> Path:
     return path
 
 
-def judge(root: Path) -> Record:
-    """Judge the one rate on the images that nothing was chosen on."""
+def figures_of(root: Path) -> Record:
+    """Evaluate the one rate on the images that nothing was chosen on."""
     evaluate(configure("evaluate", root, *TINY, "logger=none", "timed_images=2", "workers=0"))
-    return Record.read(next((root / "results").rglob("pictures.npz")))
+    return Record.read(next((root / "results").rglob("images.npz")))
 
 
 @pytest.mark.parametrize(
     "wanted", [pytest.param(9, marks=pytest.mark.slow), 30, pytest.param(200, marks=pytest.mark.slow)]
 )
-def test_bytes_are_met_on_held_back_and_on_judged_images(
+def test_bytes_are_met_on_held_back_and_on_evaluated_images(
     wanted: int, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     structure = "joint" if wanted < 20 else "separable"  # 15 joint coefficients do not take 200 bytes
@@ -71,7 +71,7 @@ def test_bytes_are_met_on_held_back_and_on_judged_images(
     assert info.metrics[f"target.bytes={wanted}"] == pytest.approx(float(reached), rel=1e-3)
     assert info.training["target"] == {"bytes": wanted, "loss": None}
     assert path.name == f"lambda={info.lmbda!r}.safetensors" and float(f"{info.lmbda:.3g}") == info.lmbda
-    assert abs(judge(root).num_bytes.mean() - wanted) <= 0.1 * wanted
+    assert abs(figures_of(root).num_bytes.mean() - wanted) <= 0.1 * wanted
 
 
 def test_the_figures_of_a_rate_that_met_its_target_are_its_own(root: Path) -> None:
@@ -92,7 +92,7 @@ def test_loss_is_met_within_what_chance_allows(
     weights = root / "checkpoints/tiny/backbone/digits.safetensors"
     given = [one.format(weights=weights) for one in options]
     if "data=pictures" in given:
-        given += [f"data.root={write_digits(tmp_path / 'pictures')}", "data.num_workers=0"]
+        given += [f"data.root={write_digits(tmp_path / 'images')}", "data.num_workers=0"]
     path = run(root, "target.loss=5", *given)
     said = " ".join(capsys.readouterr().out.split())
     ((reached, error),) = re.findall(

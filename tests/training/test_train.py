@@ -51,7 +51,7 @@ def finished(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(root: Path, *overrides: str) -> dict[Path, object]:
-    """Train at lambda 0.01 for two epochs on a few pictures unless told otherwise."""
+    """Train at lambda 0.01 for two epochs on a few images unless told otherwise."""
     return train(configure("train", root, *quiet([*TINY, *QUICK, *SMALL, *overrides])))
 
 
@@ -177,7 +177,7 @@ def test_a_file_of_another_rate_is_not_kept_for_this_one(root: Path) -> None:
         ("trainer.precision=bf16-true", r"trainer.precision=bf16-true: rates are counted in 32 bits or more"),
         ("+trainer.no_such_thing=1", r"trainer: Lightning takes no such settings \(.*no_such_thing"),
         ("trainer.precision=16-mixed", r"trainer.precision=16-mixed: the device is a cpu, .* bf16-mixed in its place"),
-        ("+trainer.limit_val_batches=0", r"no epoch ended in a judgement on the held-back pictures"),
+        ("+trainer.limit_val_batches=0", r"no epoch ended in an evaluation on the held-back images"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(root: Path, override: str, message: str) -> None:
@@ -329,7 +329,7 @@ def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
     )
     run(root, "stage=backbone", f"model.weights={root / 'seven.pt'}", *options)
     said = " ".join(capsys.readouterr().out.split())
-    assert "new: classifier.weight, classifier.bias" in said and "on held-back pictures" in said
+    assert "new: classifier.weight, classifier.bias" in said and "on held-back images" in said
     tensors, metadata = read_safetensors(path)
     assert tensors["classifier.bias"].shape == (10,)
     assert tensors["stem.1.num_batches_tracked"] == 6 * 18 and tensors["stem.1.running_mean"].any()
@@ -407,8 +407,8 @@ def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.
     folders = list((root / "logs" / "wandb").glob("offline-run-*"))
     assert len(folders) == 3 and all(list(folder.glob("*.wandb")) for folder in folders)
     (summary,) = (folder for folder in folders if (folder / "files/media").exists())
-    pictures = [path.name for path in summary.glob("files/media/images/**/*.png")]
-    assert sum(name.startswith("rate_accuracy") for name in pictures) == 3  # the start, and one an epoch
+    images = [path.name for path in summary.glob("files/media/images/**/*.png")]
+    assert sum(name.startswith("rate_accuracy") for name in images) == 3  # the start, and one an epoch
     assert len([*summary.glob("files/media/images/bits_per_channel/lambda=0.0[12]_*.png")]) == 6
     (table,) = summary.glob("files/media/table/rates_*.json")
     assert [row[0] for row in json.loads(table.read_text())["data"]] == ["0.01", "0.02"]

@@ -108,7 +108,7 @@ def test_the_table_is_the_histogram_of_the_training_symbols() -> None:
     assert tables.frequencies[0, -1] == 1
 
 
-def test_judging_leaves_the_table_alone(unit: SpicUnit) -> None:
+def test_evaluation_leaves_the_table_alone(unit: SpicUnit) -> None:
     before = unit.histogram.clone()
     unit(features_like(seed=99))
     unit.bits_per_channel(features_like(seed=99))
@@ -122,7 +122,7 @@ def test_all_channels_have_one_table(unit: SpicUnit) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
-def test_what_is_judged_is_the_length_of_the_code(unit: SpicUnit, scale: float) -> None:
+def test_what_is_evaluated_is_the_length_of_the_code(unit: SpicUnit, scale: float) -> None:
     features = scale * features_like(seed=77)
     symbols, tables = unit.symbols(features), unit.coder.tables
     assert (symbols.max() >= tables.lengths[0] - 1) == (scale > 1)  # with escapes, and without
@@ -215,7 +215,7 @@ def test_bad_configurations_are_named(config: dict[str, object], message: str) -
 
 
 @pytest.mark.slow
-def test_it_trains_and_is_judged_through_the_real_commands(
+def test_it_trains_and_is_evaluated_through_the_real_commands(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")

@@ -186,10 +186,10 @@ def test_a_unit_that_sends_nothing_restores_nearly_the_mean(unit: TransformUnit)
 def test_training_sees_rounded_symbols_and_bits_near_those_of_the_tables(unit: TransformUnit) -> None:
     features = features_like(count=64)
     with torch.no_grad():
-        judged = unit.eval()(features)
+        evaluated = unit.eval()(features)
         learned = unit.train()(features, generator_for(0))
-    assert torch.allclose(learned.features_hat, judged.features_hat, atol=1e-4)
-    assert float(learned.rate_bits.mean()) == pytest.approx(float(judged.rate_bits.mean()), rel=0.15)
+    assert torch.allclose(learned.features_hat, evaluated.features_hat, atol=1e-4)
+    assert float(learned.rate_bits.mean()) == pytest.approx(float(evaluated.rate_bits.mean()), rel=0.15)
 
 
 def test_every_parameter_gets_a_gradient_from_rate_and_distortion(unit: TransformUnit) -> None:

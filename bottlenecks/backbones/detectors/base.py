@@ -15,7 +15,7 @@ from bottlenecks.backbones.detectors.foreign import own_name
 from bottlenecks.errors import UsageError
 
 Reading = Literal["sigmoid", "softmax"]
-CANDIDATES = 1000  # boxes of a picture that are left for a bundle's suppression
+CANDIDATES = 1000  # boxes of an image that are left for a bundle's suppression
 
 
 class Heads(nn.Module, ABC):
@@ -25,7 +25,7 @@ class Heads(nn.Module, ABC):
         scores: entries of the raw outputs that are class scores (logits), and how they are to be read.
         regressions: entries that say where boxes lie.
         model: torchvision's detector without its backbone.
-        divisor: torchvision pads pictures, below and at the right, to multiples of it.
+        divisor: torchvision pads images, below and at the right, to multiples of it.
     """
 
     scores: ClassVar[Mapping[str, Reading]]
@@ -42,7 +42,7 @@ class Heads(nn.Module, ABC):
 
         Args:
             features: the backbone's maps by name, (N, C, h, w) each, the finest first.
-            height: of the pictures, in pixels, before padding.
+            height: of the images, in pixels, before padding.
             width: likewise.
 
         Returns:
@@ -61,11 +61,11 @@ class Heads(nn.Module, ABC):
 
     @abstractmethod
     def detections(self, outputs: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Turn raw outputs into what torchvision's detector gives: boxes, scores and labels of each picture."""
+        """Turn raw outputs into what torchvision's detector gives: boxes, scores and labels of each image."""
 
     @abstractmethod
     def losses(self, outputs: Mapping[str, Tensor], target: dict[str, Tensor], anchors: Tensor) -> dict[str, Tensor]:
-        """Compute torchvision's training losses of one picture.
+        """Compute torchvision's training losses of one image.
 
         Args:
             outputs: its raw outputs, (1, ...) each.
@@ -96,7 +96,7 @@ class Heads(nn.Module, ABC):
     @property
     @abstractmethod
     def detections_per_image(self) -> int:
-        """The most boxes that one picture gets."""
+        """The most boxes that one image gets."""
 
     @property
     @abstractmethod
@@ -104,12 +104,12 @@ class Heads(nn.Module, ABC):
         """Torchvision's generator of the boxes that regressions start from."""
 
     def anchors(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Lay out the boxes that regressions start from, (A, 4): the same for all pictures of one size."""
-        height, width = (size + -size % self.divisor for size in _picture_size(outputs))
+        """Lay out the boxes that regressions start from, (A, 4): the same for all images of one size."""
+        height, width = (size + -size % self.divisor for size in _image_size(outputs))
         reference = outputs[self.regressions[0]]
         maps = [reference.new_empty(0, 0, *size) for size in outputs["level_sizes"][0].tolist()]
-        picture = ImageList(reference.new_empty(0, 0, height, width), [(height, width)])
-        return self.anchor_generator(picture, maps)[0]
+        image = ImageList(reference.new_empty(0, 0, height, width), [(height, width)])
+        return self.anchor_generator(image, maps)[0]
 
     def anchors_per_level(self, outputs: Mapping[str, Tensor]) -> list[int]:
         """Count the anchors of each level."""
@@ -117,16 +117,16 @@ class Heads(nn.Module, ABC):
         return [height * width * count for (height, width), count in zip(sizes, counts, strict=True)]
 
     def image_sizes(self, outputs: Mapping[str, Tensor]) -> list[tuple[int, int]]:
-        """Height and width of each picture, as torchvision takes them."""
-        return [_picture_size(outputs)] * len(outputs["image_size"])
+        """Height and width of each image, as torchvision takes them."""
+        return [_image_size(outputs)] * len(outputs["image_size"])
 
 
 class Detector(nn.Module):
-    """A detection network: pictures (N, 3, H, W) to raw outputs, before anything is suppressed.
+    """A detection network: images (N, 3, H, W) to raw outputs, before anything is suppressed.
 
-        pictures -> backbone (traced, can be cut) -> heads (one node) -> raw outputs | predict -> boxes, or loss
+        images -> backbone (traced, can be cut) -> heads (one node) -> raw outputs | predict -> boxes, or loss
 
-    Pictures come prepared; torchvision's own resizing and normalisation are not used. Its padding is part of the
+    Images come prepared; torchvision's own resizing and normalisation are not used. Its padding is part of the
     network.
 
     Args:
@@ -134,7 +134,7 @@ class Detector(nn.Module):
         heads: made of the same detector.
 
     Attributes:
-        backbone: picture to features by name.
+        backbone: image to features by name.
         heads: features to raw outputs.
     """
 
@@ -156,11 +156,11 @@ class Detector(nn.Module):
 
     @property
     def transform(self) -> Any:
-        """Torchvision's preparation of pictures, which tells size, mean and standard deviation."""
+        """Torchvision's preparation of images, which tells size, mean and standard deviation."""
         return self.heads.model.transform
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Compute the raw outputs, (N, ...) each, of pictures (N, 3, H, W) of any size."""
+        """Compute the raw outputs, (N, ...) each, of images (N, 3, H, W) of any size."""
         height, width = images.shape[-2], images.shape[-1]
         if self.heads.divisor > 1:
             images = F.pad(images, (0, -width % self.heads.divisor, 0, -height % self.heads.divisor))
@@ -172,21 +172,21 @@ class Detector(nn.Module):
         """Turn raw outputs into boxes as torchvision's detector does, with its thresholds and suppression.
 
         Args:
-            outputs: of one batch, or of several of one picture size, concatenated.
+            outputs: of one batch, or of several of one image size, concatenated.
 
         Returns:
             `boxes` (N, D, 4) as x1, y1, x2, y2 in pixels of the input, `scores` (N, D), falling, and `labels` (N, D),
-            counted from 0 without the background; with score 0 and label -1 where a picture has fewer boxes.
+            counted from 0 without the background; with score 0 and label -1 where an image has fewer boxes.
         """
         most = self.heads.detections_per_image
-        pictures = [_pad(_objects(one), most) for one in self.heads.detections(_precise(outputs))]
-        return {name: torch.stack([one[name] for one in pictures]) for name in ("boxes", "scores", "labels")}
+        padded = [_pad(_objects(one), most) for one in self.heads.detections(_precise(outputs))]
+        return {name: torch.stack([one[name] for one in padded]) for name in ("boxes", "scores", "labels")}
 
     def last_steps(self, example: Mapping[str, Tensor]) -> Callable[[Mapping[str, Tensor]], tuple[Tensor, ...]]:
-        """Give `predict` up to the suppression of doubles, for pictures of one size, as `torch.export` takes it.
+        """Return `predict` up to the suppression of doubles, for images of one size, as `torch.export` takes it.
 
         Args:
-            example: raw outputs for such a picture.
+            example: raw outputs for such an image.
 
         Returns:
             From raw outputs to boxes (N, K, 4), scores (N, K), falling and 0 where below the detector's threshold,
@@ -197,7 +197,7 @@ class Detector(nn.Module):
             UsageError: the detector has two stages.
         """
         anchors, heads = self.heads.anchors(example), self.heads
-        height, width = _picture_size(example)
+        height, width = _image_size(example)
         num_objects = heads.candidates(example, anchors)[1][0].numel()
         most = min(CANDIDATES, num_objects)
         limits = torch.tensor([width, height, width, height], dtype=torch.float32)
@@ -214,7 +214,7 @@ class Detector(nn.Module):
         return steps
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """Compute the loss that torchvision trains its detector with, of each picture alone.
+        """Compute the loss that torchvision trains its detector with, of each image alone.
 
         Args:
             outputs: raw outputs.
@@ -229,8 +229,8 @@ class Detector(nn.Module):
         outputs = _precise(outputs)
         anchors, losses = self.heads.anchors(outputs), []
         for index, target in enumerate(_read_targets(targets)):
-            picture = {name: tensor[index : index + 1] for name, tensor in outputs.items()}
-            losses.append(torch.stack(list(self.heads.losses(picture, target, anchors).values())).sum())
+            image = {name: tensor[index : index + 1] for name, tensor in outputs.items()}
+            losses.append(torch.stack(list(self.heads.losses(image, target, anchors).values())).sum())
         return torch.stack(losses)
 
     def own_names(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -239,13 +239,13 @@ class Detector(nn.Module):
         return {own_name(name, expected): tensor for name, tensor in state.items()}
 
 
-def _for_each(values: Any, pictures: Tensor) -> Tensor:
-    """Repeat numbers for each picture, (N, ...)."""
-    tensor = torch.tensor(values, device=pictures.device)
-    return tensor.expand(pictures.shape[0], *tensor.shape)  # len() would fix the number where this is exported
+def _for_each(values: Any, images: Tensor) -> Tensor:
+    """Repeat numbers for each image, (N, ...)."""
+    tensor = torch.tensor(values, device=images.device)
+    return tensor.expand(images.shape[0], *tensor.shape)  # len() would fix the number where this is exported
 
 
-def _picture_size(outputs: Mapping[str, Tensor]) -> tuple[int, int]:
+def _image_size(outputs: Mapping[str, Tensor]) -> tuple[int, int]:
     height, width = outputs["image_size"][0].tolist()
     return height, width
 

@@ -23,7 +23,7 @@ class OneStageHeads(Heads):
 
     @property
     def detections_per_image(self) -> int:
-        """The most boxes that one picture gets."""
+        """The most boxes that one image gets."""
         return self.model.detections_per_img
 
     @property

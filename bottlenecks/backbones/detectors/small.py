@@ -1,4 +1,4 @@
-"""Detectors of one stage that learn from few pictures: FCOS with a narrow pyramid and head."""
+"""Detectors of one stage that learn from few images: FCOS with a narrow pyramid and head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANNELS = 64  # of the pyramid and the head
 
 
 def small_fcos(num_classes: int = 10) -> Detector:
-    """Build an FCOS with a narrow residual body, for pictures of about 128 pixels and no pretrained weights.
+    """Build an FCOS with a narrow residual body, for images of about 128 pixels and no pretrained weights.
 
     Args:
         num_classes: number of object classes, without the background.
@@ -36,7 +36,7 @@ def timm_fcos(num_classes: int = 90, architecture: str = "tf_efficientnet_lite0"
 
 
 def _fcos(backbone: nn.Module, num_classes: int, num_convs: int) -> Detector:
-    """Put a head on three maps: an eighth, a sixteenth and a thirty-second of the picture."""
+    """Put a head on three maps: an eighth, a sixteenth and a thirty-second of the image."""
     anchors = AnchorGenerator(((8,), (16,), (32,)), ((1.0,),) * 3)
     head = FCOSHead(CHANNELS, num_anchors=1, num_classes=num_classes + 1, num_convs=num_convs)
     return make_detector(FCOS(backbone, num_classes + 1, anchor_generator=anchors, head=head))

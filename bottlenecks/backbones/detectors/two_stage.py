@@ -14,15 +14,15 @@ from torchvision.ops import roi_align
 
 from bottlenecks.backbones.detectors.base import Heads, Reading
 
-GRID = (1, 2, 4)  # regions of the grid: their sides as parts of the picture's
+GRID = (1, 2, 4)  # regions of the grid: their sides as parts of the image's
 MAP = "features_"  # entries of the raw outputs that are the backbone's maps
 
 
 class FasterRCNNHeads(Heads):
-    """Raw outputs at places that the picture's size alone decides.
+    """Raw outputs at places that the image's size alone decides.
 
     Those of the second stage depend on the proposals, so that two networks would be compared at different places.
-    Here they are taken at a fixed grid of regions: the picture, its halves and its quarters, each overlapping the next
+    Here they are taken at a fixed grid of regions: the image, its halves and its quarters, each overlapping the next
     by half. `detections` and `losses` run torchvision's own second stage from the backbone's maps, which are
     among the raw outputs.
     """
@@ -32,7 +32,7 @@ class FasterRCNNHeads(Heads):
 
     @property
     def detections_per_image(self) -> int:
-        """The most boxes that one picture gets."""
+        """The most boxes that one image gets."""
         return self.model.roi_heads.detections_per_img
 
     @property
@@ -50,14 +50,14 @@ class FasterRCNNHeads(Heads):
         count = next(iter(features.values())).shape[0]
         objectness, rpn_regression = concat_box_prediction_layers(*self.model.rpn.head(list(features.values())))
         class_logits, box_regression = self._at_grid(features, height, width)
-        by_picture = {
+        by_image = {
             "objectness": objectness,
             "rpn_regression": rpn_regression,
             "class_logits": class_logits,
             "box_regression": box_regression,
         }
         return {
-            **{name: tensor.reshape(count, -1, tensor.shape[-1]) for name, tensor in by_picture.items()},
+            **{name: tensor.reshape(count, -1, tensor.shape[-1]) for name, tensor in by_image.items()},
             **{MAP + name: tensor for name, tensor in features.items()},
         }
 
@@ -90,10 +90,10 @@ class FasterRCNNHeads(Heads):
 
     @contextmanager
     def _stages(self, training: bool) -> Iterator[None]:
-        """Let both stages, but no layer in them, behave as in training or not, for pictures of any size."""
+        """Let both stages, but no layer in them, behave as in training or not, for images of any size."""
         stages = (self.model.rpn, self.model.roi_heads)
         before = [stage.training for stage in stages]
-        self.model.roi_heads.box_roi_pool.scales = None  # it would keep those of the first picture
+        self.model.roi_heads.box_roi_pool.scales = None  # it would keep those of the first image
         for stage in stages:
             stage.training = training
         try:
@@ -126,7 +126,7 @@ class FasterRCNNHeads(Heads):
 
 
 def _regions(height: int, width: int, parts: int) -> Iterator[tuple[float, float, float, float]]:
-    """Boxes of one size that cover the picture, each overlapping the next by half."""
+    """Boxes of one size that cover the image, each overlapping the next by half."""
     tall, wide = height / parts, width / parts
     for row in range(2 * parts - 1):
         for column in range(2 * parts - 1):

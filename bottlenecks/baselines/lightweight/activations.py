@@ -105,7 +105,7 @@ class ActivationModel:
         return self._moment(2, self.mean)
 
     def density(self, values: npt.ArrayLike) -> Float64Array:
-        """Give the density of Y at some values, without the point mass at 0."""
+        """Return the density of Y at some values, without the point mass at 0."""
         y = np.asarray(values, dtype=np.float64)
         density = np.zeros_like(y)
         for height, rate, origin, start, end in self.pieces:
@@ -114,7 +114,7 @@ class ActivationModel:
         return density
 
     def error(self, low: float, high: float, num_levels: int) -> float:
-        """Give the mean squared error of clipping to a range and rounding to levels from end to end of it.
+        """Return the mean squared error of clipping to a range and rounding to levels from end to end of it.
 
         Levels are r_i = low + i (high - low) / (num_levels - 1) and thresholds their midpoints. As r_0 is low, clipping
         from below and rounding to low are one error, (y - r_0)^2, from minus infinity to the first threshold; so too
@@ -187,7 +187,7 @@ class ActivationModel:
 
 
 def shortcut(num_levels: int) -> float:
-    """Give r_N of the best range [0, r_N / b] where mu <= 0 and the lower end is 0.
+    """Return r_N of the best range [0, r_N / b] where mu <= 0 and the lower end is 0.
 
     Then the density is one exponential above 0, and what is below half a step has one level, whatever the range: with
     the step u / b, the derivative of the error vanishes where (N - 1) exp(-(N - 1) u + u / 2) (1 - u / 2) =

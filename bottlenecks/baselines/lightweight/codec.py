@@ -63,7 +63,7 @@ class Lightweight(FeatureBaseline):
 
 
 def lightweight(calibration: Calibration) -> list[Lightweight]:
-    """Give the settings of the papers' best variant: levels designed with pinned ends, adaptive coding.
+    """Return the settings of the papers' best variant: levels designed with pinned ends, adaptive coding.
 
     For each N the range is that at which uniform levels disturb the rest of the network least. N and lambda that
     others beat are left out.
@@ -82,7 +82,7 @@ def lightweight(calibration: Calibration) -> list[Lightweight]:
 
 
 def lightweight_static(calibration: Calibration) -> list[Lightweight]:
-    """Give the settings of `lightweight` with a table of frequencies from calibration features for adaptive coding."""
+    """Return the settings of `lightweight` with a table of frequencies from calibration features."""
     candidates = []
     for quantiser, setting in _designed(calibration):
         indices = quantiser.indices(calibration.features)
@@ -93,12 +93,12 @@ def lightweight_static(calibration: Calibration) -> list[Lightweight]:
 
 
 def lightweight_uniform(calibration: Calibration) -> list[Lightweight]:
-    """Give one setting for each N: uniform levels in the range of `lightweight`, adaptive coding."""
+    """Return one setting for each N: uniform levels in the range of `lightweight`, adaptive coding."""
     return _uniform(calibration, "lightweight_uniform", lambda num_levels: _empirical_range(calibration, num_levels))
 
 
 def lightweight_model(calibration: Calibration) -> list[Lightweight]:
-    """Give one setting for each N: uniform levels in the range of the activation model, adaptive coding.
+    """Return one setting for each N: uniform levels in the range of the activation model, adaptive coding.
 
     The range needs nothing but the mean and the variance of the calibration features: neither labels nor the rest of
     the network. Features that are never negative are taken for a ReLU's, with 0 as the lower end; others for signed

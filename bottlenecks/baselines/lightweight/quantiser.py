@@ -62,7 +62,7 @@ class Quantiser:
         return len(self.levels)
 
     def indices(self, x: FloatArray) -> IndexArray:
-        """Give the index of each element, in the shape of `x`."""
+        """Return the index of each element, in the shape of `x`."""
         indices = np.zeros(x.shape, dtype=np.uint8)
         for threshold in self.thresholds:
             indices += x >= threshold
@@ -173,7 +173,7 @@ class _Design:
         return cost
 
     def quantiser(self) -> Quantiser:
-        """Give what there is; as elements will not have been clipped, a threshold beyond an end becomes infinite."""
+        """Return what there is; as elements will not have been clipped, a threshold beyond an end becomes infinite."""
         low, high = self.ends
         thresholds = np.where(self.thresholds > low, self.thresholds, -np.inf)
         thresholds[thresholds > high] = np.inf

@@ -57,7 +57,7 @@ def small(name: str) -> Any:
 
 
 def neutral(model: Any) -> Any:
-    """Let a torchvision detector take prepared pictures as they are, and keep even the worst boxes."""
+    """Let a torchvision detector take prepared images as they are, and keep even the worst boxes."""
     model.transform.image_mean, model.transform.image_std = [0.0] * 3, [1.0] * 3
     model.transform.resize = lambda image, target: (image, target)
     keep_all(model)

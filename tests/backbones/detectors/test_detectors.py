@@ -1,4 +1,4 @@
-"""A detector gives what torchvision's own gives for the same weights and pictures."""
+"""A detector gives what torchvision's own gives for the same weights and images."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SIZES = [(96, 96), (64, 128), (97, 70)]
 Pair = tuple[Any, Detector]
 
 
-def pictures(count: int, size: tuple[int, int]) -> Tensor:
-    """Draw prepared pictures."""
+def prepared(count: int, size: tuple[int, int]) -> Tensor:
+    """Draw prepared images."""
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def as_targets(rows: Tensor) -> dict[str, Tensor]:
-    """Write a picture's rows as torchvision takes them."""
+    """Write an image's rows as torchvision takes them."""
     rows = rows[rows[:, 0] >= 0]
     return {"boxes": rows[:, 1:], "labels": rows[:, 0].long() + 1}
 
 
-def losses_of_torchvision(plain: Any, picture: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
+def losses_of_torchvision(plain: Any, image: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
     """Run the detector's forward as in training, with the layers in eval mode."""
     parts = [plain, *(getattr(plain, name) for name in ("rpn", "roi_heads") if hasattr(plain, name))]
     for part in parts:
         part.training = True
     try:
-        return plain([picture], [target])
+        return plain([image], [target])
     finally:
         for part in parts:
             part.training = False
@@ -43,7 +43,7 @@ def losses_of_torchvision(plain: Any, picture: Tensor, target: dict[str, Tensor]
 @torch.no_grad()
 def test_raw_outputs_are_those_of_torchvisions_heads(pair: Pair, size: tuple[int, int]) -> None:
     plain, ours = pair
-    images = pictures(2, size)
+    images = prepared(2, size)
     outputs = ours(images)
     assert all(len(tensor) == 2 for tensor in outputs.values())
     divisor = plain.transform.size_divisible
@@ -63,7 +63,7 @@ def test_raw_outputs_are_those_of_torchvisions_heads(pair: Pair, size: tuple[int
 
 
 def at_grid(plain: Any, features: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
-    """Let torchvision's second stage judge the picture, its halves and its quarters."""
+    """Let torchvision's second stage evaluate the image, its halves and its quarters."""
     height, width = size
     boxes = [
         (x * width / parts / 2, y * height / parts / 2, (x / 2 + 1) * width / parts, (y / 2 + 1) * height / parts)
@@ -82,7 +82,7 @@ def at_grid(plain: Any, features: dict[str, Tensor], size: tuple[int, int]) -> d
 @torch.no_grad()
 def test_boxes_are_those_of_torchvisions_forward(pair: Pair, size: tuple[int, int]) -> None:
     plain, ours = pair
-    images = pictures(3, size)
+    images = prepared(3, size)
     if hasattr(plain, "roi_heads"):
         plain.roi_heads.box_roi_pool.scales = None
     expected = plain(list(images))
@@ -102,7 +102,7 @@ def test_boxes_are_those_of_torchvisions_forward(pair: Pair, size: tuple[int, in
 @torch.no_grad()
 def test_outputs_of_several_batches_are_read_at_once(pair: Pair) -> None:
     _, ours = pair
-    images = pictures(3, (64, 64))
+    images = prepared(3, (64, 64))
     parts = [ours(images[:1]), ours(images[1:])]
     together = ours.predict({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     for name, tensor in together.items():
@@ -112,13 +112,13 @@ def test_outputs_of_several_batches_are_read_at_once(pair: Pair) -> None:
 @pytest.mark.parametrize("size", [(96, 96), (70, 97)])
 def test_losses_are_those_of_torchvisions_training(pair: Pair, size: tuple[int, int], targets: Tensor) -> None:
     plain, ours = pair
-    images = pictures(3, size)
+    images = prepared(3, size)
     if hasattr(plain, "roi_heads"):
         plain.roi_heads.box_roi_pool.scales = None
     expected = []
     torch.manual_seed(3)  # of the places that a two-stage detector draws
-    for picture, rows in zip(images, targets, strict=True):
-        expected.append(sum(losses_of_torchvision(plain, picture, as_targets(rows)).values()))
+    for image, rows in zip(images, targets, strict=True):
+        expected.append(sum(losses_of_torchvision(plain, image, as_targets(rows)).values()))
     torch.manual_seed(3)
     loss = ours.loss(ours(images), targets)
     assert loss.shape == (3,) and not ours.heads.training
@@ -128,7 +128,7 @@ def test_losses_are_those_of_torchvisions_training(pair: Pair, size: tuple[int, 
 def test_gradient_of_the_loss_reaches_the_first_layer(pair: Pair, targets: Tensor) -> None:
     _, ours = pair
     ours.zero_grad()
-    ours.loss(ours(pictures(3, (96, 96))), targets).sum().backward()
+    ours.loss(ours(prepared(3, (96, 96))), targets).sum().backward()
     gradient = next(ours.backbone.parameters()).grad
     assert gradient is not None and gradient.isfinite().all() and gradient.any()
 
@@ -137,7 +137,7 @@ def test_a_box_without_area_is_refused(pair: Pair, targets: Tensor) -> None:
     _, ours = pair
     targets[2, 0] = torch.tensor([1, 20, 20, 20, 40])
     with pytest.raises(UsageError, match=r"targets=.*20\.0, 20\.0, 20\.0, 40\.0.*a box without area"):
-        ours.loss(ours(pictures(3, (64, 64))), targets)
+        ours.loss(ours(prepared(3, (64, 64))), targets)
 
 
 def test_own_names_and_torchvisions_lead_to_the_same_tensors(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Picture codecs: colour, grey, sizes, and files that others open."""
+"""Image codecs: colour, grey, sizes, and files that others open."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_any_size_comes_back(name: str, size: tuple[int, int], make: Make, photo
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", "av1", "hevc_image"])
-def test_more_bytes_are_a_better_picture(name: str, make: Make, photos: list[np.ndarray]) -> None:
+def test_more_bytes_are_a_better_image(name: str, make: Make, photos: list[np.ndarray]) -> None:
     inputs = [network_input(pixels) for pixels in photos]
     quality = [
         np.mean(
@@ -85,8 +85,8 @@ def test_grey_streams_have_no_chroma(
 
 
 def test_chroma_of_jpeg_is_halved(make: Make, photos: list[np.ndarray]) -> None:
-    with Image.open(io.BytesIO(make("jpeg")[0].encode(network_input(photos[0])))) as picture:
-        assert [layer[1:3] for layer in picture.layer] == [(2, 2), (1, 1), (1, 1)]
+    with Image.open(io.BytesIO(make("jpeg")[0].encode(network_input(photos[0])))) as image:
+        assert [layer[1:3] for layer in image.layer] == [(2, 2), (1, 1), (1, 1)]
 
 
 def test_av1_streams_are_those_of_avif_files(make: Make, photos: list[np.ndarray]) -> None:
@@ -101,7 +101,7 @@ def test_av1_streams_are_those_of_avif_files(make: Make, photos: list[np.ndarray
     assert psnr(to_pixels(codec.decode(stream)), independent) > 40
 
 
-def test_a_picture_that_was_not_padded_is_a_plain_stream(make: Make, photos: list[np.ndarray]) -> None:
+def test_an_image_that_was_not_padded_is_a_plain_stream(make: Make, photos: list[np.ndarray]) -> None:
     codec = make("hevc_image")[0]
     assert codec.encode(network_input(photos[0])).startswith(b"\0\0\0\1")
     padded = codec.encode(network_input(photos[0][:15, :63]))

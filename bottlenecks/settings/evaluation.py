@@ -1,4 +1,4 @@
-"""What a configuration has judged, and how."""
+"""What a configuration has evaluated, and how."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla")
 
 
 @dataclass(frozen=True)
-class JudgingPlan:
+class EvaluationPlan:
     """The settings of `evaluate.py`, checked.
 
     Attributes:
         codecs: their names.
         anchor: the one that others are compared with, None for the first.
         workers: processes that code for the baselines, None for as many as there are threads.
-        calibration_images: training pictures that baselines choose their settings on.
-        timed_images: pictures that times are taken over.
+        calibration_images: training images that baselines choose their settings on.
+        timed_images: images that times are taken over.
         points: rates of a unit of any rate.
     """
 
@@ -38,7 +38,7 @@ class JudgingPlan:
     points: int
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> JudgingPlan:
+    def of(cls, cfg: DictConfig) -> EvaluationPlan:
         """Read and check the settings.
 
         Raises:
@@ -50,7 +50,7 @@ class JudgingPlan:
             check_number("workers", cfg.workers, whole=True)
         names = codec_names(cfg)
         if cfg.anchor is not None and cfg.anchor not in names:
-            raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are judged, {', '.join(names)}")
+            raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are evaluated, {', '.join(names)}")
         check_device(cfg.device)
         return cls(names, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points)
 
@@ -91,7 +91,7 @@ def check_device(device: object) -> None:
 
 
 def find_ladder(cfg: DictConfig, name: str) -> tuple[Path, str]:
-    """Say where the rates of the configuration's own unit lie, or those of another by its name.
+    """Return where the rates of the configuration's own unit lie, or those of another by its name.
 
     Returns:
         Their folder, and the unit's name.

@@ -29,8 +29,8 @@ FEW = ("calibration_images=8", "timed_images=2", "logger=none")
 
 @pytest.fixture(scope="module")
 def results(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a judgement of several codecs, by two processes."""
-    root = tmp_path_factory.mktemp("judged")
+    """The folder of an evaluation of several codecs, by two processes."""
+    root = tmp_path_factory.mktemp("evaluated")
     checkpoints = f"paths.checkpoints={trained / 'checkpoints'}"
     codecs = f"codecs=[{','.join(CODECS)}]"
     overrides = [*TINY, *FEW, checkpoints, codecs, "anchor=lightweight", "workers=2", "data.limit_test=40"]
@@ -46,17 +46,17 @@ def curve(results: Path) -> Curve:
 def test_every_codec_is_on_the_curve_with_what_has_a_meaning_for_it(curve: Curve) -> None:
     assert curve.codecs == CODECS
     for point in curve.points:
-        pictures = point["codec"] in ("jpeg", "png")
-        assert (point["device_macs"] == 0) == pictures and point["server_macs"] > 0
-        assert (point["bits_per_element"] is None) == pictures
+        images = point["codec"] in ("jpeg", "png")
+        assert (point["device_macs"] == 0) == images and point["server_macs"] > 0
+        assert (point["bits_per_element"] is None) == images
         assert (point["estimated_bpp"] is None) == (point["codec"] != "unit") == (point["lambda"] is None)
         assert point["encode_ms"] > 0 and point["decode_ms"] > 0
     png = next(point for point in curve.points if point["codec"] == "png")
     assert png["agreement"] == 1 and png["accuracy"] == curve.unsplit
 
 
-def test_figures_are_what_a_plain_loop_over_the_pictures_finds(trained: Path, results: Path, curve: Curve) -> None:
-    """The oracle makes the PNG points itself: pictures to bytes to the whole network, one by one."""
+def test_figures_are_what_a_plain_loop_over_the_images_finds(trained: Path, results: Path, curve: Curve) -> None:
+    """The oracle makes the PNG points itself: images to bytes to the whole network, one by one."""
     network = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
     data = Digits(name="digits", batch_size=1, num_workers=0, limit_test=40)
     data.preprocessing = network.preprocessing
@@ -67,15 +67,15 @@ def test_figures_are_what_a_plain_loop_over_the_pictures_finds(trained: Path, re
         stream = png.compress(images)
         sizes.append(len(stream[0]))
         right.append(int(network.network(png.decompress(stream)).argmax(1) == targets))
-    record, index = Record.read(results / "pictures.npz"), curve.codecs.index("png") - len(CODECS)
-    assert record.num_bytes[index].tolist() == sizes and record.evidence[index, :, 0].tolist() == right
+    record, index = Record.read(results / "images.npz"), curve.codecs.index("png") - len(CODECS)
+    assert record.num_bytes[index].tolist() == sizes and record.statistics[index, :, 0].tolist() == right
     point = curve.points[index]
     assert point["payload_bytes"] == pytest.approx(np.mean(sizes)) and point["accuracy"] == np.mean(right)
 
 
 def test_everything_is_written_beside_the_curve(results: Path) -> None:
     names = {path.name for path in results.iterdir()}
-    assert names >= {"curve.json", "curve.csv", "curve.png", "curve.svg", "pictures.npz", "merit.json", "report.md"}
+    assert names >= {"curve.json", "curve.csv", "curve.png", "curve.svg", "images.npz", "merit.json", "report.md"}
     merit = json.loads((results / "merit.json").read_text())
     assert merit["anchor"] == "lightweight" and list(merit["codecs"]) == CODECS
     assert merit["codecs"]["lightweight"]["bd_rate"] is None
@@ -122,7 +122,7 @@ def test_another_trained_unit_goes_by_its_name(trained: Path, tmp_path: Path) ->
     assert found.points[0]["lambda"] == 0.03 and len(Ladder.load(copy)) == 1
 
 
-def test_the_dashboard_has_table_picture_and_chart(trained: Path, tmp_path: Path) -> None:
+def test_the_dashboard_has_table_image_and_chart(trained: Path, tmp_path: Path) -> None:
     overrides = [*TINY, *FEW[:-1], "logger=wandb", "logger.mode=offline", "data.limit_test=20", "codecs=[unit,png]"]
     evaluate.evaluate(configure("evaluate", tmp_path, *overrides, f"paths.checkpoints={trained / 'checkpoints'}"))
     wandb.teardown()
@@ -160,7 +160,7 @@ def test_features_that_are_not_finite_are_told(trained: Path, tmp_path: Path) ->
         (["codecs=[unit,jpg]"], "codecs=jpg: no baseline ("),
         (["codecs=[unit,../x]"], "codecs=../x: expected a name"),
         (["codecs=[unit,spic]"], "no trained unit"),
-        (["codecs=[unit,png]", "anchor=hevc"], "anchor=hevc: not among the codecs that are judged, unit, png"),
+        (["codecs=[unit,png]", "anchor=hevc"], "anchor=hevc: not among the codecs that are evaluated, unit, png"),
         (["workers=-1"], "workers=-1: "),
         (["workers=two"], "workers=two: "),
         (["calibration_images=0"], "calibration_images=0: "),

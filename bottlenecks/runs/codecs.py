@@ -1,4 +1,4 @@
-"""Judge the codecs that a configuration names, from it to a report."""
+"""Evaluate the codecs that a configuration names, from it to a report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.calibrating import Calibrator
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import check_installed
-from bottlenecks.evaluation.points import Judgement, judge
+from bottlenecks.evaluation.points import Evaluation, evaluate
 from bottlenecks.evaluation.record import Record
 from bottlenecks.evaluation.strips import draw_strips
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.processes import from_main, join, own_share
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.runs.experiment import Experiment, pick_device, prepare
-from bottlenecks.settings.judging import UNIT, JudgingPlan, find_ladder
+from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.images import ImageData
@@ -39,13 +39,13 @@ def load_ladder(cfg: DictConfig, name: str) -> Ladder:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """What came out for one configuration.
 
     Attributes:
         experiment: what it named.
         curve: the operating points.
-        record: of every single picture.
+        record: of every single image.
         strips: a PNG of some predictions, from coarse to fine.
     """
 
@@ -55,13 +55,13 @@ class Judged:
     strips: bytes
 
 
-def judge_codecs(cfg: DictConfig) -> Judged:
+def evaluate_codecs(cfg: DictConfig) -> Evaluated:
     """Measure the codecs that a configuration names, at its split point.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
-    plan = JudgingPlan.of(cfg)
+    plan = EvaluationPlan.of(cfg)
     if len(plan.codecs) > 1:
         check_installed()
     ladders = {name: load_ladder(cfg, name) for name in plan.units}
@@ -71,23 +71,23 @@ def judge_codecs(cfg: DictConfig) -> Judged:
         ladder.check_network(network, backbone.fingerprint, backbone.source)
     experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
     device = join(pick_device(cfg.device))
-    codecs, judgement = judge_given(plan, ladders, network, data, task, device)
+    codecs, evaluation = evaluate_given(plan, ladders, network, data, task, device)
     images, _ = next(iter(data.test_dataloader()))
     shown = [codec for codec in codecs if codec.lmbda is not None] or codecs
     names = backbone.class_names or data.class_names
     strips = draw_strips(shown, network, task, images.to(device), data.preprocessing, names)
-    curve = Curve.of(judgement, backbone.spec.name, network.split, data.name, task)
-    return Judged(experiment, curve, judgement.record, strips)
+    curve = Curve.of(evaluation, backbone.spec.name, network.split, data.name, task)
+    return Evaluated(experiment, curve, evaluation.record, strips)
 
 
-def judge_given(
-    plan: JudgingPlan,
+def evaluate_given(
+    plan: EvaluationPlan,
     ladders: Mapping[str, Ladder],
     network: SplitNetwork,
     data: ImageData,
     task: Task,
     device: torch.device,
-) -> tuple[list[Codec], Judgement]:
+) -> tuple[list[Codec], Evaluation]:
     """Measure codecs at a cut.
 
     Args:
@@ -95,21 +95,21 @@ def judge_given(
         ladders: the trained units among them, by name.
         network: the cut network; it is moved to `device`.
         data: images on which nothing was chosen, and training images for the baselines.
-        task: judges the outputs.
+        task: evaluates the outputs.
         device: of this process.
 
     Raises:
         UsageError: a codec cannot be had.
     """
-    pictures = data.pictures("test").names
-    if own_share().world_size > len(pictures):
-        raise UsageError(f"{own_share().world_size} processes for {len(pictures)} pictures; start fewer")
+    images = data.images("test").names
+    if own_share().world_size > len(images):
+        raise UsageError(f"{own_share().world_size} processes for {len(images)} images; start fewer")
     with Workers(plan.workers if plan.baselines else 0) as workers:
         network.to(device)
         network.head.to(memory_format=torch.channels_last)  # ResNet-50's takes a quarter less time on a CPU
         codecs = make_codecs(plan, ladders, network, data, task, device, workers)
         batches = data.test_dataloader()
-        return codecs, judge(codecs, network, batches, pictures, task, device, workers, plan.timed_images)
+        return codecs, evaluate(codecs, network, batches, images, task, device, workers, plan.timed_images)
 
 
 def _make(name: str, calibration: Calibration) -> list[Baseline]:
@@ -122,7 +122,7 @@ def _make(name: str, calibration: Calibration) -> list[Baseline]:
 
 
 def make_codecs(
-    plan: JudgingPlan,
+    plan: EvaluationPlan,
     ladders: Mapping[str, Ladder],
     network: SplitNetwork,
     data: ImageData,
@@ -130,7 +130,7 @@ def make_codecs(
     device: torch.device,
     workers: Workers,
 ) -> list[Codec]:
-    """Make every operating point of every codec; baselines choose theirs on training pictures.
+    """Make every operating point of every codec; baselines choose theirs on training images.
 
     Raises:
         UsageError: there is none.
