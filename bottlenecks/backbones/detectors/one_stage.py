@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from bottlenecks.backbones.detectors.base import Heads, Reading
@@ -40,7 +42,12 @@ class RetinaNetHeads(OneStageHeads):
     """RetinaNet: independent scores for all classes, anchors of several sizes a place."""
 
     def detections(self, outputs: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """Keep the best of each level, then suppress what overlaps."""
+        """Keep the best of each level, then suppress what overlaps.
+
+        Torchvision would count boxes of the background among the most that an image gets; here they take no place.
+        """
+        objects = F.pad(outputs["cls_logits"][..., 1:], (1, 0), value=-math.inf)
+        outputs = {**outputs, "cls_logits": objects}
         counts, sizes = self.anchors_per_level(outputs), self.image_sizes(outputs)
         levels = {name: list(tensor.split(counts, 1)) for name, tensor in self.head_outputs(outputs).items()}
         anchors = list(self.anchors(outputs).split(counts))

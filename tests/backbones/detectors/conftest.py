@@ -39,6 +39,9 @@ def make(name: str) -> Any:
         for path, parameter in model.named_parameters():
             if not path.startswith("backbone") and parameter.dim() > 1:
                 parameter.mul_(0.3)  # scores below 1, boxes of all sizes
+        if isinstance(model, models.detection.RetinaNet | models.detection.FCOS):
+            bias = model.head.classification_head.cls_logits.bias
+            bias[:: CLASSES + 1] = -200  # training leaves the background without a score
     return model.eval()
 
 

@@ -99,6 +99,17 @@ def test_boxes_are_those_of_torchvisions_forward(pair: Pair, size: tuple[int, in
         assert (found["scores"][index].diff() <= 0).all()
 
 
+@pytest.mark.parametrize("pair", ["small_retinanet", "small_fcos"], indirect=True)
+@torch.no_grad()
+def test_background_takes_no_place_of_an_object(pair: Pair) -> None:
+    _, ours = pair
+    outputs = ours(prepared(2, (64, 64)))
+    loud = {**outputs, "cls_logits": outputs["cls_logits"].clone()}
+    loud["cls_logits"][..., 0] = 9
+    for name, tensor in ours.predict(loud).items():
+        assert torch.equal(tensor, ours.predict(outputs)[name]), name
+
+
 @torch.no_grad()
 def test_outputs_of_several_batches_are_read_at_once(pair: Pair) -> None:
     _, ours = pair
