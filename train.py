@@ -1,40 +1,8 @@
 """Train bottleneck units at a split point: python train.py model=resnet50 split=layer3 lambda=0.01."""
 
-from __future__ import annotations
+from bottlenecks.commands.train import main, train
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from omegaconf import DictConfig
-
-from bottlenecks.console.cli import entry_point
-from bottlenecks.settings.commands import check_training
-
-if TYPE_CHECKING:
-    from bottlenecks.rates.info import RateInfo
-
-
-def train(cfg: DictConfig) -> dict[Path, RateInfo]:
-    """Train what a configuration asks for.
-
-    Returns:
-        The rates that were trained now, by path; none for `stage=backbone`.
-
-    Raises:
-        UsageError: the configuration cannot be used.
-    """
-    check_training(cfg)
-
-    from bottlenecks.runs import training  # torch is imported here and no sooner: it takes seconds
-
-    return training.train(cfg)
-
-
-@entry_point("train")
-def main(cfg: DictConfig) -> None:
-    """Train from the command line."""
-    train(cfg)
-
+__all__ = ["main", "train"]
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bottlenecks.images.geometry import Sides, Step, follow_boxes
-from datamodules.damage import DamagedImageError
+
+from .damage import DamagedImageError
 
 PADDING = (-1.0, 0.0, 0.0, 0.0, 0.0)  # a row of a target where an image has fewer objects than others
 LEAST_SHARE = 0.25  # of its area that an object keeps in a random view, or it is not to be found there

@@ -20,10 +20,11 @@ from bottlenecks.processes import own_share
 from bottlenecks.settings.data import Labels, Task, check_data
 from bottlenecks.training.images import least_share
 from bottlenecks.training.sampler import EpochSampler, ShareSampler
-from datamodules.dataset import ImageDataset
-from datamodules.real_files import check_apart, once
-from datamodules.source import ImageFiles, Images, readable
-from datamodules.splits import divide, limit, shuffle
+
+from .dataset import ImageDataset
+from .real_files import check_apart, once
+from .source import ImageFiles, Images, readable
+from .splits import divide, limit, shuffle
 
 Split = Literal["train", "val", "test"]
 FEW_IMAGES, FEW_VIEWS = 2000, 4  # below so many `augment` pays, with so many views of each

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.annotations import Annotations
-from datamodules.mask_files import MaskFiles
-from datamodules.pairs import PairedFolders, Pairs
+from .annotations import Annotations
+from .mask_files import MaskFiles
+from .pairs import PairedFolders, Pairs
 
 
 class CamVid(PairedFolders):

@@ -7,11 +7,12 @@ import numpy as np
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from datamodules.base import ImageDataModule
-from datamodules.download import fetch
-from datamodules.folders import labelled_parts
-from datamodules.layout import existing_folder, parts_in
-from datamodules.source import ImageArrays, Images
+
+from .base import ImageDataModule
+from .download import fetch
+from .folders import labelled_parts
+from .layout import existing_folder, parts_in
+from .source import ImageArrays, Images
 
 BATCHES = "cifar-10-batches-py"  # what torchvision unpacks to
 

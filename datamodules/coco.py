@@ -3,10 +3,11 @@
 from functools import cached_property
 
 from bottlenecks.backbones.pretrained import coco_classes
-from datamodules.annotations import Annotations
-from datamodules.coco_annotations import coco_boxes
-from datamodules.coco_base import CocoImages
-from datamodules.coco_content import CocoContent
+
+from .annotations import Annotations
+from .coco_annotations import coco_boxes
+from .coco_base import CocoImages
+from .coco_content import CocoContent
 
 
 class Coco(CocoImages):

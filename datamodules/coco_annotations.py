@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.annotations import Annotations, Boxes, Masks, Objects
-from datamodules.coco_content import CocoContent, Entry
-from datamodules.damage import DamagedImageError
-from datamodules.outlines import Outline, fill, parse
+from .annotations import Annotations, Boxes, Masks, Objects
+from .coco_content import CocoContent, Entry
+from .damage import DamagedImageError
+from .outlines import Outline, fill, parse
 
 
 def coco_boxes(parts: Sequence[CocoContent], classes: Mapping[int, int]) -> list[Annotations]:

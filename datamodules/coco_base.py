@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bottlenecks.backbones.pretrained import coco_classes
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations
-from datamodules.base import ImageDataModule
-from datamodules.coco_content import CocoContent, read_coco, unlisted
-from datamodules.layout import DatasetNotFoundError, existing_folder
-from datamodules.source import ImageFiles, Images
+
+from .annotations import Annotations
+from .base import ImageDataModule
+from .coco_content import CocoContent, read_coco, unlisted
+from .layout import DatasetNotFoundError, existing_folder
+from .source import ImageFiles, Images
 
 
 class CocoImages(ImageDataModule):

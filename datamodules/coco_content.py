@@ -14,7 +14,8 @@ from PIL import Image
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.images.reading import check_regular
-from datamodules.real_files import files_below, real_identity
+
+from .real_files import files_below, real_identity
 
 Entry = dict[str, Any]
 WAY_OUT = "put its own there"

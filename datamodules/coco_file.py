@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import LEARN, check_data
-from datamodules.annotations import Annotations
-from datamodules.base import ImageDataModule
-from datamodules.coco_annotations import OutlinedMasks, coco_boxes
-from datamodules.coco_content import CocoContent, read_coco, unlisted
-from datamodules.layout import DatasetNotFoundError, existing_folder, train_and_test
-from datamodules.source import ImageFiles, Images, shortened
+
+from .annotations import Annotations
+from .base import ImageDataModule
+from .coco_annotations import OutlinedMasks, coco_boxes
+from .coco_content import CocoContent, read_coco, unlisted
+from .layout import DatasetNotFoundError, existing_folder, train_and_test
+from .source import ImageFiles, Images, shortened
 
 LAYOUT = "{train,val}/ with a .json and images each, or these themselves"
 BACKGROUND = "background"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from bottlenecks.backbones.pretrained import coco_classes, voc_classes
-from datamodules.annotations import Annotations
-from datamodules.coco_annotations import OutlinedMasks
-from datamodules.coco_base import CocoImages
-from datamodules.coco_content import CocoContent
+
+from .annotations import Annotations
+from .coco_annotations import OutlinedMasks
+from .coco_base import CocoImages
+from .coco_content import CocoContent
 
 IN_COCO = {  # Pascal VOC's name -> COCO's, where they differ
     "aeroplane": "airplane",

@@ -10,8 +10,9 @@ from torch.utils.data import Dataset
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images.geometry import Step
-from datamodules.damage import DamagedImageError
-from datamodules.source import Images
+
+from .damage import DamagedImageError
+from .source import Images
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor | int]]):

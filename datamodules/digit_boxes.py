@@ -1,8 +1,8 @@
 """Scenes of handwritten digits with a box around each: detection without a download."""
 
-from datamodules.annotations import Boxes
-from datamodules.digit_scenes import DigitScenes
-from datamodules.scenes import Scenes
+from .annotations import Boxes
+from .digit_scenes import DigitScenes
+from .scenes import Scenes
 
 
 class DigitBoxes(DigitScenes):

@@ -1,8 +1,8 @@
 """Scenes of handwritten digits with a label for each pixel: segmentation without a download."""
 
-from datamodules.annotations import MaskArrays
-from datamodules.digit_scenes import DigitScenes
-from datamodules.scenes import Scenes
+from .annotations import MaskArrays
+from .digit_scenes import DigitScenes
+from .scenes import Scenes
 
 
 class DigitMasks(DigitScenes):

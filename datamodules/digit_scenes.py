@@ -4,10 +4,11 @@ from abc import abstractmethod
 from typing import Any
 
 from bottlenecks.settings.data import check_data
-from datamodules.annotations import Annotations
-from datamodules.base import ImageDataModule
-from datamodules.scenes import Scenes, compose_parts
-from datamodules.source import ImageArrays, Images
+
+from .annotations import Annotations
+from .base import ImageDataModule
+from .scenes import Scenes, compose_parts
+from .source import ImageArrays, Images
 
 
 class DigitScenes(ImageDataModule):

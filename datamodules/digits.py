@@ -3,9 +3,9 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from datamodules.base import ImageDataModule
-from datamodules.source import ImageArrays, Images
-from datamodules.splits import divide
+from .base import ImageDataModule
+from .source import ImageArrays, Images
+from .splits import divide
 
 NUM_TEST = 397  # of 1,797
 MAX_VALUE = 16

@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bottlenecks.environment import prescribed
-from datamodules.layout import DatasetNotFoundError
+
+from .layout import DatasetNotFoundError
 
 
 def fetch(what: str, root: str, folder: str, download: Callable[[str], object]) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from bottlenecks.errors import UsageError
-from datamodules.layout import PARTS, DatasetNotFoundError, folders_in, train_and_test
-from datamodules.real_files import files_below, once
-from datamodules.source import ImageFiles, shortened
+
+from .layout import PARTS, DatasetNotFoundError, folders_in, train_and_test
+from .real_files import files_below, once
+from .source import ImageFiles, shortened
 
 
 def labelled_files(root: Path, folder: Path) -> tuple[ImageFiles, tuple[str, ...]]:

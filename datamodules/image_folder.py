@@ -4,10 +4,11 @@ from functools import cached_property
 from pathlib import Path
 
 from bottlenecks.errors import printable
-from datamodules.base import ImageDataModule
-from datamodules.folders import labelled_files, with_targets
-from datamodules.layout import existing_folder, train_and_test
-from datamodules.source import ImageFiles, Images
+
+from .base import ImageDataModule
+from .folders import labelled_files, with_targets
+from .layout import existing_folder, train_and_test
+from .source import ImageFiles, Images
 
 LAYOUT = "{train,val}/<class>/* or <class>/*"
 

@@ -5,10 +5,11 @@ from functools import cached_property
 
 from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.errors import UsageError
-from datamodules.base import ImageDataModule
-from datamodules.folders import labelled_parts
-from datamodules.layout import existing_folder
-from datamodules.source import Images
+
+from .base import ImageDataModule
+from .folders import labelled_parts
+from .layout import existing_folder
+from .source import Images
 
 
 def synset_indices() -> Mapping[str, int]:

@@ -8,11 +8,12 @@ from torchvision import datasets
 
 from bottlenecks.backbones.pretrained import imagenet_classes
 from bottlenecks.settings.data import IMAGENETTE, check_data
-from datamodules.base import ImageDataModule
-from datamodules.download import fetch
-from datamodules.folders import labelled_parts
-from datamodules.layout import existing_folder, parts_in
-from datamodules.source import Images
+
+from .base import ImageDataModule
+from .download import fetch
+from .folders import labelled_parts
+from .layout import existing_folder, parts_in
+from .source import Images
 
 INDICES = {  # synset -> ImageNet's index
     "n01440764": 0,

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from bottlenecks.images.reading import ImageError, opened_image, upright, upright_size
-from datamodules.annotations import Masks
-from datamodules.damage import DamagedImageError
+
+from .annotations import Masks
+from .damage import DamagedImageError
 
 NUMBERED = ("P", "L", "1", "I", "I;16", "I;16B")  # Pillow's modes whose pixels are numbers
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations
-from datamodules.mask_files import Colour, ColourMaskFiles, MaskFiles, number_of
-from datamodules.pairs import PairedFolders, Pairs
+
+from .annotations import Annotations
+from .mask_files import Colour, ColourMaskFiles, MaskFiles, number_of
+from .pairs import PairedFolders, Pairs
 
 MOST_CLASSES = 2**16
 

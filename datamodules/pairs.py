@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations
-from datamodules.base import ImageDataModule
-from datamodules.layout import DatasetNotFoundError, existing_folder, folders_in, train_and_test, visible
-from datamodules.source import ImageFiles, Images, shortened
+
+from .annotations import Annotations
+from .base import ImageDataModule
+from .layout import DatasetNotFoundError, existing_folder, folders_in, train_and_test, visible
+from .source import ImageFiles, Images, shortened
 
 IMAGES = "images"
 

@@ -1,9 +1,9 @@
 """Images without labels, for distillation; evaluated by agreement with the unsplit network."""
 
-from datamodules.base import ImageDataModule
-from datamodules.folders import unlabelled_files
-from datamodules.layout import existing_folder, parts_in, train_and_test
-from datamodules.source import Images
+from .base import ImageDataModule
+from .folders import unlabelled_files
+from .layout import existing_folder, parts_in, train_and_test
+from .source import Images
 
 
 class PictureFolder(ImageDataModule):

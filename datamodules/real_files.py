@@ -8,9 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations
-from datamodules.layout import visible
-from datamodules.source import ImageFiles, shortened
+
+from .annotations import Annotations
+from .layout import visible
+from .source import ImageFiles, shortened
 
 Identity = tuple[int, int]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datamodules.digits import digit_parts
-from datamodules.source import Images
+from .digits import digit_parts
+from .source import Images
 
 SIDE = 128  # pixels of a scene, both ways
 HEIGHTS = (20, 48)  # pixels of a digit, about: its ink reaches nearly so far

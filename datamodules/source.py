@@ -15,8 +15,9 @@ from torch import Tensor
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images.geometry import Step
-from datamodules.annotations import Annotations
-from datamodules.damage import MAX_DECODED, find_damaged, image_size, in_parallel, load_named
+
+from .annotations import Annotations
+from .damage import MAX_DECODED, find_damaged, image_size, in_parallel, load_named
 
 NUM_NAMED = 3  # files that a message names before it only counts
 

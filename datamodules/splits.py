@@ -4,7 +4,8 @@ import numpy as np
 
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import check_limit, check_part
-from datamodules.source import Images
+
+from .source import Images
 
 SPLIT_SEED = 0  # never the run's seed: runs with different seeds are evaluated on the same images
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from bottlenecks.backbones.pretrained import voc_classes
-from datamodules.annotations import Annotations
-from datamodules.mask_files import MaskFiles
-from datamodules.voc_devkit import VocDevkit
+
+from .annotations import Annotations
+from .mask_files import MaskFiles
+from .voc_devkit import VocDevkit
 
 VOID = 255
 

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from bottlenecks.errors import closest
 from bottlenecks.images.reading import check_regular, unreadable
-from datamodules.annotations import Annotations, Boxes, Objects
+
+from .annotations import Annotations, Boxes, Objects
 
 
 class Found(NamedTuple):

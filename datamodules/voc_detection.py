@@ -4,9 +4,10 @@ from functools import cached_property
 from pathlib import Path
 
 from bottlenecks.backbones.pretrained import voc_classes
-from datamodules.annotations import Annotations
-from datamodules.voc_annotations import boxes_of, read_annotations
-from datamodules.voc_devkit import VocDevkit
+
+from .annotations import Annotations
+from .voc_annotations import boxes_of, read_annotations
+from .voc_devkit import VocDevkit
 
 
 class VocDetection(VocDevkit):

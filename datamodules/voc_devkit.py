@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 from torchvision import datasets
 
 from bottlenecks.errors import UsageError
-from datamodules.annotations import Annotations
-from datamodules.base import ImageDataModule
-from datamodules.download import fetch
-from datamodules.layout import DatasetNotFoundError, existing_folder
-from datamodules.source import ImageFiles, Images
+
+from .annotations import Annotations
+from .base import ImageDataModule
+from .download import fetch
+from .layout import DatasetNotFoundError, existing_folder
+from .source import ImageFiles, Images
 
 DEVKIT, YEAR = "VOCdevkit", "VOC2012"
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.data import check_data
-from datamodules.annotations import Annotations
-from datamodules.pairs import PairedFolders, Pairs
-from datamodules.voc_annotations import NamedObjects, boxes_of, class_names_in, read_annotations
+
+from .annotations import Annotations
+from .pairs import PairedFolders, Pairs
+from .voc_annotations import NamedObjects, boxes_of, class_names_in, read_annotations
 
 
 class VocXml(PairedFolders):

@@ -23,7 +23,7 @@ LAYERS = (
     ("network", "training"),
     ("evaluation", "deploy"),
     ("runs",),
-    ("api", "split", "run"),
+    ("api", "commands", "split", "run", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LIBRARY = REPOSITORY / "bottlenecks"

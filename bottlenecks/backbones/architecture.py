@@ -14,7 +14,7 @@ from bottlenecks.backbones.detectors import make_detector
 from bottlenecks.backbones.timm_features import import_timm
 from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.settings.model import BackboneSpec
-from bottlenecks.settings.own_networks import path_of
+from bottlenecks.settings.targets import path_of
 
 ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
 TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,10 @@ from omegaconf.errors import (
 from bottlenecks import errors
 from bottlenecks.errors import UsageError, quoted, reason
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_HERE = Path(__file__).resolve()
+CONFIGS = next(  # within the installed package, beside it in a checkout
+    path for path in (_HERE.parents[1] / "configs", _HERE.parents[2] / "configs") if path.is_dir()
+)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -93,6 +97,9 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
         if not lost_another(error):
             raise
         raise UsageError("another of the processes has ended; what it says is the reason") from None
+    except BrokenPipeError:  # who reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except OSError as error:
         what = f"{error.filename or 'file'}: {error.strerror or error}"
         raise UsageError(f"{what}; choose a place that can be written and read") from None

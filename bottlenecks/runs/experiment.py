@@ -27,6 +27,7 @@ from bottlenecks.rates.places import Lmbda, place_of
 from bottlenecks.settings.data import Kind
 from bottlenecks.settings.experiment import check_experiment, check_kind, folder_of, plain
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.settings.targets import path_of
 from bottlenecks.settings.training import BackboneTraining
 from bottlenecks.settings.weights import backbone_path, state_path
 from bottlenecks.splitting.cut import SplitNetwork, cut
@@ -81,7 +82,7 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     """
     spec, folder, split = check_experiment(cfg), folder_of(cfg), str(cfg.split)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule: ImageData = instantiate(cfg.data)
+    datamodule = make_data(cfg)
     check_kind(datamodule.name, Kind(datamodule.task, datamodule.labels), spec)
     datamodule.setup(stage)
     if stage == "fit" and cfg.unit.architecture == "transform" and cfg.training.epochs:
@@ -119,6 +120,12 @@ def prepare(cfg: DictConfig, stage: str) -> Experiment:
     )
 
 
+def make_data(cfg: DictConfig) -> ImageData:
+    """Build the data that a configuration names."""
+    data: ImageData = instantiate(cfg.data, _target_=path_of(str(cfg.data._target_)))
+    return data
+
+
 def check_maps(network: SplitNetwork) -> None:
     """Refuse a cut whose features units cannot take.
 
@@ -143,7 +150,7 @@ def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     settings = BackboneTraining.of(cfg)
     spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
-    datamodule: ImageData = instantiate(cfg.data)
+    datamodule = make_data(cfg)
     datamodule.setup("fit")
     bearing = {group: plain(cfg[group]) for group in ("backbone", "data", "trainer")}
     default = datamodule.default_preprocessing

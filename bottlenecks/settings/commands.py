@@ -9,11 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
-from bottlenecks.settings.experiment import check_experiment, check_network_and_data, check_target, plain
+from bottlenecks.settings.experiment import check_experiment, check_network_and_data, plain
 from bottlenecks.settings.model import BackboneSpec
-from bottlenecks.settings.own_networks import path_of
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
+from bottlenecks.settings.targets import check_target
 from bottlenecks.settings.training import BackboneTraining, TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
 
@@ -116,4 +116,4 @@ def check_factory(spec: BackboneSpec) -> None:
         UsageError: it is not.
     """
     if spec.library == "custom" and spec.factory:
-        check_target("model.factory._target_", path_of(str(spec.factory.get("_target_"))))
+        check_target("model.factory._target_", str(spec.factory.get("_target_")))

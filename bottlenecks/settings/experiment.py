@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from bottlenecks.errors import UsageError, check_flag, check_name, check_number,
 from bottlenecks.rates.places import rate_folder
 from bottlenecks.settings.data import Kind, check_data, kind_of
 from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.targets import check_target
 from bottlenecks.units.settings import check_unit
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -73,7 +73,7 @@ def check_network_and_data(cfg: DictConfig) -> BackboneSpec:
         )
     data = plain(cfg.data)
     check_data(data)
-    check_target("data._target_", cfg.data._target_)
+    check_target("data._target_", str(cfg.data._target_))
     if not cfg.data.get("download"):
         check_root(cfg.data.get("root"))
     if kind := kind_of(data):
@@ -114,14 +114,3 @@ def check_root(root: object) -> None:
     raise UsageError(
         f"data.root={root}: {problem}; data.root=PATH must hold the data; or take other data, as data=digits"
     )
-
-
-def check_target(argument: str, target: object) -> None:
-    """Refuse the path of a class or function whose first part is no module here.
-
-    Raises:
-        UsageError: there is none.
-    """
-    top = str(target).partition(".")[0]
-    if not top or find_spec(top) is None:
-        raise UsageError(f"{argument}={target}: there is no module {top}; put the folder that holds it on PYTHONPATH")

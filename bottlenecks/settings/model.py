@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError
-from bottlenecks.settings.own_networks import name_of
+from bottlenecks.settings.targets import name_of
 from bottlenecks.tasks import check_task
 
 GIVEN = "given"  # a module that a program handed over

@@ -1,0 +1,49 @@
+"""One package on a user's machine, and one command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bottlenecks.__main__ import COMMANDS
+from tests.conftest import REPOSITORY
+
+tomllib = pytest.importorskip("tomllib")
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    within = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in REPOSITORY.glob("bottlenecks/**/*.py")}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == within | {"bottlenecks.configs", "bottlenecks.datamodules"}
+
+
+def bottlenecks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bottlenecks", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def test_the_command_lists_all_others() -> None:
+    told = bottlenecks().stdout
+    assert all(f"  {name} " in told for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "send")])
+def test_each_command_helps_before_torch_is_imported(name: str) -> None:
+    refusing = "import sys; sys.modules['torch'] = None; from bottlenecks.__main__ import main; main()"
+    command = [sys.executable, "-c", refusing, name, "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout or "powered by Hydra" in done.stdout
+
+
+def test_a_command_refuses_as_its_script_does() -> None:
+    done = bottlenecks("train", "model=nonsense")
+    assert done.returncode == 2 and done.stderr.startswith("error: model=nonsense: no such model")
+
+
+def test_a_command_that_is_not_there_names_those_that_are() -> None:
+    done = bottlenecks("trian")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: trian: no such command; there are train, evaluate, export")
