@@ -18,9 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-run: install   ## train two rates on the default data and evaluate them: a few minutes on two cores
-	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.01,0.03]'
-	$(BIN)/python evaluate.py model=resnet50 split=layer3
+run: install   ## a ladder on the default data against other codecs: minutes on two cores
+	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.0003,0.001,0.003,0.01,0.03]'
+	$(BIN)/python evaluate.py model=resnet50 split=layer3 'codecs=[unit,jpeg,lightweight]'
 
 check: install
 	$(BIN)/ruff check .

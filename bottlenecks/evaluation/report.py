@@ -13,6 +13,7 @@ from rich.table import Table
 from bottlenecks.console.terminal import markdown, say, show
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
+from bottlenecks.evaluation.headline import headline
 from bottlenecks.evaluation.plot import draw, draw_work, save
 from bottlenecks.evaluation.record import FORMER_RECORD, RECORD, Record
 from bottlenecks.evaluation.summary import Merit, merit_table, merits_as_json, series_of, summarise
@@ -51,6 +52,11 @@ class Report:
         return summarise(series, self._anchor)
 
     @property
+    def headline(self) -> str | None:
+        """The comparison in one sentence; None where the anchor is never within a point of the whole network."""
+        return headline(self.merits, self._anchor)
+
+    @property
     def _anchor(self) -> str:
         if self.anchor is not None:
             return self.anchor
@@ -70,7 +76,8 @@ class Report:
         if work is not None:
             save(work, folder / "work")
         tables = [markdown(table) for table in self.tables()]
-        write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
+        first = [] if self.headline is None else [f"{self.headline}.\n"]
+        write_atomically(folder / "report.md", "\n".join([*first, "![](curve.svg)\n", *tables]).encode())
         content = json.dumps(merits, indent=2, allow_nan=False)
         write_atomically(folder / "merit.json", (content + "\n").encode())
         there = {RECORD: "" in self.records, "curve.csv": "" in self.curves, "work.png": work, "work.svg": work}
@@ -91,3 +98,5 @@ def write_and_say(report: Report, folder: Path) -> None:
         show(table)
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     say(f"Wrote {folder}: {', '.join(names)}")
+    if report.headline:
+        say(report.headline)

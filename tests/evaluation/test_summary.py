@@ -45,6 +45,21 @@ def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) ->
     json.dumps(merits_as_json([poor, good], "poor"), allow_nan=False)
 
 
+def test_what_was_learnt_is_one_sentence(two: Curve, make_curve: Callable[..., Curve], tmp_path: Path) -> None:
+    report = Report({"": two}, {}, "half")
+    sentence = (
+        "half is within 1 point of the whole network at 800.0 bytes an image; full takes 1,600.0 bytes, 2 times as many"
+    )
+    assert report.headline == sentence
+    report.write(tmp_path)
+    assert (tmp_path / "report.md").read_text().startswith(f"{sentence};")
+    poor = make_curve(("poor", 10, 0.5), ("good", 5, 0.89))
+    assert Report({"": poor}, {}, "poor").headline is None
+    assert Report({"": poor}, {}, "good").headline == (
+        "good is within 1 point of the whole network for at most 5.0 bytes an image; poor never gets there"
+    )
+
+
 def test_an_anchor_that_is_not_evaluated_lists_what_is(two: Curve) -> None:
     with pytest.raises(UsageError, match=r"anchor=jpeg: not among what is evaluated; there are .*(half|full)"):
         summarise(series_of(two, None), "jpeg")
