@@ -39,6 +39,7 @@ from bottlenecks.units.settings import TransformSettings
 from bottlenecks.units.transform import TransformUnit
 
 CHUNK = 64  # images that pass through the tail at once
+HOPELESS = 1.25  # loss over the best one's at one step, from which on a structure's own best step is not looked for
 WORTH_TRYING = 1.05  # loss over the best one's, up to which a structure is tried at every lambda
 DEAD_ZONE = 0.42  # rounding offset that is tried beside 0.5
 
@@ -108,7 +109,7 @@ def find_starts(
     if target is not None:
         lmbdas = [lambda_for(target, trials, network, loss, seen, ease)]
     middle = sorted(map(middle_of, lmbdas))[len(lmbdas) // 2] / ease
-    losses = {trial: trial.best(middle)[1] for trial in progress(trials, "Choosing a transform", len(trials))}
+    losses = smallest_losses(trials, middle)
     best = min(trials, key=lambda trial: losses[trial])
     kept = [trial for trial in trials if losses[trial] <= WORTH_TRYING * losses[best]]
     if settings.rounding is None:
@@ -130,6 +131,18 @@ def find_starts(
         )
     tell(starts)
     return starts
+
+
+def smallest_losses(trials: Sequence[Trial], lmbda: float) -> dict[Trial, float]:
+    """Return each trial's smallest loss; of one far behind at the best one's step, its loss there."""
+    found: dict[Trial, float] = {}
+    lowest, place = math.inf, 0
+    for trial in progress(trials, "Choosing a transform", len(trials)):
+        behind = bool(found) and trial.loss(lmbda, place) > HOPELESS * lowest
+        own, found[trial] = (place, trial.loss(lmbda, place)) if behind else trial.best(lmbda)
+        if found[trial] < lowest:
+            lowest, place = found[trial], round(own)
+    return found
 
 
 def begin(

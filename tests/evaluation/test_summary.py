@@ -47,10 +47,8 @@ def test_a_loss_that_is_not_reached_is_said(make_curve: Callable[..., Curve]) ->
 
 def test_what_was_learnt_is_one_sentence(two: Curve, make_curve: Callable[..., Curve], tmp_path: Path) -> None:
     report = Report({"": two}, {}, "half")
-    sentence = (
-        "half is within 1 point of the whole network at 800.0 bytes an image; full takes 1,600.0 bytes, 2 times as many"
-    )
-    assert report.headline == sentence
+    sentence = "half is within 1 point of the whole network for 800.0 bytes an image"
+    assert report.headline == f"{sentence}; full takes 1,600.0 bytes, 2 times as many"
     report.write(tmp_path)
     assert (tmp_path / "report.md").read_text().startswith(f"{sentence};")
     poor = make_curve(("poor", 10, 0.5), ("good", 5, 0.89))

@@ -34,9 +34,9 @@ from bottlenecks.training.candidates import (
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.training.start import DEAD_ZONE, Start, find_starts
+from bottlenecks.training.start import DEAD_ZONE, Start, find_starts, smallest_losses
 from bottlenecks.training.start_file import StartFile
-from bottlenecks.training.structure import Candidate
+from bottlenecks.training.structure import Candidate, Trial
 from bottlenecks.units import TransformUnit
 from tests.networks import Tiny, TinySegmenter
 
@@ -282,3 +282,21 @@ def test_a_start_file_holds_no_code(tmp_path: Path) -> None:
     keep(tmp_path, {0.01: start_of(1.0), (0.003, 0.03): start_of(2.0)})
     content = torch.load(io.BytesIO((tmp_path / "lambda=0.01.start").read_bytes()), weights_only=True)
     assert set(content["starts"]) == {0.01, (0.003, 0.03)}
+
+
+class Parabola(Trial):
+    """A trial whose loss at lambda 1 is a parabola over the place, with this lowest point."""
+
+    def __init__(self, place: float, lowest: float) -> None:
+        super().__init__(Candidate("joint", (1,), ((1, 1),)), [], lambda *_: torch.zeros(1), 1024)
+        self.place, self.lowest = place, lowest
+
+    def measure(self, place: int) -> tuple[float, float]:
+        return self.measured.setdefault(place, (self.lowest + 0.01 * (place - self.place) ** 2, 0.0))
+
+
+def test_a_structure_far_behind_is_measured_once() -> None:
+    first, better, near, far = Parabola(3, 1), Parabola(4, 0.8), Parabola(1, 0.75), Parabola(4, 1.2)
+    losses = smallest_losses([first, better, near, far], 1.0)
+    assert losses == {first: 1, better: 0.8, near: 0.75, far: pytest.approx(1.29)}
+    assert len(far.measured) == 1 and all(len(one.measured) >= 3 for one in (first, better, near))
