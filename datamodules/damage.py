@@ -12,6 +12,7 @@ from rich.progress import track
 
 from bottlenecks.errors import UsageError
 from bottlenecks.images import reading
+from bottlenecks.images.preprocessing import MAX_PIXELS
 from bottlenecks.images.reading import (
     ImageError,
     check_regular,
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 MAX_DECODED = 20_000  # files; decoding this many takes up to about 20 s on two cores
 WORTH_A_BAR = 2_000  # files
+LONGEST = MAX_PIXELS // 256**2  # times as long as wide, that an image may be: its short side becomes 256 pixels or so
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"BM")  # JPEG to BMP
 
 
@@ -109,6 +111,8 @@ def _with_bar(reasons: Iterator[str | None], total: int) -> Iterator[str | None]
 def _decode(path: str) -> str | None:
     try:
         with opened_image(path) as image:
+            if max(image.size) > LONGEST * min(image.size):
+                return f"{image.width}x{image.height} pixels, too long and thin to be resized"
             image.draft("L", (1, 1))  # JPEG: reads all of the file, but only its coarsest scale
             to_rgb(image)
         return None
