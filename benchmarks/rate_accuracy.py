@@ -29,7 +29,7 @@ from benchmarks.results import PART, read_part, write_results
 from bottlenecks.console.cli import CONFIGS, hush_lightning, run
 from bottlenecks.console.terminal import say
 from bottlenecks.files import write_atomically
-from bottlenecks.settings.experiment import folder_of
+from bottlenecks.settings.experiment import ExperimentPlan
 from evaluate import evaluate
 from train import train
 
@@ -67,7 +67,7 @@ def make(part: Part, data: Path, out: Path) -> None:
         drop_others(rates)
     cfg = configure("evaluate", [*commands["evaluate"], f"paths.results={folder}"], data, out)
     seconds["evaluate"], _ = timed(lambda: evaluate(cfg))
-    curve = (folder_of(cfg, "results") / "curve.json").relative_to(folder)
+    curve = (ExperimentPlan.of(cfg).results / "curve.json").relative_to(folder)
     made = {"commands": commands, "seconds": seconds, "threads": torch.get_num_threads(), "curve": str(curve)}
     write_atomically(folder / PART, (json.dumps(made, indent=2) + "\n").encode())
     say(f"Made {folder}: " + ", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items()))

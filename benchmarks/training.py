@@ -49,6 +49,7 @@ from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.runs.experiment import Experiment, prepare
 from bottlenecks.runs.fitting import assemble
+from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.training.module import LadderModule
@@ -153,7 +154,7 @@ def fit(
         enable_checkpointing=False,
         num_sanity_val_steps=-1,  # the start counts, as it does for users
     )
-    module, data = assemble(cfg, experiment, lmbdas, TrainingPlan.of(cfg), trainer, StartFile(start, {}, {}, False))
+    module, data = assemble(experiment, TrainingPlan.of(cfg), lmbdas, trainer, StartFile(start, {}, {}, False))
     trainer.fit(module.train(), datamodule=data)
     return module
 
@@ -183,7 +184,7 @@ def step_times(root: Path, best: Sequence[str], size: int, batch: int, rounds: i
     def project(name: str, lmbdas: Sequence[float], *overrides: str) -> list[float]:
         cfg = configure(root, *common, *overrides)
         if name not in experiments:
-            experiments[name] = prepare(cfg, "fit")
+            experiments[name] = prepared(cfg)
         clock = Clock()
         fit(cfg, experiments[name], lmbdas, root / f"{name}.start", clock)
         return clock.times[1:]  # the first step warms up
@@ -216,9 +217,9 @@ def timed(step: Callable[[], None], count: int) -> list[float]:
 
 def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
     """The joint step written out, with the project's units and nothing else of it."""
-    experiment, start = prepare(cfg, "fit"), StartFile(root / "bare.start", {}, {}, False)
+    experiment, start = prepared(cfg), StartFile(root / "bare.start", {}, {}, False)
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_model_summary=False)
-    module, _ = assemble(cfg, experiment, LMBDAS, TrainingPlan.of(cfg), trainer, start)
+    module, _ = assemble(experiment, TrainingPlan.of(cfg), LMBDAS, trainer, start)
     network, units = module.network, [unit.train() for unit in module.units]
     parameters = [value for unit in units for value in unit.parameters() if value.requires_grad]
     optimiser = torch.optim.Adam(parameters, 2e-3, fused=True)
@@ -249,6 +250,11 @@ def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
     return step
 
 
+def prepared(cfg: DictConfig) -> Experiment:
+    """Build what a configuration names, as `train.py` does."""
+    return prepare(ExperimentPlan.of(cfg), "fit", TrainingPlan.of(cfg).augment_few)
+
+
 def finetune_step(batch: int, size: int) -> Callable[[], None]:
     """A step of training the whole network on labels."""
     network = build_network(BackboneSpec.of(configure(Path(".")).model), 1000).train().requires_grad_(True)
@@ -274,13 +280,13 @@ def closed_form_times(root: Path, size: int, batch: int, images: int, steps: int
 
     def separate() -> None:
         cfg, clocks = configure(root, *common, FORMER, *SEPARATE), {name: Clock(read) for name, read in reads.items()}
-        fit(cfg, prepare(cfg, "fit"), LMBDAS[:1], root / "separate.start", *clocks.values())
+        fit(cfg, prepared(cfg), LMBDAS[:1], root / "separate.start", *clocks.values())
         for name, clock in clocks.items():
             taken[name] += clock.times[1:]
 
     separate()
     cfg = configure(root, *common, "training.epochs=0")
-    experiment = prepare(cfg, "fit")
+    experiment = prepared(cfg)
     began = {name: read() for name, read in reads.items()}
     fit(cfg, experiment, LMBDAS, root / "closed_form.start")
     closed = {name: read() - began[name] for name, read in reads.items()}
@@ -298,13 +304,15 @@ def time_to_quality(
 ) -> dict[str, Any]:
     """Train each rate by itself for `epochs`, then all at once until each is as good; compare the times."""
     common = (*data, f"training.epochs={epochs}")
-    prepare(configure(root, *common), "fit")  # a backbone that has to be trained first is no part of either
+    prepare(
+        ExperimentPlan.of(configure(root, *common)), "fit"
+    )  # a backbone that has to be trained first is no part of either
     targets, slow = dict[Lmbda, float](), 0.0
     for lmbda in LMBDAS:
         cfg = configure(root, *common, FORMER, *COLD)
         start = time.perf_counter()
         alone = Reached({lmbda: -math.inf})
-        fit(cfg, prepare(cfg, "fit"), [lmbda], root / "separate.start", alone)
+        fit(cfg, prepared(cfg), [lmbda], root / "separate.start", alone)
         slow += time.perf_counter() - start
         targets[lmbda] = alone.lowest[lmbda]
         print(f"separate, lambda={lmbda}: loss {targets[lmbda]:.4f} after {epochs} epochs, {slow:.0f} s", flush=True)
@@ -318,7 +326,7 @@ def time_to_quality(
         cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
         start = time.perf_counter()
         reached = Reached(targets)
-        fit(cfg, prepare(cfg, "fit"), LMBDAS, root / "quality.start", reached)
+        fit(cfg, prepared(cfg), LMBDAS, root / "quality.start", reached)
         seconds = time.perf_counter() - start
         print(
             f"{name}: {'reached' if reached.done else 'NOT reached'} in {reached.epochs} epochs, {seconds:.0f} s; "

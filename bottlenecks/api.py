@@ -28,9 +28,8 @@ from bottlenecks.runs.codecs import evaluate_given
 from bottlenecks.runs.experiment import Experiment, check_maps, pick_device
 from bottlenecks.runs.training import train_missing
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
+from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
-from bottlenecks.settings.rates import rates_asked
-from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.cut import cut as cut_network
@@ -132,8 +131,7 @@ def fit(
     with ExitStack() as stack:
         place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cfg = configuration(network, name, unit, {"lambda": lmbdas, **(settings or {})}, place)
-        target, plan = Target.of(cfg), TrainingPlan.of(cfg)
-        wanted = [] if target else rates_asked(cfg)
+        plans = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
         images = GivenImages(
             name,
             network.task.name,
@@ -147,8 +145,8 @@ def fit(
         images.hold_back()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         shape: Any = network.image_shape
-        experiment = Experiment(images, network.backbone, network.network, network.task, shape, place, place)
-        train_missing(cfg, experiment, wanted, plan, target)
+        parts = (images, network.backbone, network.network, network.task, shape, place)
+        train_missing(Experiment(plans[0], *parts), plans[1])
         network.network.cpu()
         return Ladder.load(place, cfg.unit.name)
 

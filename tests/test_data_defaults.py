@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from bottlenecks.rates.rate import read_info
-from bottlenecks.runs.experiment import prepare, settings_of
+from bottlenecks.runs.experiment import Experiment, prepare, settings_of
+from bottlenecks.settings.experiment import ExperimentPlan
+from bottlenecks.settings.training import TrainingPlan
 from tests.conftest import TINY, configure, quiet
 from train import train
 
@@ -24,6 +27,10 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("backbone")
     train(configure("train", root, *quiet([*TINY, "stage=backbone", "backbone.epochs=1"])))
     return next((root / "checkpoints").rglob("digits.safetensors"))
+
+
+def prepared(cfg: DictConfig) -> Experiment:
+    return prepare(ExperimentPlan.of(cfg), "fit", TrainingPlan.of(cfg).augment_few)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +54,8 @@ def test_few_images_are_augmented_for_transform_units(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     cfg = configure("train", tmp_path, *options(f"model.weights={backbone}", *given))
-    experiment = prepare(cfg, "fit")
-    found = settings_of(cfg, experiment)["data"]
+    experiment = prepared(cfg)
+    found = settings_of(experiment)["data"]
     assert (found["augment"], found["views"]) == (augment, views)
     assert (experiment.datamodule.augment, experiment.datamodule.num_views) == (augment, views if augment else 1)
     by_itself = augment and "data.augment=true" not in given
@@ -61,7 +68,7 @@ def test_many_images_are_not_augmented(
 ) -> None:
     monkeypatch.setattr("datamodules.base.FEW_IMAGES", 100)
     cfg = configure("train", tmp_path, *options(f"model.weights={backbone}", f"data.limit_train={count}"))
-    assert settings_of(cfg, prepare(cfg, "fit"))["data"]["augment"] is augment
+    assert settings_of(prepared(cfg))["data"]["augment"] is augment
 
 
 def test_views_of_few_images_train_a_unit_and_are_written_down(

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.console.cli import entry_point
 from bottlenecks.processes import leave
-from bottlenecks.settings.commands import check_evaluation
+from bottlenecks.settings.commands import read_evaluation
 
 if TYPE_CHECKING:
     from bottlenecks.evaluation.curve import Curve
@@ -23,11 +23,11 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    check_evaluation(cfg)
+    (plans,) = read_evaluation(cfg)
 
     from bottlenecks.runs import evaluation  # torch is imported here and no sooner: it takes seconds
 
-    return evaluation.evaluate(cfg)
+    return evaluation.evaluate(*plans)
 
 
 def evaluate_splits(cfg: DictConfig) -> None:
@@ -36,11 +36,11 @@ def evaluate_splits(cfg: DictConfig) -> None:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    check_evaluation(cfg)
+    plans = read_evaluation(cfg)
 
     from bottlenecks.runs import evaluation
 
-    evaluation.evaluate_splits(cfg)
+    evaluation.evaluate_splits(plans)
 
 
 @entry_point("evaluate")

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from bottlenecks.console.cli import entry_point
-from bottlenecks.settings.commands import check_export
+from bottlenecks.settings.commands import read_export
 
 
 def export(cfg: DictConfig) -> Path:
@@ -19,11 +19,11 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         UsageError: there are no rates, they are not for this network, or it has no ONNX form.
     """
-    check_export(cfg)
+    plans = read_export(cfg)
 
     from bottlenecks.runs import export as runs  # torch is imported here and no sooner: it takes seconds
 
-    return runs.export(cfg)
+    return runs.export(*plans, None if cfg.out is None else Path(str(cfg.out)))
 
 
 @entry_point("export")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from bottlenecks.console.cli import entry_point
-from bottlenecks.settings.commands import check_training
+from bottlenecks.settings.commands import read_training
+from bottlenecks.settings.experiment import NetworkPlan
 
 if TYPE_CHECKING:
     from bottlenecks.rates.info import RateInfo
@@ -23,11 +24,14 @@ def train(cfg: DictConfig) -> dict[Path, RateInfo]:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    check_training(cfg)
+    plan = read_training(cfg)
 
     from bottlenecks.runs import training  # torch is imported here and no sooner: it takes seconds
 
-    return training.train(cfg)
+    if isinstance(plan, NetworkPlan):
+        training.train_network(plan)
+        return {}
+    return training.train(*plan)
 
 
 @entry_point("train")

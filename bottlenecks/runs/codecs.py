@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from omegaconf import DictConfig
 
 from bottlenecks.baselines import make_baselines
 from bottlenecks.baselines.base import Baseline, Calibration
@@ -24,18 +23,19 @@ from bottlenecks.processes import from_main, join, own_share
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.runs.experiment import Experiment, pick_device, prepare
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
+from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.tasks import Task
 from bottlenecks.training.images import ImageData
 
 
-def load_ladder(cfg: DictConfig, name: str) -> Ladder:
-    """Load the configuration's own unit, or another of the same split and data by its name.
+def load_ladder(plan: ExperimentPlan, name: str) -> Ladder:
+    """Load an experiment's own unit, or another of the same split and data by its name.
 
     Raises:
         UsageError: there is none.
     """
-    return Ladder.load(*find_ladder(cfg, name)).only(name == UNIT and cfg.unit.get("range", False))
+    return Ladder.load(*find_ladder(plan, name)).only(name == UNIT and plan.unit.ranged)
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,21 @@ class Evaluated:
     strips: bytes
 
 
-def evaluate_codecs(cfg: DictConfig) -> Evaluated:
+def evaluate_codecs(experiment_plan: ExperimentPlan, plan: EvaluationPlan) -> Evaluated:
     """Measure the codecs that a configuration names, at its split point.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
-    plan = EvaluationPlan.of(cfg)
     if len(plan.codecs) > 1:
         check_installed()
-    ladders = {name: load_ladder(cfg, name) for name in plan.units}
-    experiment = prepare(cfg, "test")
+    ladders = {name: load_ladder(experiment_plan, name) for name in plan.units}
+    experiment = prepare(experiment_plan, "test")
     backbone, network, data, task = experiment.backbone, experiment.network, experiment.datamodule, experiment.task
     for ladder in ladders.values():
         ladder.check_network(network, backbone.fingerprint, backbone.source)
-    experiment.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
-    device = join(pick_device(cfg.device))
+    experiment_plan.results.mkdir(parents=True, exist_ok=True)  # told now rather than after all the work
+    device = join(pick_device(plan.device))
     codecs, evaluation = evaluate_given(plan, ladders, network, data, task, device)
     images, _ = next(iter(data.test_dataloader()))
     shown = [codec for codec in codecs if codec.lmbda is not None] or codecs

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-
-from omegaconf import DictConfig
 
 from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve, rows_of
@@ -14,13 +13,13 @@ from bottlenecks.files import write_atomically
 from bottlenecks.processes import is_main
 from bottlenecks.runs.codecs import evaluate_codecs
 from bottlenecks.runs.experiment import open_logger
-from bottlenecks.settings.commands import each_split
-from bottlenecks.settings.experiment import folder_of
+from bottlenecks.settings.evaluation import EvaluationPlan
+from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.training.loggers import close, log_chart, log_image, log_table
 
 
-def evaluate(cfg: DictConfig) -> Curve:
-    """Measure codecs for the configuration's model, split and data, and write the curve.
+def evaluate(experiment: ExperimentPlan, plan: EvaluationPlan) -> Curve:
+    """Measure codecs for a configuration's model, split and data, and write the curve.
 
     Returns:
         The curve that was written.
@@ -28,37 +27,37 @@ def evaluate(cfg: DictConfig) -> Curve:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    evaluated = evaluate_codecs(cfg)
+    evaluated = evaluate_codecs(experiment, plan)
     if is_main():
-        report = Report({"": evaluated.curve}, {"": evaluated.record}, cfg.anchor)
-        folder = evaluated.experiment.results
+        report = Report({"": evaluated.curve}, {"": evaluated.record}, plan.anchor)
+        folder = experiment.results
         write_atomically(folder / "predictions.png", evaluated.strips)
-        write_and_log(cfg, report, folder, evaluated.experiment.title)
+        write_and_log(experiment, report, folder, evaluated.experiment.title)
     return evaluated.curve
 
 
-def evaluate_splits(cfg: DictConfig) -> None:
+def evaluate_splits(plans: Sequence[tuple[ExperimentPlan, EvaluationPlan]]) -> None:
     """Do so at each of several split points, and put the curves together; each has a file of its own, too.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
-    single = each_split(cfg)
-    for one in single:
-        evaluate(one)
+    for experiment, plan in plans:
+        evaluate(experiment, plan)
     if is_main():
-        splits = [one.split for one in single]
-        together = "+".join(splits)
-        paths = [folder_of(one, "results") / "curve.json" for one in single]
-        folder = Path(cfg.paths.results, cfg.model.name, together, cfg.data.name)
-        anchor = cfg.anchor if cfg.anchor is None or len(splits) == 1 else f"{splits[0]}: {cfg.anchor}"
-        write_and_log(cfg, combine(paths, anchor), folder, f"{cfg.model.name}/{together}/{cfg.data.name}")
+        first, anchor = plans[0][0], plans[0][1].anchor
+        splits = [experiment.split for experiment, _ in plans]
+        title = "/".join([first.network.model.name, "+".join(splits), first.network.data_name])
+        paths = [experiment.results / "curve.json" for experiment, _ in plans]
+        if anchor is not None and len(splits) > 1:
+            anchor = f"{splits[0]}: {anchor}"
+        write_and_log(first, combine(paths, anchor), Path(first.paths["results"], title), title)
 
 
-def write_and_log(cfg: DictConfig, report: Report, folder: Path, title: str) -> None:
+def write_and_log(plan: ExperimentPlan, report: Report, folder: Path, title: str) -> None:
     """Write a report into a folder, and show it on the logger's dashboard."""
     write_and_say(report, folder)
-    logger = open_logger(cfg, "evaluate", "evaluate", title, set())
+    logger = open_logger(plan, "evaluate", "evaluate", title, set())
     for prefix, curve in report.curves.items():
         log_table(logger, f"{prefix}rate_accuracy", list(curve.points[0]), rows_of(curve.points))
     for name in ("curve", "predictions"):

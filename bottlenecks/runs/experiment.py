@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from bottlenecks.backbones.architecture import build_network
@@ -25,10 +24,9 @@ from bottlenecks.processes import is_main
 from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.places import Lmbda, place_of
 from bottlenecks.settings.data import Kind
-from bottlenecks.settings.experiment import check_experiment, check_kind, folder_of, plain
-from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan, check_kind
+from bottlenecks.settings.model import is_file, with_weights
 from bottlenecks.settings.targets import path_of
-from bottlenecks.settings.training import BackboneTraining
 from bottlenecks.settings.weights import backbone_path, state_path
 from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.tasks import Task, make_task
@@ -46,22 +44,22 @@ class Experiment:
     """A backbone cut for some data.
 
     Attributes:
+        plan: what it was made of.
         datamodule: gives images as the backbone wants them.
         backbone: frozen.
         network: the backbone cut at the split point.
         task: what it does.
         image_shape: (3, H, W) of the network's input.
         folder: of the rate checkpoints.
-        results: of the curve.
     """
 
+    plan: ExperimentPlan
     datamodule: ImageData
     backbone: Backbone
     network: SplitNetwork
     task: Task
     image_shape: tuple[int, int, int]
     folder: Path
-    results: Path
 
     @property
     def title(self) -> str:
@@ -70,59 +68,51 @@ class Experiment:
         return "/".join([self.backbone.spec.name, self.network.split, self.datamodule.name, *unit])
 
 
-def prepare(cfg: DictConfig, stage: str) -> Experiment:
+def prepare(plan: ExperimentPlan, stage: str, augment_few: bool = False) -> Experiment:
     """Build what a configuration names; a backbone that has to be trained first is trained.
 
     Args:
-        cfg: of `train.py` or `evaluate.py`.
+        plan: what it names.
         stage: `fit` or `test`, whose images are looked for before anything else is done.
+        augment_few: take random views of the training images where they are few.
 
     Raises:
         UsageError: something is missing or does not fit.
     """
-    spec, folder, split = check_experiment(cfg), folder_of(cfg), str(cfg.split)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    datamodule = make_data(cfg)
+    spec, split, checkpoints = plan.network.model, plan.split, plan.network.checkpoints
+    pl.seed_everything(plan.network.seed, workers=True, verbose=False)
+    datamodule = make_data(plan.network)
     check_kind(datamodule.name, Kind(datamodule.task, datamodule.labels), spec)
     datamodule.setup(stage)
-    if stage == "fit" and cfg.unit.architecture == "transform" and cfg.training.epochs:
+    if augment_few:
         datamodule.augment_few()
-    checkpoints = Path(cfg.paths.checkpoints)
 
     def train_now() -> Backbone:
         transform = datamodule.default_preprocessing
         if transform is not None and transform.input_shape is not None:  # a wrong split is told before, not after
             example = torch.zeros(1, *transform.input_shape)
-            cut(build_network(spec, datamodule.num_classes), split, example, several=cfg.several)
+            cut(build_network(spec, datamodule.num_classes), split, example, several=plan.several)
         with one_at_a_time(backbone_path(checkpoints, spec.name, datamodule.name)) as path:
             if path.exists():  # another process made it while this one waited
                 return obtain_backbone(spec, datamodule, checkpoints, train_now)
             say(f"No {spec.name} for {datamodule.name} yet: training one now, it is kept")
-            return make_backbone(cfg, alone=True)
+            return make_backbone(plan.network, alone=True)
 
     backbone = obtain_backbone(spec, datamodule, checkpoints, train_now)
     datamodule.preprocessing = backbone.preprocessing
     shape = datamodule.preprocessing.input_shape
     if shape is None:
         raise UsageError("data.image_size: the images keep sizes of their own; give the one to cut for")
-    network = cut(backbone.network, split, torch.zeros(1, *shape), several=cfg.several)
+    network = cut(backbone.network, split, torch.zeros(1, *shape), several=plan.several)
     task = make_task(spec.task, backbone.network)
     check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
     check_maps(network)
-    return Experiment(
-        datamodule,
-        backbone,
-        network,
-        task,
-        shape,
-        folder,
-        folder_of(cfg, "results"),
-    )
+    return Experiment(plan, datamodule, backbone, network, task, shape, plan.folder)
 
 
-def make_data(cfg: DictConfig) -> ImageData:
+def make_data(plan: NetworkPlan) -> ImageData:
     """Build the data that a configuration names."""
-    data: ImageData = instantiate(cfg.data, _target_=path_of(str(cfg.data._target_)))
+    data: ImageData = instantiate({**plan.data, "_target_": path_of(str(plan.data["_target_"]))})
     return data
 
 
@@ -140,40 +130,38 @@ def check_maps(network: SplitNetwork) -> None:
             )
 
 
-def make_backbone(cfg: DictConfig, alone: bool = False) -> Backbone:
-    """Train the backbone of a configuration on its data, and keep it; go on with an interrupted run where asked.
+def make_backbone(plan: NetworkPlan, alone: bool = False) -> Backbone:
+    """Train a network on its data, and keep it; go on with an interrupted run where asked.
 
     Args:
-        cfg: of `train.py`; where it has no `resume`, as those of other commands, an interrupted run is gone on with.
+        plan: the network and the data.
         alone: on one device of this process, whatever the trainer is otherwise.
     """
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    settings = BackboneTraining.of(cfg)
-    spec, checkpoints = BackboneSpec.of(cfg.model), Path(cfg.paths.checkpoints)
-    datamodule = make_data(cfg)
+    pl.seed_everything(plan.seed, workers=True, verbose=False)
+    spec, datamodule = plan.model, make_data(plan)
     datamodule.setup("fit")
-    bearing = {group: plain(cfg[group]) for group in ("backbone", "data", "trainer")}
+    bearing: dict[str, Any] = {"backbone": asdict(plan.training), "data": plan.data, "trainer": plan.trainer}
     default = datamodule.default_preprocessing
     images = {**datamodule.found(), "preprocessing": default and default.to_dict()}
-    bearing |= {"model": spec.to_dict(), "images": images, "seed": cfg.seed}
-    path = backbone_path(checkpoints, spec.name, datamodule.name)
-    way_on = "resume=true" if "resume" in cfg else "the same command"
+    bearing |= {"model": spec.to_dict(), "images": images, "seed": plan.seed}
+    way_on = "the same command" if plan.resume is None else "resume=true"
     what = f" of training {spec.name} itself"
-    state = RunState(state_path(path), relevant(bearing, images_speak=False), what, way_on)
-    start = state.find(cfg.get("resume", True), cfg.get("overwrite", False))
+    state = RunState(state_path(plan.backbone), relevant(bearing, images_speak=False), what, way_on)
+    start = state.find(plan.resume is not False, plan.overwrite)
     options: dict[str, Any] = {"devices": 1, "num_nodes": 1, "strategy": "auto"} if alone else {}
-    trainer = build_trainer(cfg, settings.epochs, [state], num_sanity_val_steps=0, **options)
-    return train_backbone(spec, datamodule, checkpoints, settings, trainer, cfg.seed, state, start)
+    trainer = build_trainer(plan.trainer, plan.training.epochs, [state], num_sanity_val_steps=0, **options)
+    return train_backbone(spec, datamodule, plan.checkpoints, plan.training, trainer, plan.seed, state, start)
 
 
-def settings_of(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
+def settings_of(experiment: Experiment) -> dict[str, Any]:
     """Gather all that bears on a trained unit, lambda excepted."""
-    nodes = {group: plain(cfg[group]) for group in ("unit", "loss", "training", "data", "trainer", "target")}
-    nodes["data"] |= experiment.datamodule.resolved()
+    said = experiment.plan.settings
+    nodes = {group: said[group] for group in ("unit", "loss", "training", "trainer", "target")}
+    nodes["data"] = {**said["data"], **experiment.datamodule.resolved()}
     settings = {
         **nodes,
         "images": {**experiment.datamodule.found(), "preprocessing": experiment.datamodule.preprocessing.to_dict()},
-        "seed": cfg.seed,
+        "seed": experiment.plan.network.seed,
         "image_shape": list(experiment.image_shape),
         "backbone": experiment.backbone.fingerprint,
         "split": experiment.network.split,
@@ -186,15 +174,13 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(relevant(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def describe_rate(
-    experiment: Experiment, cfg: DictConfig, settings: Mapping[str, Any], lmbda: Lmbda, unit: Bottleneck
-) -> RateInfo:
+def describe_rate(experiment: Experiment, settings: Mapping[str, Any], lmbda: Lmbda, unit: Bottleneck) -> RateInfo:
     """Gather what a rate checkpoint says of itself, metrics excepted."""
-    backbone, datamodule = experiment.backbone, experiment.datamodule
+    backbone, datamodule, plan = experiment.backbone, experiment.datamodule, experiment.plan
     spec = backbone.spec
     if is_file(spec.weights):
-        folder = place_of(experiment.folder, cfg.unit.name, lmbda).parent
-        spec = with_weights(spec, locate(Path(spec.weights), folder, Path(cfg.paths.checkpoints)))
+        folder = place_of(experiment.folder, plan.unit.name, lmbda).parent
+        spec = with_weights(spec, locate(Path(spec.weights), folder, plan.network.checkpoints))
     return RateInfo(
         model=spec.name,
         backbone=spec.to_dict(),
@@ -204,8 +190,8 @@ def describe_rate(
         split=experiment.network.split,
         image_shape=list(experiment.image_shape),
         feature_shape=as_lists(experiment.network.feature_shape),
-        unit_name=cfg.unit.name,
-        unit={"architecture": cfg.unit.architecture, "config": unit.config()},
+        unit_name=plan.unit.name,
+        unit={"architecture": plan.unit.architecture, "config": unit.config()},
         lmbda=list(lmbda) if isinstance(lmbda, tuple) else lmbda,
         data=datamodule.name,
         training=settings,
@@ -240,11 +226,11 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"device={name}: cannot be used here ({str(error).splitlines()[0]}); try device=cpu") from None
 
 
-def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set[str]) -> Logger | None:
+def open_logger(plan: ExperimentPlan, job_type: str, name: str, group: str, told: set[str]) -> Logger | None:
     """Open the logger of a run; only the main process has any, and none ends a run by its failure.
 
     Args:
-        cfg: says which.
+        plan: says which.
         job_type: `train` or `evaluate`.
         name: of the run.
         group: runs of one ladder.
@@ -255,14 +241,14 @@ def open_logger(cfg: DictConfig, job_type: str, name: str, group: str, told: set
     """
     if not is_main():
         return None
-    folder = Path(cfg.paths.logs)
+    folder = Path(plan.paths["logs"])
     folder.mkdir(parents=True, exist_ok=True)
-    make = instantiate(cfg.logger, _partial_=True)
+    make = instantiate(plan.logger, _partial_=True)
     try:
-        logger = make(folder=folder, name=name, group=group, job_type=job_type, settings=plain(cfg))
+        logger = make(folder=folder, name=name, group=group, job_type=job_type, settings=plan.settings)
     except UsageError:
         raise
     except Exception as error:  # whatever a library or a server comes up with
-        say_once(f"{cfg.logger._target_} failed ({reason(error)}); the run goes on without it", told)
+        say_once(f"{plan.logger['_target_']} failed ({reason(error)}); the run goes on without it", told)
         return Guarded(None, told)
     return logger and Guarded(logger, told)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from bottlenecks.console.terminal import say
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
@@ -17,10 +15,17 @@ from bottlenecks.rates.places import find_rates
 from bottlenecks.runs.codecs import evaluate_codecs, load_ladder
 from bottlenecks.runs.experiment import Experiment, prepare
 from bottlenecks.settings.evaluation import UNIT as OWN_UNIT
+from bottlenecks.settings.evaluation import EvaluationPlan
+from bottlenecks.settings.experiment import ExperimentPlan
 
 
-def export(cfg: DictConfig) -> Path:
-    """Write the bundle of all rates found for the configuration's model, split and data.
+def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, out: Path | None = None) -> Path:
+    """Write the bundle of all rates found for a configuration's model, split and data.
+
+    Args:
+        experiment_plan: what it names.
+        plan: how its curve is measured where there is none.
+        out: the bundle's folder; None for one that is named after it.
 
     Returns:
         The bundle's folder.
@@ -28,11 +33,11 @@ def export(cfg: DictConfig) -> Path:
     Raises:
         UsageError: there are no rates, they are not for this network, or it has no ONNX form.
     """
-    ladder = load_ladder(cfg, OWN_UNIT)
-    experiment = prepare(cfg, "test")
+    ladder = load_ladder(experiment_plan, OWN_UNIT)
+    experiment = prepare(experiment_plan, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
-    folder = Path(str(cfg.out) if cfg.out is not None else f"dist/{experiment.title.replace('/', '-')}")
-    export_bundle(folder, experiment.network, ladder, curve_of(cfg, experiment, ladder), experiment.task)
+    folder = out or Path("dist", experiment.title.replace("/", "-"))
+    export_bundle(folder, experiment.network, ladder, curve_of(experiment, plan, ladder), experiment.task)
     for line in describe(Bundle(folder)):
         say(line)
     return folder
@@ -50,14 +55,14 @@ def describe(bundle: Bundle) -> Iterator[str]:
         yield f"{rate.folder}: {device} on the device, {server} on the server, checkpoint {size(UNIT, rate=rate)}"
 
 
-def curve_of(cfg: DictConfig, experiment: Experiment, ladder: Ladder) -> Curve:
+def curve_of(experiment: Experiment, plan: EvaluationPlan, ladder: Ladder) -> Curve:
     """Read the curve of the rates; measure it where there is none, or a rate is newer or not on it."""
-    path = experiment.results / "curve.json"
-    rates = find_rates(experiment.folder, cfg.unit.name)
+    path = experiment.plan.results / "curve.json"
+    rates = find_rates(experiment.folder, experiment.plan.unit.name)
     if path.exists() and path.stat().st_mtime >= max(rate.stat().st_mtime for rate in rates):
         curve = Curve.read(path)
         evaluated = {point["lambda"] for point in curve.points if point["codec"] == OWN_UNIT}
         if evaluated >= set(ladder) and all(lmbda in ladder for lmbda in evaluated):
             return curve
     say("No curve of these rates yet: evaluating them now")
-    return evaluate_codecs(cfg).curve
+    return evaluate_codecs(experiment.plan, plan).curve

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
-from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
 from bottlenecks.console.terminal import progress, say
@@ -20,7 +18,6 @@ from bottlenecks.processes import is_main, leave
 from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.places import Lmbda, rate_name
 from bottlenecks.runs.experiment import Experiment, describe_rate, open_logger
-from bottlenecks.settings.experiment import plain
 from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
@@ -53,16 +50,15 @@ MOST_MEASURED = 2048  # images by which a target is met
 
 
 def train_rates(
-    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any], plan: TrainingPlan
+    experiment: Experiment, plan: TrainingPlan, lmbdas: Sequence[Lmbda], settings: Mapping[str, Any]
 ) -> dict[Path, RateInfo]:
     """Train the units of several rates and write their checkpoints.
 
     Args:
-        cfg: of `train.py`.
-        experiment: what it names.
+        experiment: where they are trained.
+        plan: how.
         lmbdas: of the rates; none where a target is given.
         settings: that bear on the outcome.
-        plan: the checked settings.
 
     Returns:
         What was written, by path.
@@ -71,22 +67,24 @@ def train_rates(
         UsageError: an interrupted run lies there and nothing was said of it, the run cannot be resumed, or was cut
             short, or a rate's loss never was finite.
     """
-    best, state, target = BestStates(), ResumeState(experiment.folder, lmbdas, settings), Target.of(cfg)
-    start = state.find(cfg.resume, cfg.overwrite)
-    if cfg.resume and start is None:
+    best, state, target = BestStates(), ResumeState(experiment.folder, lmbdas, settings), plan.target
+    start = state.find(plan.resume, plan.overwrite)
+    if plan.resume and start is None:
         say(f"resume=true: nothing to go on from at {state.path}; starting from the beginning")
     told: set[str] = set()
-    summary = open_logger(cfg, "train", "summary", experiment.title, told)
+    summary = open_logger(experiment.plan, "train", "summary", experiment.title, told)
     titles = [*map(rate_name, lmbdas)] if target is None else [str(target)]
     names = [] if in_sweep(summary) else titles  # a sweep has one run a trial
-    loggers = [open_logger(cfg, "train", name, experiment.title, told) for name in names]
+    loggers = [open_logger(experiment.plan, "train", name, experiment.title, told) for name in names]
     dashboard = Dashboard(summary, experiment.title)
-    trainer = make_trainer(cfg, [best, state, dashboard], [logger for logger in loggers if logger])
+    callbacks, own = [best, state, dashboard], [logger for logger in loggers if logger]
+    arguments = experiment.plan.network.trainer
+    trainer = build_trainer(arguments, plan.epochs, callbacks, own, num_sanity_val_steps=-1)  # the start competes
     check_processes(trainer, experiment.datamodule)
     beginning = StartFile(state.path, settings, experiment.datamodule.identity("train"), start is not None)
-    module, data = assemble(cfg, experiment, lmbdas, plan, trainer, beginning)
+    module, data = assemble(experiment, plan, lmbdas, trainer, beginning)
     if target and start is None:
-        unfinished(experiment.folder, module.lmbdas, settings, cfg.overwrite)  # refuses a finished rate of this lambda
+        unfinished(experiment.folder, module.lmbdas, settings, plan.overwrite)  # refuses a finished rate of this lambda
     fit(module, data, trainer, state, start)
     if target:
         meet_target(target, experiment, module, best, trainer.strategy.root_device)
@@ -94,7 +92,7 @@ def train_rates(
         module,
         best,
         experiment.folder,
-        lambda lmbda, unit: describe_rate(experiment, cfg, settings, lmbda, unit),
+        lambda lmbda, unit: describe_rate(experiment, settings, lmbda, unit),
         lambda rate: settle_range(module, rate, data.val_dataloader(), trainer.strategy.root_device),
     )
     if is_main():
@@ -110,17 +108,16 @@ def train_rates(
 
 
 def assemble(
-    cfg: DictConfig,
     experiment: Experiment,
-    lmbdas: Sequence[Lmbda],
     plan: TrainingPlan,
+    lmbdas: Sequence[Lmbda],
     trainer: pl.Trainer,
     state: StartFile,
 ) -> tuple[LadderModule, CachedDataModule | ImageData]:
     """Put together what a trainer fits: units around the cut network, and images or what is cached of them."""
     device = trainer.strategy.root_device
-    network, images = experiment.network.to(device), experiment.datamodule
-    if cfg.training.fold_batch_norm:
+    network, images, seed = experiment.network.to(device), experiment.datamodule, experiment.plan.network.seed
+    if plan.fold_batch_norm:
         head, tail = fold_batch_norm(network.head), fold_batch_norm(network.tail)
         network = SplitNetwork(network.split, network.crossing, head, network.sizes, tail)
     channels_last = plan.is_channels_last(tensor.shape for tensor in network.crossing)
@@ -129,25 +126,25 @@ def assemble(
     with loaders_may_die(lambda: "before the first epoch; start again"):
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(
-                network, images, device, plan.cache.shared_by(trainer.num_devices), _cache_key(cfg, experiment)
+                network, images, device, plan.cache.shared_by(trainer.num_devices), _cache_key(experiment)
             )
-        if cfg.unit.architecture == "transform":
-            features, units, measured = begin_in_closed_form(cfg, experiment, network, lmbdas, cached or None, state)
+        if experiment.plan.unit.architecture == "transform":
+            features, units, measured = begin_in_closed_form(experiment, plan, network, lmbdas, cached or None, state)
         else:
             batches = images.calibration_dataloader()
-            features = calibrate(network.head, batches, device, cfg.training.calibration_images)
-            units = build_units(lmbdas, plain(cfg.unit), network, features, cfg.seed, cfg.training.warm_start)
+            features = calibrate(network.head, batches, device, plan.calibration_images)
+            units = build_units(lmbdas, experiment.plan.unit.arguments, network, features, seed, plan.warm_start)
             measured = {}
-    loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in features])
-    passes, precision = cfg.training.rates_per_pass, PRECISIONS[cfg.training.cache_precision]
-    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, cfg.seed, passes, precision, measured)
+    loss = RateDistortionLoss(experiment.task, plan.loss, [own.variance for own in features])
+    passes, precision = plan.rates_per_pass, PRECISIONS[plan.feature_bits]
+    module = LadderModule(network, units, experiment.task, loss, plan.optimiser, seed, passes, precision, measured)
     module.units.to(memory_format=layout)
     return module, cached or images
 
 
 def begin_in_closed_form(
-    cfg: DictConfig,
     experiment: Experiment,
+    plan: TrainingPlan,
     network: SplitNetwork,
     lmbdas: Sequence[Lmbda],
     cached: CachedDataModule | None,
@@ -159,12 +156,12 @@ def begin_in_closed_form(
         Statistics of the features, the units, and what was measured of those of any rate.
     """
     images, device = experiment.datamodule, next(network.parameters()).device
-    settings = TransformSettings.of(plain(cfg.unit))
-    most, seen = cfg.training.fit_images, None
+    settings = TransformSettings.of(experiment.plan.unit.arguments)
+    most, seen, seed = plan.fit_images, None, experiment.plan.network.seed
 
     def gather(loader: DataLoader) -> FrozenBatch:
         batches = progress(loader, "Looking at training images", None)
-        return gather_frozen(network, batches, device, most, FIT_BYTES, PRECISIONS[cfg.training.cache_precision])
+        return gather_frozen(network, batches, device, most, FIT_BYTES, PRECISIONS[plan.feature_bits])
 
     if cached and cached.num_views == 1:
         row = num_elements(cached.splits["train"][0][:2])
@@ -176,16 +173,13 @@ def begin_in_closed_form(
     if not all_finite(frozen.features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)
-    loss = RateDistortionLoss(experiment.task, plain(cfg.loss), [own.variance for own in statistics])
-    parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, cfg.seed)
-    starts = state.obtain(
-        lambda: find_starts(
-            *parts, Target.of(cfg), seen, EASE if cfg.training.epochs and settings.restorer != 0 else 1.0
-        )
-    )
+    loss = RateDistortionLoss(experiment.task, plan.loss, [own.variance for own in statistics])
+    parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, seed)
+    ease = EASE if plan.epochs and settings.restorer != 0 else 1.0
+    starts = state.obtain(lambda: find_starts(*parts, plan.target, seen, ease))
     units = dict[Lmbda, Bottleneck]()
     for lmbda, start in starts.items():
-        units[lmbda] = make_unit(cfg.unit.architecture, start.config)
+        units[lmbda] = make_unit(experiment.plan.unit.architecture, start.config)
         units[lmbda].load_state_dict(start.state)
     return statistics, units, {lmbda: start.measured for lmbda, start in starts.items()}
 
@@ -210,12 +204,6 @@ def meet_target(
     best.figures[0] |= {str(target): met.figure.value, "target.error": met.figure.error}
 
 
-def make_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]) -> pl.Trainer:
-    """Build Lightning's trainer around the callbacks that keep best and resume state."""
-    # The start competes with every epoch.
-    return build_trainer(cfg, cfg.training.epochs, callbacks, loggers, num_sanity_val_steps=-1)
-
-
 def check_processes(trainer: pl.Trainer, images: ImageData) -> None:
     """Refuse processes that would all do the same, or have nothing to do.
 
@@ -234,9 +222,9 @@ def check_processes(trainer: pl.Trainer, images: ImageData) -> None:
             raise UsageError(f"{trainer.world_size} processes for {count} images ({split}); start fewer")
 
 
-def _cache_key(cfg: DictConfig, experiment: Experiment) -> dict[str, Any]:
+def _cache_key(experiment: Experiment) -> dict[str, Any]:
     return {
         "backbone": experiment.backbone.fingerprint,
         "split": experiment.network.split,
-        "precision": cfg.trainer.precision,
+        "precision": experiment.plan.network.trainer["precision"],
     }

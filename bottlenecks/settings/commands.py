@@ -1,25 +1,24 @@
-"""What each command refuses before it begins: all that its configuration can tell, and what is plainly not there."""
+"""What each command is to do, and refuses before it begins: by its configuration, and by what is plainly not there."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError, check_flag, check_number
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
-from bottlenecks.settings.experiment import check_experiment, check_network_and_data, plain
+from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan
 from bottlenecks.settings.model import BackboneSpec
-from bottlenecks.settings.rates import rates_asked
-from bottlenecks.settings.target import Target
 from bottlenecks.settings.targets import check_target
-from bottlenecks.settings.training import BackboneTraining, TrainingPlan
+from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
 
 
-def check_training(cfg: DictConfig) -> None:
-    """Refuse what `train.py` cannot use.
+def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, TrainingPlan]:
+    """Read what `train.py` is to do, and refuse what it cannot.
+
+    Returns:
+        The network to be trained; or the units.
 
     Raises:
         UsageError: the configuration cannot be used.
@@ -29,43 +28,44 @@ def check_training(cfg: DictConfig) -> None:
     for name in ("overwrite", "resume"):
         check_flag(name, cfg[name])
     if cfg.stage == "backbone":
-        BackboneTraining.of(cfg)
-        spec, kind = check_network_and_data(cfg), kind_of(plain(cfg.data))
+        network = NetworkPlan.of(cfg)
+        kind = kind_of(network.data)
         if kind and kind.labels == "none":
-            raise UsageError(f"stage=backbone: data={cfg.data.name} has no labels to train on")
-        check_file(spec)
-        check_factory(spec)
-    else:
-        spec = check_experiment(cfg)
-        TrainingPlan.of(cfg)
-        if not Target.of(cfg):
-            rates_asked(cfg)
-        check_weights(cfg, spec)
+            raise UsageError(f"stage=backbone: data={network.data_name} has no labels to train on")
+        check_file(network.model)
+        check_factory(network.model)
+        return network
+    experiment, plan = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
+    check_weights(experiment.network)
+    return experiment, plan
 
 
-def check_evaluation(cfg: DictConfig) -> None:
-    """Refuse what `evaluate.py` cannot use, rates that are not there among it.
+def read_evaluation(cfg: DictConfig) -> list[tuple[ExperimentPlan, EvaluationPlan]]:
+    """Read what `evaluate.py` is to do at each split point, and refuse what it cannot, and rates that are not there.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
+    found = []
     for single in each_split(cfg):
-        spec, plan = check_experiment(single), EvaluationPlan.of(single)
+        experiment, plan = ExperimentPlan.of(single), EvaluationPlan.of(single)
         for name in plan.units:
-            find_ladder(single, name)
-        check_weights(single, spec)
+            find_ladder(experiment, name)
+        check_weights(experiment.network)
+        found.append((experiment, plan))
+    return found
 
 
-def check_export(cfg: DictConfig) -> None:
-    """Refuse what `export.py` cannot use, rates that are not there among it.
+def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan]:
+    """Read what `export.py` is to do, and refuse what it cannot, and rates that are not there.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
-    spec = check_experiment(cfg)
-    EvaluationPlan.of(cfg)
-    find_ladder(cfg, UNIT)
-    check_weights(cfg, spec)
+    experiment, plan = ExperimentPlan.of(cfg), EvaluationPlan.of(cfg)
+    find_ladder(experiment, UNIT)
+    check_weights(experiment.network)
+    return experiment, plan
 
 
 def check_listing(cfg: DictConfig) -> BackboneSpec:
@@ -97,15 +97,15 @@ def each_split(cfg: DictConfig) -> list[DictConfig]:
     return [OmegaConf.merge(cfg, {"split": split}) for split in splits]
 
 
-def check_weights(cfg: DictConfig, spec: BackboneSpec) -> None:
-    """Refuse weights that are not there, or not for the data; and settings by which some would be trained now.
+def check_weights(plan: NetworkPlan) -> None:
+    """Refuse weights that are not there, or not for the data.
 
     Raises:
         UsageError: there are some.
     """
-    kind, told = kind_of(plain(cfg.data)), spec.weights != "auto" or cfg.data.name in TRAINED_ON_THE_SPOT
-    if kind and told and choose_weights(spec, cfg.data.name, kind.labels, Path(cfg.paths.checkpoints)) is None:
-        BackboneTraining.of(cfg)
+    kind, spec = kind_of(plan.data), plan.model
+    if kind and (spec.weights != "auto" or plan.data_name in TRAINED_ON_THE_SPOT):
+        choose_weights(spec, plan.data_name, kind.labels, plan.checkpoints)
     check_factory(spec)
 
 

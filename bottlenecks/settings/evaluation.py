@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.baselines import BASELINES
 from bottlenecks.errors import UsageError, check_name, check_number, closest
-from bottlenecks.rates.places import CheckpointError, find_rates, rate_folder
-from bottlenecks.settings.experiment import folder_of
+from bottlenecks.rates.places import CheckpointError, find_rates
+from bottlenecks.settings.experiment import ExperimentPlan
 
 UNIT = "unit"  # the codec that is the configuration's own unit
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla")
@@ -28,6 +28,7 @@ class EvaluationPlan:
         calibration_images: training images that baselines choose their settings on.
         timed_images: images that times are taken over.
         points: rates of a unit of any rate.
+        device: where to run, or `auto`.
     """
 
     codecs: Sequence[str]
@@ -36,6 +37,7 @@ class EvaluationPlan:
     calibration_images: int
     timed_images: int
     points: int
+    device: str
 
     @classmethod
     def of(cls, cfg: DictConfig) -> EvaluationPlan:
@@ -52,7 +54,7 @@ class EvaluationPlan:
         if cfg.anchor is not None and cfg.anchor not in names:
             raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are evaluated, {', '.join(names)}")
         check_device(cfg.device)
-        return cls(names, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points)
+        return cls(names, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points, cfg.device)
 
     @property
     def units(self) -> list[str]:
@@ -90,8 +92,8 @@ def check_device(device: object) -> None:
         raise UsageError(f"device={device}: expected one of {', '.join(DEVICES)}, or one with its number, as cuda:1")
 
 
-def find_ladder(cfg: DictConfig, name: str) -> tuple[Path, str]:
-    """Return where the rates of the configuration's own unit lie, or those of another by its name.
+def find_ladder(plan: ExperimentPlan, name: str) -> tuple[Path, str]:
+    """Return where the rates of an experiment's own unit lie, or those of another by its name.
 
     Returns:
         Their folder, and the unit's name.
@@ -100,10 +102,9 @@ def find_ladder(cfg: DictConfig, name: str) -> tuple[Path, str]:
         UsageError: there are none.
     """
     if name == UNIT:
-        folder = folder_of(cfg)
-        find_rates(folder, cfg.unit.name)
-        return folder, cfg.unit.name
-    folder = rate_folder(Path(cfg.paths.checkpoints), cfg.model.name, str(cfg.split), cfg.data.name, name)
+        find_rates(plan.folder, plan.unit.name)
+        return plan.folder, plan.unit.name
+    folder = plan.folder_of(name)
     try:
         find_rates(folder, name)
     except CheckpointError as error:

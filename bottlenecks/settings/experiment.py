@@ -1,7 +1,9 @@
-"""What every command that has data, a network and a unit refuses, whatever is on disk."""
+"""What every command that has data, a network and a unit reads, and refuses whatever is on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from bottlenecks.rates.places import rate_folder
 from bottlenecks.settings.data import Kind, check_data, kind_of
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.targets import check_target
+from bottlenecks.settings.training import BackboneTraining
+from bottlenecks.settings.weights import backbone_path
 from bottlenecks.units.settings import check_unit
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -23,66 +27,166 @@ def plain(node: Any) -> dict[str, Any]:
     return OmegaConf.to_container(node, resolve=True)
 
 
-def folder_of(cfg: DictConfig, root: str = "checkpoints") -> Path:
-    """Name the folder of the rates that a configuration means, or under another of its `paths`.
+@dataclass(frozen=True)
+class NetworkPlan:
+    """A network, and the data that it is for, as a configuration names them.
+
+    Attributes:
+        model: the network.
+        data: `_target_` and arguments of the data.
+        training: how the network is trained on it.
+        trainer: arguments of Lightning's.
+        seed: of all that is random.
+        checkpoints: root of all that is trained.
+        resume: go on with an interrupted run; None where a command has no such setting, and does.
+        overwrite: train anew what is finished.
+    """
+
+    model: BackboneSpec
+    data: Mapping[str, Any]
+    training: BackboneTraining
+    trainer: Mapping[str, Any]
+    seed: int
+    checkpoints: Path
+    resume: bool | None
+    overwrite: bool
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> NetworkPlan:
+        """Read the settings, and refuse what no images and no weights could make right.
+
+        Raises:
+            UsageError: something cannot be used, or does not go together.
+        """
+        spec = BackboneSpec.of(cfg.model)
+        for argument, name in (("model.name", spec.name), ("data.name", cfg.data.name)):
+            check_name(argument, name)
+        for name, path in cfg.paths.items():
+            if not isinstance(path, str) or not path:
+                way_out = quoted(f"paths.{name}", "…")
+                raise UsageError(f"paths.{name}={path}: expected a folder; quote its name, as {way_out}")
+        check_number("seed", cfg.seed, whole=True)
+        if cfg.task not in (None, spec.task):
+            raise UsageError(
+                f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
+            )
+        data = plain(cfg.data)
+        if "_target_" in data:  # a program's own images have none
+            check_named_data(data, spec)
+        if (accelerator := cfg.trainer.accelerator) not in ACCELERATORS:
+            raise UsageError(f"trainer.accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}")
+        if (mode := cfg.logger.get("mode", "auto")) not in LOGGER_MODES:
+            raise UsageError(f"logger.mode={mode}: expected one of {', '.join(LOGGER_MODES)}")
+        training, trainer, checkpoints = BackboneTraining.of(cfg), plain(cfg.trainer), Path(cfg.paths.checkpoints)
+        return cls(spec, data, training, trainer, cfg.seed, checkpoints, cfg.get("resume"), cfg.get("overwrite", False))
+
+    @property
+    def data_name(self) -> str:
+        """What checkpoints and results call the data."""
+        return str(self.data["name"])
+
+    @property
+    def backbone(self) -> Path:
+        """File of the network, trained on this data."""
+        return backbone_path(self.checkpoints, self.model.name, self.data_name)
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """The unit that a configuration names.
+
+    Attributes:
+        name: its own, or of the variant.
+        architecture: which unit it is.
+        ranged: whether it is one of any rate.
+        arguments: all that the configuration says of it.
+    """
+
+    name: str
+    architecture: str
+    ranged: bool
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> UnitPlan:
+        """Read and check the settings.
+
+        Raises:
+            UsageError: one cannot be used.
+        """
+        unit = plain(cfg.unit)
+        check_name("unit.name", unit["name"])
+        check_unit(unit)
+        return cls(unit["name"], unit["architecture"], bool(unit.get("range")), unit)
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """A network cut for some data, and the unit at the cut, as a configuration names them.
+
+    Attributes:
+        network: the network and the data.
+        split: the split point.
+        several: whether several tensors may cross.
+        unit: the unit.
+        paths: roots of what is written, by name.
+        logger: which logger, and its arguments.
+        settings: all of the configuration, JSON-able.
+    """
+
+    network: NetworkPlan
+    split: str
+    several: bool
+    unit: UnitPlan
+    paths: Mapping[str, str]
+    logger: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> ExperimentPlan:
+        """Read the settings, and refuse what no images and no weights could make right.
+
+        Raises:
+            UsageError: something cannot be used, or does not go together.
+        """
+        split = str(cfg.split)
+        check_name("split", split)
+        check_flag("several", cfg.several)
+        unit, network = UnitPlan.of(cfg), NetworkPlan.of(cfg)
+        return cls(network, split, cfg.several, unit, plain(cfg.paths), plain(cfg.logger), plain(cfg))
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the unit's rates."""
+        return self.folder_of(self.unit.name)
+
+    @property
+    def results(self) -> Path:
+        """Folder of what is measured of them."""
+        return self.folder_of(self.unit.name, "results")
+
+    def folder_of(self, unit: str, root: str = "checkpoints") -> Path:
+        """Name the folder of another unit's rates, or under another root."""
+        network = self.network
+        return rate_folder(Path(self.paths[root]), network.model.name, self.split, network.data_name, unit)
+
+
+def check_named_data(data: Mapping[str, Any], spec: BackboneSpec) -> None:
+    """Refuse data that no images could make right, or that is for another task.
+
+    Args:
+        data: `_target_` and its arguments.
+        spec: the network.
 
     Raises:
-        UsageError: a name in it could not be a folder's.
+        UsageError: it is.
     """
-    model, split, data, unit = cfg.model.name, str(cfg.split), cfg.data.name, cfg.unit.name
-    for argument, name in (("model.name", model), ("split", split), ("data.name", data), ("unit.name", unit)):
-        check_name(argument, name)
-    return rate_folder(Path(cfg.paths[root]), model, split, data, unit)
-
-
-def check_experiment(cfg: DictConfig) -> BackboneSpec:
-    """Refuse what no images and no weights could make right.
-
-    Returns:
-        The network that is named.
-
-    Raises:
-        UsageError: something cannot be used, or does not go together.
-    """
-    folder_of(cfg)
-    check_flag("several", cfg.several)
-    check_unit(plain(cfg.unit))
-    return check_network_and_data(cfg)
-
-
-def check_network_and_data(cfg: DictConfig) -> BackboneSpec:
-    """Do so where there is no unit yet.
-
-    Returns:
-        The network that is named.
-
-    Raises:
-        UsageError: something cannot be used, or does not go together.
-    """
-    spec = BackboneSpec.of(cfg.model)
-    for argument, name in (("model.name", spec.name), ("data.name", cfg.data.name)):
-        check_name(argument, name)
-    for name, path in cfg.paths.items():
-        if not isinstance(path, str) or not path:
-            way_out = quoted(f"paths.{name}", "…")
-            raise UsageError(f"paths.{name}={path}: expected a folder; quote its name, as {way_out}")
-    check_number("seed", cfg.seed, whole=True)
-    if cfg.task not in (None, spec.task):
-        raise UsageError(
-            f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
-        )
-    data = plain(cfg.data)
     check_data(data)
-    check_target("data._target_", str(cfg.data._target_))
-    if not cfg.data.get("download"):
-        check_root(cfg.data.get("root"))
+    check_target("data._target_", str(data["_target_"]))
+    if not data.get("download"):
+        check_root(data.get("root"))
     if kind := kind_of(data):
-        check_kind(cfg.data.name, kind, spec)
-    if (accelerator := cfg.trainer.accelerator) not in ACCELERATORS:
-        raise UsageError(f"trainer.accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}")
-    if (mode := cfg.logger.get("mode", "auto")) not in LOGGER_MODES:
-        raise UsageError(f"logger.mode={mode}: expected one of {', '.join(LOGGER_MODES)}")
-    return spec
+        check_kind(str(data["name"]), kind, spec)
 
 
 def check_kind(data: str, kind: Kind, spec: BackboneSpec) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from bottlenecks.errors import UsageError, check_flag, check_number
+from bottlenecks.rates.places import Lmbda
+from bottlenecks.settings.rates import rates_asked
+from bottlenecks.settings.target import Target
 
 GIB = 2**30
 MOST_GIB = 2**30
@@ -66,17 +69,43 @@ class CachePlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The settings of `training`, checked.
+    """How units are trained, checked.
 
     Attributes:
+        lmbdas: of the rates that are asked for; none with a target.
+        target: what the one rate is to come to, in the place of a lambda.
+        epochs: passes over the training images.
+        loss: weights of the distortions.
         optimiser: learning rates and schedule.
         cache: how the frozen network's outputs are kept, or None for not at all.
+        feature_bits: of a feature that is kept.
         channels_last: the memory layout, or `auto`.
+        fold_batch_norm: into the frozen convolutions.
+        warm_start: from the features' principal components.
+        calibration_images: training images for it.
+        augment_few: take random views of the training images where they are few.
+        fit_images: the most training images that a closed form is fitted to.
+        rates_per_pass: that go through the tail at once; None for all.
+        resume: go on with an interrupted run.
+        overwrite: train finished rates anew.
     """
 
+    lmbdas: Sequence[Lmbda]
+    target: Target | None
+    epochs: int
+    loss: Mapping[str, float]
     optimiser: OptimiserConfig
     cache: CachePlan | None
+    feature_bits: int
     channels_last: bool | str
+    fold_batch_norm: bool
+    warm_start: bool
+    calibration_images: int
+    augment_few: bool
+    fit_images: int
+    rates_per_pass: int | None
+    resume: bool
+    overwrite: bool
 
     @classmethod
     def of(cls, cfg: DictConfig) -> TrainingPlan:
@@ -103,8 +132,25 @@ class TrainingPlan:
         names = ("lr", "entropy_lr", "linear_lr", "weight_decay", "warmup", "gradient_clip")
         for name in names:
             check_number(f"training.{name}", training[name])
-        optimiser = OptimiserConfig(**{name: training[name] for name in names})
-        return cls(optimiser, _plan_cache(cfg), _choice(cfg, "channels_last"))
+        target = Target.of(cfg)
+        return cls(
+            lmbdas=[] if target else rates_asked(cfg),
+            target=target,
+            epochs=training.epochs,
+            loss={str(name): weight for name, weight in cfg.loss.items()},
+            optimiser=OptimiserConfig(**{name: training[name] for name in names}),
+            cache=_plan_cache(cfg),
+            feature_bits=training.cache_precision,
+            channels_last=_choice(cfg, "channels_last"),
+            fold_batch_norm=training.fold_batch_norm,
+            warm_start=training.warm_start,
+            calibration_images=training.calibration_images,
+            augment_few=cfg.unit.architecture == "transform" and training.epochs > 0,
+            fit_images=training.fit_images,
+            rates_per_pass=training.rates_per_pass,
+            resume=cfg.resume,
+            overwrite=cfg.overwrite,
+        )
 
     def is_channels_last(self, shapes: Iterable[Sequence[int]]) -> bool:
         """Decide the layout for features of some shapes; `auto` takes it where the maps are large enough."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from bottlenecks.console.terminal import say
@@ -20,12 +19,16 @@ from bottlenecks.training.resume import AtomicCheckpointIO, RunState
 
 
 def build_trainer(
-    cfg: DictConfig, epochs: int, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger] = (), **options: Any
+    settings: Mapping[str, Any],
+    epochs: int,
+    callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger] = (),
+    **options: Any,
 ) -> pl.Trainer:
     """Build the trainer that a configuration describes.
 
     Args:
-        cfg: of `train.py`.
+        settings: `_target_`, and its arguments.
         epochs: to train for.
         callbacks: beside the lines that epochs print.
         loggers: of the series.
@@ -36,7 +39,7 @@ def build_trainer(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported on CPU")  # an error of ours, below
-        make = instantiate(cfg.trainer, _partial_=True, _convert_="all")
+        make = instantiate(settings, _partial_=True, _convert_="all")
         try:
             trainer: pl.Trainer = make(
                 max_epochs=epochs,
@@ -48,7 +51,7 @@ def build_trainer(
             )
         except Exception as error:  # Lightning has several for a setting that it does not take
             raise UsageError(f"trainer: Lightning takes no such settings ({reason(error)}); give others") from None
-    if cfg.trainer.precision == "16-mixed" != trainer.precision:
+    if settings["precision"] == "16-mixed" != trainer.precision:
         raise UsageError(
             f"trainer.precision=16-mixed: the device is a {trainer.accelerator.name()}, which would take "
             f"{trainer.precision} in its place; give that, or a device with half precision (trainer.accelerator=gpu)"
