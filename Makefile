@@ -1,4 +1,4 @@
-# make run | test | test-all | test-gpu | check
+# make run | test | test-all | test-gpu | check | docs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run test test-all test-gpu check install clean
+.PHONY: run test test-all test-gpu check docs wheel install clean
 
 install: $(STAMP)
 
@@ -22,10 +22,18 @@ run: install   ## a ladder on the default data against other codecs: minutes on 
 	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.0003,0.001,0.003,0.01,0.03]'
 	$(BIN)/python evaluate.py model=resnet50 split=layer3 'codecs=[unit,jpeg,lightweight]'
 
-check: install
+check: install docs wheel   ## formatting, types, the documentation with its links, and the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install   ## the documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+wheel: install   ## what is installed elsewhere: build/wheel; an earlier build's files would come along
+	rm -rf build/lib build/bdist.* build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(BIN)/twine check --strict build/wheel/*.whl
 
 test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
 	$(PYTEST)
