@@ -21,7 +21,8 @@ from bottlenecks.console.cli import CONFIGS, hush_lightning
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.images.preprocessing import NoPreprocessing, Preprocessing
+from bottlenecks.images.given import NoPreprocessing
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.runs.codecs import evaluate_given

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from bottlenecks.backbones.backbone import load_backbone
 from bottlenecks.coding.bitstream import BitstreamError, disclose, enclose, peek_fingerprint, peek_multiplier
 from bottlenecks.errors import UsageError
-from bottlenecks.images.preprocessing import read_preprocessing
+from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights

@@ -14,7 +14,8 @@ from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch.utils.data import DataLoader
 
 from bottlenecks.console.terminal import say
-from bottlenecks.images.preprocessing import Preprocessing, Size
+from bottlenecks.images.geometry import Size
+from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.images.reading import allow_megapixels
 from bottlenecks.processes import own_share
 from bottlenecks.settings.data import Labels, Task, check_data

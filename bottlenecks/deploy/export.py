@@ -37,7 +37,7 @@ from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.files import one_at_a_time
-from bottlenecks.images.preprocessing import read_preprocessing
+from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.splitting.cut import MIXED, SplitNetwork

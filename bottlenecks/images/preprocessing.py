@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from bottlenecks.errors import UsageError
+from bottlenecks.images.checks import check_channels, check_optional_size, check_size, square
 from bottlenecks.images.geometry import Size, Step, centred, resized_sides
 from bottlenecks.images.reading import to_rgb, upright
 
@@ -107,8 +107,8 @@ class Preprocessing:
                 "detection"
             )
         return cls(
-            resize=_square(preset.resize_size),
-            crop=_square(preset.crop_size) if kind == "ImageClassification" else None,
+            resize=square(preset.resize_size),
+            crop=square(preset.crop_size) if kind == "ImageClassification" else None,
             mean=tuple(preset.mean),
             std=tuple(preset.std),
             interpolation=preset.interpolation.value,
@@ -274,58 +274,4 @@ def _pair(size: Size) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def _square(size: Sequence[int]) -> Size:
-    return size[0] if len(size) == 1 else (size[0], size[1])
-
-
-def check_size(argument: str, value: Any) -> Size:
-    """Return a size as one side or `(height, width)`.
-
-    Raises:
-        UsageError: it is none.
-    """
-    sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(sides) in (1, 2) and all(isinstance(side, int) and side > 0 for side in sides):
-        return _square(sides)
-    raise UsageError(f"{argument}={value}: must be a number of pixels above 0, [height, width] or null")
-
-
-def _optional_size(argument: str, value: Any) -> Size | None:
-    return None if value is None else check_size(argument, value)
-
-
-def _channels(argument: str, value: Any) -> tuple[float, float, float]:
-    numbers = list(value) if isinstance(value, Sequence) else []
-    if len(numbers) != 3 or not all(isinstance(number, int | float) and abs(number) < math.inf for number in numbers):
-        raise UsageError(f"{argument}={value}: must be three numbers, for red, green and blue")
-    red, green, blue = (float(number) for number in numbers)
-    return red, green, blue
-
-
-_PARSERS = {"resize": _optional_size, "crop": _optional_size, "mean": _channels, "std": _channels}
-
-
-class NoPreprocessing:
-    """Of images that come as tensors: nothing says how they are made of files."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return nothing, as files keep it."""
-        return {}
-
-    def __getattr__(self, name: str) -> Any:
-        """Refuse whatever a `Preprocessing` has.
-
-        Raises:
-            UsageError: always; the message names the way out.
-        """
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise UsageError(
-            "preprocessing: nothing says how image files become the network's input; give "
-            "bottlenecks.cut(…, preprocessing=bottlenecks.Preprocessing(mean=…, std=…))"
-        )
-
-
-def read_preprocessing(values: Mapping[str, Any]) -> Any:
-    """Return the `Preprocessing` that a file kept, or `NoPreprocessing` where it kept none."""
-    return Preprocessing.from_dict(values) if values else NoPreprocessing()
+_PARSERS = {"resize": check_optional_size, "crop": check_optional_size, "mean": check_channels, "std": check_channels}

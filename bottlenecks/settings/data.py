@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from bottlenecks.errors import UsageError, check_flag, check_number
-from bottlenecks.images.preprocessing import Preprocessing, check_size
+from bottlenecks.images.checks import check_size
+from bottlenecks.images.preprocessing import Preprocessing
 
 Task = Literal["classification", "segmentation", "detection"]
 Labels = Literal["imagenet", "voc", "coco", "own", "none"]

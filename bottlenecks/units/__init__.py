@@ -15,10 +15,10 @@ from bottlenecks.lazy import importer
 
 if TYPE_CHECKING:
     from bottlenecks.units.base import Bottleneck as Bottleneck
-    from bottlenecks.units.base import BottleneckUnit as BottleneckUnit
     from bottlenecks.units.base import UnitOutput as UnitOutput
     from bottlenecks.units.factorized import FactorizedUnit as FactorizedUnit
     from bottlenecks.units.joint import JointUnit as JointUnit
+    from bottlenecks.units.single import BottleneckUnit as BottleneckUnit
     from bottlenecks.units.spic import SpicUnit as SpicUnit
     from bottlenecks.units.transform import TransformUnit as TransformUnit
 
@@ -29,7 +29,8 @@ _CLASSES = {"transform": "TransformUnit", "factorized": "FactorizedUnit", "spic"
 __getattr__ = importer(
     __name__,
     {
-        **dict.fromkeys(("Bottleneck", "BottleneckUnit", "UnitOutput"), "base"),
+        **dict.fromkeys(("Bottleneck", "UnitOutput"), "base"),
+        "BottleneckUnit": "single",
         **{own: module for module, own in _CLASSES.items()},
     },
 )

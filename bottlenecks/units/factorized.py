@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bottlenecks.coding.coder import SymbolTables
-from bottlenecks.units.base import BottleneckUnit
 from bottlenecks.units.entropy import FactorizedPrior
 from bottlenecks.units.settings import check_factorized
+from bottlenecks.units.single import BottleneckUnit
 
 START_STEPS = 2.5  # standard deviation of the first component at a warm start, in quantiser steps
 QUANTISATION_NOISE = 1 / 12  # variance of what rounding adds

@@ -10,7 +10,8 @@ from torch import Generator, Tensor, nn
 
 from bottlenecks.coding.coder import Int32Array, SymbolTables
 from bottlenecks.coding.framing import JointFraming, Sizes
-from bottlenecks.units.base import Bottleneck, BottleneckUnit
+from bottlenecks.units.base import Bottleneck
+from bottlenecks.units.single import BottleneckUnit
 
 Tensors = tuple[Tensor, ...]
 

@@ -13,9 +13,9 @@ from torch import Generator, Tensor, nn
 
 from bottlenecks.coding.coder import TOTAL, SymbolTables, ideal_bits
 from bottlenecks.coding.escapes import Int64Array
-from bottlenecks.units.base import BottleneckUnit
 from bottlenecks.units.entropy import FactorizedPrior
 from bottlenecks.units.settings import check_spic
+from bottlenecks.units.single import BottleneckUnit
 
 NUM_SYMBOLS = 256  # 0 to 255 can be listed in the table; what lies above is escaped
 MOMENTUM = 0.05  # share of the newest batch in the histogram

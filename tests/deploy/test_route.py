@@ -12,7 +12,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from bottlenecks.deploy.client import Server
+from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.route import is_excepted
 from bottlenecks.errors import UsageError
 

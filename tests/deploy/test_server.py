@@ -22,8 +22,10 @@ from PIL import Image
 
 from bottlenecks.coding.bitstream import pack
 from bottlenecks.deploy.bundle import Bundle
-from bottlenecks.deploy.client import Answer, Server, parse
+from bottlenecks.deploy.client import parse
+from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.replies import Answer
 from bottlenecks.deploy.server import main as serve
 from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork

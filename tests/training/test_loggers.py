@@ -10,7 +10,8 @@ import pytest
 import wandb
 
 from bottlenecks.errors import UsageError
-from bottlenecks.training.loggers import close, csv_logger, log_file, log_image, log_table, wandb_logger, wandb_mode
+from bottlenecks.training.loggers import close, csv_logger, log_file, log_image, log_table
+from bottlenecks.training.wandb_runs import wandb_logger, wandb_mode
 from evaluate import evaluate
 from tests.conftest import TINY, configure, quiet
 from train import train
@@ -129,7 +130,7 @@ def test_a_staging_folder_that_cannot_be_written_loses_nothing(
 def test_a_key_without_a_way_out_means_offline(
     root: Path, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bottlenecks.training.loggers.UNREACHABLE", set())
+    monkeypatch.setattr("bottlenecks.training.wandb_runs.UNREACHABLE", set())
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     assert run(root, "logger=wandb", f"logger.mode={mode}") == BOTH

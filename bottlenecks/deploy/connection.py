@@ -1,0 +1,112 @@
+"""A device's way to its server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.replies import Answer
+from bottlenecks.deploy.route import transport_to
+from bottlenecks.environment import prescribed
+from bottlenecks.errors import UsageError, reason
+
+T = TypeVar("T")
+MAX_ANSWER_BYTES = 2**20
+PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
+TIMEOUT_SECONDS = 30.0
+
+
+class Server:
+    """What a device needs of the server.
+
+    Args:
+        url: such as http://localhost:8080.
+
+    Raises:
+        UsageError: the address is none, or the environment prescribes a way to it that there is not.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._client = httpx.Client(
+                base_url=url,
+                timeout=TIMEOUT_SECONDS,
+                headers={"Accept-Encoding": "identity"},
+                transport=transport_to(httpx.URL(url)),
+                trust_env=False,
+            )
+        except httpx.InvalidURL as error:
+            raise UsageError(f"--server={url}: no address ({error}); give it as http://HOST:PORT") from None
+
+    def predict(self, stream: bytes) -> Answer:
+        """Send a frame; give the server's answer.
+
+        Raises:
+            UsageError: the server cannot be reached, refuses, or answers something else.
+        """
+        return self._ask("POST", "/predict", stream, Answer.of)
+
+    def check(self, bundle: Bundle) -> None:
+        """Refuse a server that serves another bundle.
+
+        Raises:
+            UsageError: it does, or it cannot be reached.
+        """
+        manifest = bundle.manifest
+        health = self._ask("GET", "/health", b"", lambda content: content)
+        ours = {rate.fingerprint: rate.stated for rate in manifest.rates}
+        for name, own in (
+            ("backbone_fingerprint", manifest.backbone_fingerprint),
+            ("split", manifest.split),
+            ("rates", ours),
+        ):
+            if (theirs := health.get(name)) != own:
+                raise UsageError(f"--server={self.url}: serves another bundle: {name} {theirs}, {bundle.folder}: {own}")
+
+    def uplink_kbps(self) -> float:
+        """Measure how many thousands of bits the uplink takes in a second, from requests of two sizes."""
+        short, long = map(self._probe_ms, PROBES)
+        return 8 * (PROBES[1] - PROBES[0]) / max(long - short, 1e-3)
+
+    def round_trip_ms(self) -> float:
+        """Measure how long a request takes that has nothing to carry and nothing to do."""
+        return self._probe_ms(0)
+
+    def _probe_ms(self, num_bytes: int) -> float:
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            self._ask("POST", "/probe", bytes(num_bytes), lambda content: content)
+            times.append(time.perf_counter() - start)
+        return 1e3 * min(times)
+
+    def _ask(self, method: str, path: str, content: bytes, parse: Callable[[dict[str, Any]], T]) -> T:
+        try:
+            with self._client.stream(method, path, content=content) as response:
+                body = _read(response)
+            answer = json.loads(body)
+            if response.status_code == httpx.codes.OK and isinstance(answer, dict):
+                return parse(answer)
+        except (httpx.HTTPError, httpx.StreamError, ValueError, RecursionError) as error:
+            why = f"{reason(error)}{prescribed()}"
+            raise UsageError(f"--server={self.url}: no answer ({why}); is it running there?") from None
+        why = answer.get("error", answer) if isinstance(answer, dict) else answer
+        raise UsageError(f"--server={self.url}: refused with {response.status_code} ({str(why)[:200]})")
+
+
+def _read(response: httpx.Response) -> bytes:
+    """Read a body, within bounds of size and time."""
+    body, end = b"", time.monotonic() + TIMEOUT_SECONDS
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError(f"more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > end:
+            raise ValueError(f"not all of it within {TIMEOUT_SECONDS:g} s")
+    return body
