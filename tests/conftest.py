@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,8 @@ QUICK = (
     "training.fit_images=64",
     "data.augment=false",
     "unit.structure=separable",
+    "unit.block=4",
+    "unit.restorer=8",
     "backbone.epochs=2",
     "backbone.lr=2e-2",
     "logger=none",
@@ -42,9 +46,17 @@ def _few_threads() -> None:
 
 def configure(command: str, root: Path, *overrides: str) -> DictConfig:
     """Compose a shipped configuration with every output under `root`."""
-    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    cfg = deepcopy(_compose(command, overrides))
+    for name in ("checkpoints", "results", "logs"):
+        if not any(override.startswith(f"paths.{name}=") for override in overrides):
+            cfg.paths[name] = str(root / name)
+    return cfg
+
+
+@lru_cache
+def _compose(command: str, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, [*paths, *overrides])
+        return compose(command, [*overrides])
 
 
 def quiet(overrides: Sequence[str]) -> list[str]:
@@ -59,6 +71,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(configure("train", root, *quiet([*TINY, *QUICK, "lambda=[0.003,0.03]"])))
     evaluate(configure("evaluate", root, *TINY, "logger=none"))
     return root
+
+
+@pytest.fixture
+def empty_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bundles have empty graphs: real ones, which take seconds each, are held elsewhere."""
+    monkeypatch.setattr("bottlenecks.deploy.export.to_onnx", lambda *_: b"")
+    monkeypatch.setattr("bottlenecks.deploy.export.refuse_mixing", lambda _: None)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ QUICK = (
     "data.augment=false",
     "unit.structure=separable",
     "unit.block=8",
+    "unit.restorer=8",
 )
 SEGMENTER = (
     "task=segmentation",

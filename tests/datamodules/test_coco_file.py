@@ -153,7 +153,8 @@ def test_a_network_and_a_unit_train_on_it_and_are_evaluated(learn, tmp_path):
     given = [*network, "data=coco_file", f"data.root={tmp_path / 'data'}", f"data.learn={learn}", "data.held_back=4"]
     given += ["data.image_size=[64,64]", "data.num_workers=0", "logger=none", "data.batch_size=4"]
     train(configure("train", tmp_path, *quiet([*given, "stage=backbone", "backbone.epochs=1"])))
-    few = ["training.epochs=1", "data.augment=false", "training.fit_images=8", "unit.structure=separable", "lambda=0.1"]
+    few = ["training.epochs=1", "data.augment=false", "training.fit_images=8", "lambda=0.1"]
+    few += ["unit.structure=separable", "unit.block=8", "unit.restorer=0"]
     (rate,) = train(configure("train", tmp_path, *quiet([*given, *few])))
     curve = evaluate(configure("evaluate", tmp_path, *given, "timed_images=1", "workers=0"))
     assert rate.exists() and curve.num_images == 3 and curve.metric == ("map" if learn == "boxes" else "miou")

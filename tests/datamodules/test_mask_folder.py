@@ -172,7 +172,8 @@ def test_a_network_and_a_unit_train_on_it_and_are_evaluated(write, tree, tmp_pat
     if write is write_colours:
         given += ["data.classes={sky:[0,0,255],road:[128,64,128],car:[1,0,142]}", "data.void=[0,0,0]"]
     train(configure("train", place, *quiet([*given, "stage=backbone", "backbone.epochs=1"])))
-    few = ["training.epochs=1", "data.augment=false", "training.fit_images=8", "unit.structure=separable", "lambda=0.1"]
+    few = ["training.epochs=1", "data.augment=false", "training.fit_images=8", "lambda=0.1"]
+    few += ["unit.structure=separable", "unit.block=8", "unit.restorer=0"]
     (rate,) = train(configure("train", place, *quiet([*given, *few])))
     curve = evaluate(configure("evaluate", place, *given, "timed_images=1", "workers=0"))
     assert rate.exists() and curve.num_images == 3 and curve.metric == "miou"

@@ -37,7 +37,7 @@ def run(root: Path, *overrides: str) -> dict[Path, object]:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a tiny backbone that has learned something, and nothing else."""
     root = tmp_path_factory.mktemp("bare")
-    train(configure("train", root, *quiet([*TINY, "stage=backbone", "backbone.epochs=8", "logger=none"])))
+    train(configure("train", root, *quiet([*TINY, "stage=backbone", "backbone.epochs=5", "logger=none"])))
     return root
 
 

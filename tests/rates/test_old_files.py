@@ -154,7 +154,8 @@ def test_rates_of_another_default_unit_are_written_beside_those_of_then(
 ) -> None:
     before = {path: path.read_bytes() for path in find_rates(plain, "factorized")}
     chosen = [*TINY, f"unit={default}"]
-    cfg = configure("train", root, *quiet([*chosen, *SHORT, "lambda=[0.01,0.03]"]))
+    quick = ["unit.structure=separable", "unit.block=4", "unit.restorer=8"] if default == "transform" else []
+    cfg = configure("train", root, *quiet([*chosen, *quick, *SHORT, "lambda=[0.01,0.03]"]))
     beside, usual = plain / f"unit={default}" / "lambda=0.01.safetensors", plain / "lambda=0.03.safetensors"
     assert set(train(cfg)) == {beside, usual}
     said = (

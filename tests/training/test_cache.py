@@ -29,6 +29,15 @@ def root(trained: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def cached(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the tiny backbone, a rate, and the files that it was trained from."""
+    root = tmp_path_factory.mktemp("cached")
+    shutil.copytree(trained / "checkpoints/tiny/backbone", root / "checkpoints/tiny/backbone")
+    run(root, *ON_DISK)
+    return root
+
+
 def arguments(root: Path, *overrides: str) -> list[str]:
     return quiet([*TINY, *QUICK, *SMALL, f"paths.cache={root / 'cache'}", *overrides])
 
@@ -104,8 +113,8 @@ def test_half_precision_takes_half_the_room(root: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["features", "teacher", "manifest.json", "missing", "sums"])
-def test_damaged_files_are_refused(root: Path, damage: str) -> None:
-    run(root, *ON_DISK)
+def test_damaged_files_are_refused(cached: Path, tmp_path: Path, damage: str) -> None:
+    root = shutil.copytree(cached, tmp_path / "root")
     (folder,) = (root / "cache").glob("train-*")
     if damage == "missing":
         (folder / "features").unlink()
@@ -120,8 +129,8 @@ def test_damaged_files_are_refused(root: Path, damage: str) -> None:
         run(root, *ON_DISK)
 
 
-def test_files_of_other_weights_are_refused(root: Path) -> None:
-    run(root, *ON_DISK)
+def test_files_of_other_weights_are_refused(cached: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(cached, tmp_path / "root")
     (folder,) = (root / "cache").glob("train-*")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["key"]["backbone"] = "0" * 16

@@ -20,7 +20,9 @@ URL = "https://wandb.example"
 SHORT = (
     "training.epochs=0",
     "data.limit_train=64",
+    "training.fit_images=64",
     "unit.structure=separable",
+    "unit.block=4",
     "unit.restorer=0",
     "data.augment=false",
 )

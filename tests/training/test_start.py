@@ -188,12 +188,14 @@ def sharp() -> SplitNetwork:
     return network
 
 
-def starts_of(lmbdas: list[float], batch: int = 16, seed: int = 0, **given: Any) -> dict[Any, Start]:
-    network = sharp()
+def starts_of(
+    lmbdas: list[float], batch: int = 16, seed: int = 0, restorer: int | None = 8, **given: Any
+) -> dict[Any, Start]:
+    network, settings = sharp(), settings_of(restorer=restorer, **given)
     frozen = frozen_of(network, batch)
     statistics = statistics_of(frozen.features)
     loss = RateDistortionLoss(Classification(), {"kd": 1.0}, [own.variance for own in statistics])
-    parts = (network, Classification(), loss, frozen, statistics, lmbdas, settings_of(**given), (3, 32, 32), seed)
+    parts = (network, Classification(), loss, frozen, statistics, lmbdas, settings, (3, 32, 32), seed)
     return find_starts(*parts)
 
 
@@ -234,13 +236,13 @@ def test_a_start_has_what_is_given() -> None:
 
 
 def test_what_is_not_given_is_measured() -> None:
-    (part,) = starts_of([1.0])[1.0].config["parts"]
+    (part,) = starts_of([1.0], restorer=None)[1.0].config["parts"]
     assert part["rounding"] in (0.5, DEAD_ZONE) and part["structure"] in ("joint", "separable")
     assert part["restorer"] == RESTORER_WIDTH_FEW and 0 < part["rank"] <= MOST_RANK
     losses = {
         name: start.expected_distortion + 8 * start.expected_bytes / 1024
         for name in ("joint", "separable")
-        for start in [starts_of([1.0], structure=name)[1.0]]
+        for start in [starts_of([1.0], structure=name, restorer=None)[1.0]]
     }
     assert part["structure"] == min(losses, key=lambda name: losses[name])
 

@@ -23,7 +23,16 @@ from evaluate import evaluate
 from tests.conftest import TINY, configure, quiet
 from train import train
 
-SHORT = (*TINY, "logger=none", "training.epochs=1", "data.limit_train=300", "data.augment=false")
+SHORT = (
+    *TINY,
+    "logger=none",
+    "training.epochs=1",
+    "data.limit_train=300",
+    "data.augment=false",
+    "unit.structure=separable",
+    "unit.block=4",
+    "unit.restorer=8",
+)
 FOLDER = Path("checkpoints/tiny/body/digits")
 
 
@@ -60,8 +69,8 @@ def figures_of(root: Path) -> Record:
 def test_bytes_are_met_on_held_back_and_on_evaluated_images(
     wanted: int, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    structure = "joint" if wanted < 20 else "separable"  # 15 joint coefficients do not take 200 bytes
-    path = run(root, f"target.bytes={wanted}", f"unit.structure={structure}")
+    joint = ["unit.structure=joint", "unit.block=null"] if wanted < 20 else []  # 15 coefficients do not take 200 bytes
+    path = run(root, f"target.bytes={wanted}", *joint)
     said = " ".join(capsys.readouterr().out.split())
     (reached,) = re.findall(
         rf"target\.bytes={wanted}: ([\d.]+) bytes an image \(standard error [\d.]+\) on the held", said
@@ -143,7 +152,7 @@ def test_what_cannot_be_met_is_said_and_the_nearest_kept(
 )
 def test_what_cannot_be_meant_is_refused(given: list[str], message: str, root: Path) -> None:
     with pytest.raises(UsageError, match=message):
-        run(root, *given)
+        train(configure("train", root, *quiet([*TINY, "logger=none", *given])))
 
 
 def test_a_target_that_was_met_is_kept_and_stands_beside_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +166,7 @@ def test_a_target_that_was_met_is_kept_and_stands_beside_others(root: Path, caps
 
 
 def test_an_interrupted_run_comes_to_the_same_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("target.bytes=15", "training.epochs=3")
+    options = ("target.bytes=15", "training.epochs=2")
     expected = run(root, *options)
     content = expected.read_bytes()
     expected.unlink()
