@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_however_images_come_the_units_are_the_same(cut: bn.CutNetwork) -> None:
         assert all(torch.equal(other[name], tensor) for name, tensor in found[0].items())
 
 
+@pytest.mark.usefixtures("empty_graphs")
 def test_curve_and_bundle_take_codecs_of_images_where_preprocessing_is_known(tmp_path: Path) -> None:
     known = network(preprocessing=bn.Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3), class_names=list("abcdefghij"))
     ladder = bn.fit(known, IMAGES, lmbdas=0.1, settings={**FAST, "training.epochs": 0})
@@ -162,5 +164,6 @@ def test_examples_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bn, "fit", partial(bn.fit, settings={**FAST, "unit.restorer": 8}))
     runpy.run_path(str(path))
     assert "bytes an image" in capsys.readouterr().out and (tmp_path / "curve.png").stat().st_size > 1000

@@ -37,9 +37,9 @@ def bundle_folder(trained: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """All of digits' evaluation images as files."""
+    """A hundred of digits' evaluation images as files."""
     folder, paths = tmp_path_factory.mktemp("images"), []
-    for index, image in enumerate(Digits(name="digits", batch_size=100, num_workers=0).images("test")):
+    for index, image in enumerate(Digits(name="digits", batch_size=100, num_workers=0, limit_test=100).images("test")):
         paths.append(folder / f"{index:03}.png")
         image.save(paths[-1])
     return paths

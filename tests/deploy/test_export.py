@@ -55,7 +55,7 @@ def test_a_bundle_is_complete_and_says_what_it_is(bundle_folder: Path, trained: 
         assert unit.framing.fingerprint.hex() == rate["fingerprint"]
 
 
-@pytest.fixture(scope="module", params=["transform", "factorized"])
+@pytest.fixture(scope="module", params=["transform", pytest.param("factorized", marks=pytest.mark.slow)])
 def bundled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BottleneckNetwork]:
     """A bundle of the default unit or of the former one, and the network that it is of."""
     if request.param == "transform":

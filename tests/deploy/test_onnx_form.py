@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bottlenecks.deploy.export import Decoder, Encoder
 from bottlenecks.deploy.onnx_form import store_narrowly, to_onnx
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import TransformUnit
+from bottlenecks.units import FactorizedUnit, TransformUnit
 from tests.deploy.units import transform_unit
 
 SHAPES = {"separable": (12, 21, 30), "joint": (32, 4, 4)}
@@ -31,7 +31,8 @@ def run(graph: bytes, inputs: list[torch.Tensor]) -> list[np.ndarray]:
 @pytest.mark.parametrize("any_rate", [False, True], ids=["one rate", "any rate"])
 @torch.no_grad()
 def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
-    unit = transform_unit([*SHAPES.values()], [*SHAPES], any_rate)
+    structures = [*SHAPES] if any_rate else ["joint"]
+    unit = transform_unit([SHAPES[one] for one in structures], structures, any_rate)
     multipliers = [torch.tensor([-20, -3, 0, 1, 9, 28, 0])] if any_rate else []
     few = [one[:2] for one in multipliers]
     features = features_of(unit, 7)
@@ -45,6 +46,22 @@ def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
     restored = run(to_onnx(Decoder(unit), [*(one[:2] for one in symbols), *few], "decoder"), [*symbols, *multipliers])
     for part, own, one in zip(unit.parts, restored, symbols, strict=True):
         assert np.allclose(own, part.reconstruct(one, part.own_size, *multipliers).numpy(), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_graphs_of_the_former_unit_compute_what_it_does() -> None:
+    torch.manual_seed(0)
+    unit = FactorizedUnit((12, 8, 8), 6).eval()
+    features = torch.randn(7, 12, 8, 8).relu()
+    unit.start_from(features)
+    unit.finalise()
+    (found,) = run(to_onnx(Encoder(unit), [features[:2]], "encoder"), [features])
+    symbols = unit.symbols(features)
+    assert found.dtype == np.int32 and len(np.unique(found)) > 5
+    assert (found != symbols).mean() < 1e-3
+    latent = torch.as_tensor(symbols)
+    (restored,) = run(to_onnx(Decoder(unit), [latent[:2]], "decoder"), [latent])
+    assert np.allclose(restored, unit.reconstruct(latent, (8, 8)).numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_an_encoder_holds_little_but_its_weights() -> None:

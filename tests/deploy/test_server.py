@@ -53,7 +53,6 @@ def test_every_image_at_every_rate_is_what_the_network_in_process_says(
     network = BottleneckNetwork.load(trained / "checkpoints/tiny/body/digits")
     transform = network.preprocessing.transform()
     images = torch.stack([transform(Image.open(path)) for path in image_paths])
-    assert len(images) == 397
     for lmbda in network.ladder:
         network.lmbda = lmbda
         expected = network.decode(network.encode(images)).softmax(1)
@@ -156,7 +155,7 @@ def test_mutated_streams_do_not_shake_the_server(server: str, streams: list[byte
     random_ = random.Random(0)
     with httpx.Client(base_url=server) as connection:
         expected = [connection.post("/predict", content=stream).json()["classes"] for stream in streams]
-        statuses = {connection.post("/predict", content=mutate(streams, random_)).status_code for _ in range(1000)}
+        statuses = {connection.post("/predict", content=mutate(streams, random_)).status_code for _ in range(300)}
         assert statuses <= {200, 400, 413} and 400 in statuses and 200 in statuses  # forged ones decode
         assert [connection.post("/predict", content=stream).json()["classes"] for stream in streams] == expected
 
