@@ -66,8 +66,9 @@ def press_control_c() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("how", [terminate, press_control_c])
-@pytest.mark.parametrize("stage", [("stage=backbone",), UNIT], ids=["stage", "on the spot"])
+@pytest.mark.parametrize(
+    ("stage", "how"), [(("stage=backbone",), terminate), (UNIT, press_control_c)], ids=["stage", "on the spot"]
+)
 def test_a_stopped_training_goes_on(
     stage: tuple[str, ...],
     how: Callable[[], None],

@@ -46,14 +46,14 @@ def attack(network: BottleneckNetwork, count: int, seed: int) -> Counter[str]:
     return ends
 
 
-def test_ten_thousand_mutated_streams_end_in_an_error_or_the_promised_shape(network: BottleneckNetwork) -> None:
-    attack(network, 200, seed=1)  # what is allocated once is there
+def test_mutated_streams_end_in_an_error_or_the_promised_shape(network: BottleneckNetwork) -> None:
+    attack(network, 100, seed=1)  # what is allocated once is there
     tracemalloc.start()
-    ends = attack(network, 10_000, seed=0)
+    ends = attack(network, 3_000, seed=0)
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 64 * 2**20
-    assert ends["decoded"] > 500 and len(ends) > 15  # forgeries decode; damage ends in many ways
+    assert ends["decoded"] > 100 and len(ends) > 15  # forgeries decode; damage ends in many ways
 
 
 @pytest.mark.slow
@@ -61,14 +61,14 @@ def test_a_hundred_thousand_mutated_streams(network: BottleneckNetwork) -> None:
     assert sum(attack(network, 100_000, seed=2).values()) == 100_000
 
 
-def test_ten_thousand_random_latents_come_back() -> None:
+def test_random_latents_come_back() -> None:
     rng = np.random.default_rng(0)
     extremes = np.array([INT32.min, INT32.min + 1, -1, 0, 1, INT32.max - 1, INT32.max])
     units = [FactorizedUnit((16, 8, 8), 8, init_scale=width).eval() for width in (2.0, 10.0)]
     for unit in units:
         unit.finalise()
     coders: list[Coder] = [unit.coder for unit in units]
-    for index in range(10_000):
+    for index in range(3_000):
         shape = (8, *rng.integers(1, 4, rng.integers(0, 3)).tolist())  # from a single position up
         symbols = rng.laplace(0, rng.choice([0.3, 3, 300, 1e6]), shape).clip(INT32.min, INT32.max).astype(np.int32)
         wild = rng.random(shape) < 0.1

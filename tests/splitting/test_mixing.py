@@ -12,6 +12,7 @@ from torchvision import models
 import evaluate
 import export
 import train
+from bottlenecks.errors import UsageError
 from bottlenecks.splitting.cut import cut
 from bottlenecks.splitting.mixing import is_mixed
 from tests.conftest import TINY, quiet
@@ -22,10 +23,13 @@ MESSAGE = "model=Mixing: what it makes of an image depends on the other images o
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_network_that_mixes_images_is_not_trained(
-    how: str, command: Callable[..., tuple[int, str]], tmp_path: Path
-) -> None:
-    arguments = [*quiet(TINY), "model.factory._target_=tests.networks.Mixing", f"+model.factory.how={how}"]
+def test_a_network_that_mixes_images_is_not_cut(how: str) -> None:
+    with pytest.raises(UsageError, match=MESSAGE):
+        cut(Mixing(how=how).eval(), "body", torch.zeros(1, 3, 32, 32))
+
+
+def test_a_network_that_mixes_images_is_not_trained(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    arguments = [*quiet(TINY), "model.factory._target_=tests.networks.Mixing"]
     paths = [f"paths.{name}={tmp_path / name}" for name in ("checkpoints", "results", "logs")]
     status, error = command(train.main, *arguments, *paths, "logger=none")
     assert status == 2 and MESSAGE in error and error.count("\n") == 1
@@ -58,10 +62,9 @@ def test_a_graph_that_mixes_images_is_not_exported(
 
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "vit_b_16", "swin_t"])
 def test_usual_networks_do_not_mix(name: str) -> None:
-    options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
-    network = models.get_model(name, weights=None, **options).eval()
-    side = 224 if name == "vit_b_16" else 64
-    assert not is_mixed(network, torch.randn(5, 3, side, side))
+    options = {"googlenet": {"init_weights": False, "aux_logits": False}, "vit_b_16": {"image_size": 64}}
+    network = models.get_model(name, weights=None, **options.get(name, {})).eval()
+    assert not is_mixed(network, torch.randn(5, 3, 64, 64))
 
 
 def test_a_cut_takes_no_numbers_from_the_global_generator() -> None:
