@@ -45,7 +45,7 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("lambda=0",), "lambda=0: expected a number above 0"),
         (
             ("unit.stride=2",),
-            "rounding, restorer, max_bytes, max_macs, range; unit=factorized and unit=spic would take",
+            "rounding, restorer, hidden, max_bytes, max_macs, range; unit=factorized and unit=spic would take",
         ),
         (("training.epoch=2",), "training.epoch: no such setting here; there are epochs, lr"),
         (("target.bytes=3",), "target.bytes=3: expected a number of at least 7"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def begin_in_closed_form(
     """
     images, device = experiment.datamodule, next(network.parameters()).device
     settings = TransformSettings.of(experiment.plan.unit.arguments)
-    most, seen, seed = plan.fit_images, None, experiment.plan.network.seed
+    most, seed = plan.fit_images, experiment.plan.network.seed
 
     def gather(loader: DataLoader) -> FrozenBatch:
         batches = progress(loader, "Looking at training images", None)
@@ -168,15 +169,21 @@ def begin_in_closed_form(
         frozen = cached.sample(min(most, FIT_BYTES // (4 * row)))
     else:
         frozen = gather(images.calibration_dataloader())
-    if (images.num_views or 1) > 1:
-        seen = cached.sample(num_images(frozen.features)) if cached else gather(images.view_loaders("train")[0])
+
+    def look_again(view: int) -> FrozenBatch:
+        if cached:
+            return cached.sample(num_images(frozen.features), view)
+        return gather(images.view_loaders("train")[view])
+
+    num_views = images.num_views or 1
+    views = [partial(look_again, view) for view in range(num_views)] if num_views > 1 else []
     if not all_finite(frozen.features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     statistics = statistics_of(frozen.features)
     loss = RateDistortionLoss(experiment.task, plan.loss, [own.variance for own in statistics])
     parts = (network, experiment.task, loss, frozen, statistics, lmbdas, settings, experiment.image_shape, seed)
     ease = EASE if plan.epochs and settings.restorer != 0 else 1.0
-    starts = state.obtain(lambda: find_starts(*parts, plan.target, seen, ease))
+    starts = state.obtain(lambda: find_starts(*parts, plan.target, views, ease))
     units = dict[Lmbda, Bottleneck]()
     for lmbda, start in starts.items():
         units[lmbda] = make_unit(experiment.plan.unit.architecture, start.config)

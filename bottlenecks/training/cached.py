@@ -72,10 +72,10 @@ class CachedDataModule(pl.LightningDataModule):
         super().__init__()
         self.images, self.splits = images, splits
 
-    def sample(self, most: int) -> FrozenBatch:
-        """Return the first view of each of the first training images, at the most so many."""
+    def sample(self, most: int, view: int = 0) -> FrozenBatch:
+        """Return a view of each of the first training images, at the most so many."""
         split = self.splits["train"]
-        return split.__getitems__([(0, image) for image in range(min(len(split), most))])
+        return split.__getitems__([(view, image) for image in range(min(len(split), most))])
 
     @property
     def num_views(self) -> int:

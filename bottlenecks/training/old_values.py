@@ -9,4 +9,5 @@ OLD_VALUES: Mapping[str, Any] = {
     "training.weight_decay": 0.01,
     "training.fit_images": 8192,
     "unit.range": False,
+    "unit.hidden": 0,
 }

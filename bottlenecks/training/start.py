@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from bottlenecks.console.terminal import progress, say
+from bottlenecks.errors import UsageError
 from bottlenecks.rates.places import Lmbda, middle_of, rate_name
 from bottlenecks.settings.target import Target
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import like, tensors_of
+from bottlenecks.splitting.features import like, num_images, tensors_of
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
@@ -22,15 +24,18 @@ from bottlenecks.training.candidates import list_candidates, restorer_widths
 from bottlenecks.training.closed_form import Sample
 from bottlenecks.training.frozen import FrozenBatch, rows_of
 from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.nonlinear import learn_encoders, with_first, with_layer
 from bottlenecks.training.seeds import seed_for
 from bottlenecks.training.sensitivity import identity_share, score_draws
 from bottlenecks.training.structure import (
+    EVALUATED,
     MOST_DRAWS,
     Candidate,
     Distort,
     Fit,
     Trial,
     encode,
+    fold_images,
     set_step,
     try_candidates,
 )
@@ -41,6 +46,7 @@ from bottlenecks.units.transform import TransformUnit
 CHUNK = 64  # images that pass through the tail at once
 HOPELESS = 1.25  # loss over the best one's at one step, from which on a structure's own best step is not looked for
 WORTH_TRYING = 1.05  # loss over the best one's, up to which a structure is tried at every lambda
+HIDDEN = 64  # channels of a nonlinear encoder's layer
 DEAD_ZONE = 0.42  # rounding offset that is tried beside 0.5
 
 
@@ -78,7 +84,7 @@ def find_starts(
     image_shape: Sequence[int],
     seed: int,
     target: Target | None = None,
-    seen: FrozenBatch | None = None,
+    views: Sequence[Callable[[], FrozenBatch]] = (),
     ease: float = 1.0,
 ) -> dict[Lmbda, Start]:
     """Choose structure and step of each rate by `lambda * distortion + bpp`, and fit it to all images.
@@ -94,14 +100,14 @@ def find_starts(
         image_shape: (3, H, W) of the network's input.
         seed: of the run.
         target: what the one rate is to come to, whose lambda is found.
-        seen: a view of each of these images, that steps are measured on; None for the images as they are.
+        views: each gives a view of each of these images; steps are measured on the first, or on the images as they are.
         ease: how many times smaller a lambda's step is chosen for: what a restoring network will make of coarser
             steps cannot be measured before it is trained.
     """
     samples = draw_samples(network, task, loss, frozen, seed)
     nonnegative = [own.nonnegative for own in statistics]
     candidates = list_candidates(network, settings, image_shape)
-    seen = frozen if seen is None else seen
+    seen = views[0]() if views else frozen
     distort = distortion_through(network, loss, seen)
     most_rank = max(rank for one in candidates for rank in one.ranks)
     make = (samples, tensors_of(seen.features), nonnegative, distort, frozen.num_pixels, most_rank)
@@ -129,6 +135,11 @@ def find_starts(
             if isinstance(lmbda, tuple)
             else begin(base, samples, trial, lmbda, ease)
         )
+    joint = [base for candidate, base in bases.items() if candidate.structure == "joint" and len(samples) == 1]
+    single = bool(joint) and not any(isinstance(lmbda, tuple) for lmbda in lmbdas)
+    if may_be_nonlinear(settings, single, loss, frozen, target, ease):
+        looks = itertools.chain([seen], (view() for view in views[1:]))
+        starts |= begin_nonlinear(joint[0], samples[0], starts, looks, loss, settings.hidden, seed)
     tell(starts)
     return starts
 
@@ -142,6 +153,88 @@ def smallest_losses(trials: Sequence[Trial], lmbda: float) -> dict[Trial, float]
         own, found[trial] = (place, trial.loss(lmbda, place)) if behind else trial.best(lmbda)
         if found[trial] < lowest:
             lowest, place = found[trial], round(own)
+    return found
+
+
+def may_be_nonlinear(
+    settings: TransformSettings,
+    single: bool,
+    loss: RateDistortionLoss,
+    frozen: FrozenBatch,
+    target: Target | None,
+    ease: float,
+) -> bool:
+    """Decide whether nonlinear encoders are tried.
+
+    Args:
+        settings: of the unit.
+        single: whether linear units are joint ones of one rate and one tensor.
+        loss: the distortion.
+        frozen: what the frozen network made of the training images.
+        target: to come to.
+        ease: 1 where no restoring network will be trained.
+
+    Raises:
+        UsageError: they are wanted and cannot be had.
+    """
+    few_numbers = isinstance(frozen.teacher, Tensor) and frozen.teacher.dim() == 2
+    possible = few_numbers and single and [*loss.weights] == ["kd"] and target is None and ease > 1
+    if settings.hidden and not possible:
+        raise UsageError(
+            f"unit.hidden={settings.hidden}: such an encoder is learnt by loss.kd alone, for a lambda, of classifiers, "
+            "before training with a restoring network; leave it out"
+        )
+    enough = bool(settings.hidden) or num_images(frozen.features) >= 2 * EVALUATED
+    return possible and settings.hidden != 0 and enough
+
+
+def begin_nonlinear(
+    base: tuple[TransformUnit, list[Tensor]],
+    sample: Sample,
+    starts: Mapping[Lmbda, Start],
+    views: Iterable[FrozenBatch],
+    loss: RateDistortionLoss,
+    width: int | None,
+    seed: int,
+) -> dict[Lmbda, Start]:
+    """Return starts with nonlinear encoders, for the lambdas at which they promise a smaller loss than linear ones.
+
+    Args:
+        base: a joint unit with steps of 1, and the training images' coefficients.
+        sample: of the training images.
+        starts: the linear ones.
+        views: of the same images.
+        loss: the distortion, by `kd` alone.
+        width: of the encoders' layer; where it is given, every lambda takes it.
+        seed: of the run.
+    """
+    unit, (coefficients,) = base
+    unit = with_first(unit, coefficients)
+    fitted, held = fold_images(len(coefficients))[0]
+    rows = [(encode(unit, tensors_of(view.features))[0].flatten(1), view.teacher, view.num_pixels) for view in views]
+    y, teacher, (num_pixels, *_) = zip(*rows, strict=True)
+    seen = torch.cat([own[fitted] for own in y]), torch.cat([own[fitted] for own in teacher])
+    lmbdas = [lmbda for lmbda in starts if isinstance(lmbda, float)]
+    weight, found = loss.weights["kd"], dict[Lmbda, Start]()
+    learnt = learn_encoders(
+        seen,
+        (y[0][held], teacher[0][held]),
+        lambda output, teacher: weight * loss.task.distillation(output, teacher),
+        lmbdas,
+        num_pixels,
+        width or HIDDEN,
+        seed_for(seed, "nonlinear"),
+    )
+    for lmbda, own in zip(lmbdas, learnt, strict=True):
+        mine, linear = Measured(0.0, own.distortion, own.bits / num_pixels), starts[lmbda].measured[0]
+        if width or lmbda * mine.distortion + mine.bpp < lmbda * linear.distortion + linear.bpp:
+            bent = with_layer(unit, own, sample.features)
+            (part,) = bent.parts
+            blocks = "x".join(map(str, part.block))
+            structure = f"joint, {part.rank} channels, blocks of {blocks}, {own.layer.width} hidden channels"
+            found[lmbda] = Start(
+                bent.config(), bent.state_dict(), structure, own.bits / 8, own.distortion, starts[lmbda].step, [mine]
+            )
     return found
 
 

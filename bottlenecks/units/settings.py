@@ -23,6 +23,7 @@ class TransformSettings:
         rank: channels of the latent.
         rounding: the quantiser's offset.
         restorer: width of the restoring network, 0 for none.
+        hidden: width of the layer that makes a joint transform's encoder nonlinear, 0 for none.
         max_bytes: share of the network's parameters, at 32 bits, that a rate may take without its restoring network.
         max_macs: share of the head's work that the encoder may take.
     """
@@ -32,6 +33,7 @@ class TransformSettings:
     rank: int | None
     rounding: float | None
     restorer: int | None
+    hidden: int | None
     max_bytes: float
     max_macs: float
 
@@ -42,7 +44,7 @@ class TransformSettings:
         Raises:
             UsageError: one cannot be used.
         """
-        names = ("structure", "block", "rank", "rounding", "restorer", "max_bytes", "max_macs")
+        names = ("structure", "block", "rank", "rounding", "restorer", "hidden", "max_bytes", "max_macs")
         unknown = set(unit) - {"name", "architecture", "range", *names}
         if unknown:
             raise UsageError(f"unit.{min(unknown)}: no such setting of this unit; there are {', '.join(names)}")
@@ -50,11 +52,13 @@ class TransformSettings:
         settings = cls(**chosen)
         if settings.structure not in (None, *STRUCTURES):
             raise UsageError(f"unit.structure={settings.structure}: expected {', '.join(STRUCTURES)}, or null")
-        for name, least in (("block", 1), ("rank", 1), ("restorer", 0)):
+        for name, least in (("block", 1), ("rank", 1), ("restorer", 0), ("hidden", 0)):
             if getattr(settings, name) is not None:
                 check_number(f"unit.{name}", getattr(settings, name), least, whole=True)
         if settings.rounding is not None and not 0 < settings.rounding <= 0.5:
             raise UsageError(f"unit.rounding={settings.rounding}: expected a number above 0, and 0.5 at the most")
+        if settings.hidden and settings.structure != "joint":
+            raise UsageError(f"unit.hidden={settings.hidden}: a hidden layer needs unit.structure=joint")
         if settings.structure == "joint" and settings.block is not None:
             raise UsageError(
                 f"unit.block={settings.block}: a joint transform takes whole maps; leave it out, or give "

@@ -54,8 +54,8 @@ class TransformUnit(Bottleneck):
     Laplacians and without a hyperprior). The restoring network runs on the server and begins as nothing.
 
     In training both rate and reconstruction are taken of symbols that are really rounded, with the gradient passed
-    straight through: at the low rates of features uniform noise would outweigh most coefficients. In eval mode bits are
-    those of the integer tables.
+    straight through: at the low rates of features uniform noise would outweigh most coefficients. A nonlinear encoder
+    makes few large ones instead, and learns with noise. In eval mode bits are those of the integer tables.
 
     A unit of any rate has a `range`: a multiplier of its steps chooses the rate, for all images or for each. Since it
     moves all scales alike, tables come from the same family; since it moves how much of a coefficient its symbols
@@ -114,8 +114,15 @@ class TransformUnit(Bottleneck):
             if not self.training:
                 return part.dequantise(symbols, size, multiplier), code_bits(symbols, indices)
             scales = (part.scale_map(size) + by_image(multiplier)).clamp(PARTS, LARGEST)
-            passed = (y + (symbols - y).detach()) * alive
+            passed = self._passed(part, y, symbols, generator) * alive
             return part.dequantise(passed, size, multiplier), laplacian_bits(passed, scales) * alive
+
+    @staticmethod
+    def _passed(part: TransformPart, y: Tensor, symbols: Tensor, generator: Generator | None) -> Tensor:
+        """Return what stands for symbols in training: noise for a nonlinear encoder, which rounding would hold fast."""
+        if part.hidden is None:
+            return y + (symbols - y).detach()
+        return y + torch.rand(y.shape, generator=generator).to(y) - 0.5
 
     def decode(self, y_hat: Features, size: Any, multiplier: Multiplier = 0) -> Features:
         """Turn each latent into features (N, C, H, W)."""
@@ -144,6 +151,8 @@ class TransformUnit(Bottleneck):
                 groups.append(ParameterGroup([weight], plan.linear * (size or 1 / weight[0].numel() ** 0.5)))
             groups.append(ParameterGroup(part.transform.logarithms(), plan.linear))
             groups.append(ParameterGroup([part.scales], plan.linear * PARTS / math.log(RATIO)))
+            if part.hidden is not None:
+                groups.append(ParameterGroup([*part.hidden.parameters()], plan.network))
             if part.gains is not None:
                 groups.append(ParameterGroup([part.gains], plan.linear))
             if part.restorer is not None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bottlenecks.coding.framing import Size
 from bottlenecks.errors import UsageError, check_number
+from bottlenecks.units.hidden import HiddenLayer
 from bottlenecks.units.laplacian import NUM_TABLES, PARTS, RATIO
 from bottlenecks.units.linear import make_transform
 from bottlenecks.units.restorer import Restorer
@@ -43,6 +44,7 @@ class TransformPart(nn.Module):
         rounding: offset of the quantiser: symbol = sign(y) * floor(|y| + rounding).
         ranged: whether the steps may be other ones by a *multiplier*, a whole number in eighths of a table step: they
             are finer by RATIO ** (multiplier / PARTS), and every scale is larger by the multiplier.
+        hidden: width of the layer that makes the encoder nonlinear, 0 for none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class TransformPart(nn.Module):
         nonnegative: bool,
         rounding: float,
         ranged: bool = False,
+        hidden: int = 0,
     ) -> None:
         super().__init__()
         _check(feature_shape, structure, rank, block, restorer, rounding)
@@ -63,6 +66,7 @@ class TransformPart(nn.Module):
         self.nonnegative, self.rounding = nonnegative, rounding
         channels = self.feature_shape[0]
         self.transform = make_transform(channels, structure, rank, block)
+        self.hidden = HiddenLayer(rank, hidden) if hidden else None
         self.scales = nn.Parameter(torch.full(self.transform.coefficient_shape, 2.5 * PARTS))
         self.gains = nn.Parameter(torch.ones(NUM_TABLES + 1)) if ranged else None  # of each table's symbols
         self.restorer = Restorer(channels, restorer) if restorer else None
@@ -77,11 +81,13 @@ class TransformPart(nn.Module):
             "restorer": self.restorer.mix.in_channels if self.restorer else 0,
             "nonnegative": self.nonnegative,
             "rounding": self.rounding,
+            **({"hidden": self.hidden.width} if self.hidden else {}),
         }
 
     def encode(self, features: Tensor) -> Tensor:
         """Return the coefficients (N, K, h, w), in quantiser steps."""
-        return self.transform.encode(features)
+        y = self.transform.encode(features)
+        return y if self.hidden is None else self.hidden(y)
 
     def round(self, y: Tensor) -> Tensor:
         """Quantise coefficients to whole numbers, still floating-point."""

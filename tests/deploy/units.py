@@ -23,6 +23,7 @@ def transform_unit(shapes: Sequence[Sequence[int]], structures: Sequence[str], a
             "restorer": 0 if structure == "separable" else 16,
             "nonnegative": True,
             "rounding": 0.42,
+            "hidden": 8 if structure == "joint" and not any_rate else 0,
         }
         for shape, structure in zip(shapes, structures, strict=True)
     ]
@@ -36,6 +37,8 @@ def transform_unit(shapes: Sequence[Sequence[int]], structures: Sequence[str], a
             nn.init.uniform_(logarithm, -3, -2)
         if part.restorer is not None:
             nn.init.normal_(part.restorer.narrow.weight, std=0.1)
+        if part.hidden is not None:
+            nn.init.normal_(part.hidden.narrow.weight)
         if part.gains is not None:
             nn.init.uniform_(part.gains, 0.8, 1)
     unit.finalise()

@@ -19,6 +19,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Classification
+from bottlenecks.training import nonlinear
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import statistics_of
 from bottlenecks.training.candidates import (
@@ -161,6 +162,8 @@ def test_few_channels_have_a_narrower_restoring_network() -> None:
         ({"restorer": -1}, r"unit.restorer=-1: expected a whole number of at least 0"),
         ({"rounding": 0.0}, r"unit.rounding=0.0: expected a number above 0, and 0.5 at the most"),
         ({"max_bytes": -1}, r"unit.max_bytes=-1: expected a number of at least 0"),
+        ({"hidden": -1}, r"unit.hidden=-1: expected a whole number of at least 0"),
+        ({"structure": "separable", "hidden": 8}, r"unit.hidden=8: a hidden layer needs unit.structure=joint"),
         ({"structure": "joint", "block": 4}, r"unit.block=4: a joint transform takes whole maps"),
         ({"structure": "joint", "rank": 100}, r"unit.rank=100: a joint transform has 64 channels at the most"),
         ({"latent_channels": 8}, r"unit.latent_channels: no such setting of this unit; there are structure, block"),
@@ -189,14 +192,14 @@ def sharp() -> SplitNetwork:
 
 
 def starts_of(
-    lmbdas: list[float], batch: int = 16, seed: int = 0, restorer: int | None = 8, **given: Any
+    lmbdas: list[float], batch: int = 16, seed: int = 0, restorer: int | None = 8, ease: float = 1.0, **given: Any
 ) -> dict[Any, Start]:
     network, settings = sharp(), settings_of(restorer=restorer, **given)
     frozen = frozen_of(network, batch)
     statistics = statistics_of(frozen.features)
     loss = RateDistortionLoss(Classification(), {"kd": 1.0}, [own.variance for own in statistics])
     parts = (network, Classification(), loss, frozen, statistics, lmbdas, settings, (3, 32, 32), seed)
-    return find_starts(*parts)
+    return find_starts(*parts, ease=ease)
 
 
 def same(one: Start, two: Start, exactly: bool) -> bool:
@@ -233,6 +236,20 @@ def test_a_start_has_what_is_given() -> None:
     (part,) = starts_of([1.0], **given)[1.0].config["parts"]
     assert (part["structure"], part["block"], part["rank"]) == ("separable", [4, 4], 6)
     assert (part["rounding"], part["restorer"]) == (0.3, 12)
+
+
+def test_an_encoder_is_nonlinear_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nonlinear, "STEPS", 20)
+    starts = starts_of([0.1, 1.0], ease=3.0, structure="joint", hidden=8)
+    assert [start.config["parts"][0]["hidden"] for start in starts.values()] == [8, 8]
+    assert "8 hidden channels" in starts[1.0].structure
+    linear = starts_of([1.0], ease=3.0, structure="joint")[1.0]  # of so few images none is learnt
+    assert "hidden" not in linear.config["parts"][0]
+
+
+def test_a_nonlinear_encoder_needs_training() -> None:
+    with pytest.raises(UsageError, match=r"unit.hidden=8: such an encoder is learnt by loss.kd alone, for a lambda"):
+        starts_of([1.0], structure="joint", hidden=8)
 
 
 def test_what_is_not_given_is_measured() -> None:
