@@ -16,8 +16,8 @@ default; g has `unit=transform`. All but e and f run through the shipped configu
 Then the closed form: how long a ladder of the default unit takes without any training (training.epochs=0), from images
 to units, over one epoch of a on the same images, whose steps are timed and multiplied up.
 
-Then the time to quality: how long d, and the default unit with all that it does by default, take until the held-back
-loss of every rate is where a brings it in `--epochs` epochs.
+Then the time to quality: how long d, the default unit with all that it does by default, and its closed form take until
+the held-back loss of every rate is where a brings it in `--epochs` epochs.
 
 Each part can be run alone. The last line of output is JSON.
 """
@@ -321,6 +321,7 @@ def time_to_quality(
         "best": (FORMER, *best),
         "best, cold start": (FORMER, *best, "training.warm_start=false"),
         "transform": best,
+        "closed form": (*best, "training.epochs=0"),
     }
     for name, overrides in ways.items():
         cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
@@ -338,6 +339,7 @@ def time_to_quality(
         "time_to_quality_speedup": rows["best"],
         "time_to_quality_speedup_cold_start": rows["best, cold start"],
         "time_to_quality_speedup_transform": rows["transform"],
+        "time_to_quality_speedup_closed_form": rows["closed form"],
     }
 
 
