@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
+from bottlenecks import __version__
 from bottlenecks.__main__ import COMMANDS
 from tests.conftest import REPOSITORY
 
@@ -17,6 +19,12 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 def test_every_package_is_in_the_wheel() -> None:
     within = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in REPOSITORY.glob("bottlenecks/**/*.py")}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == within | {"bottlenecks.configs", "bottlenecks.datamodules"}
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = OmegaConf.load(REPOSITORY / "CITATION.cff")
+    assert (cited.version, cited.license) == (PROJECT["project"]["version"], PROJECT["project"]["license"])
+    assert cited.version == __version__
 
 
 def bottlenecks(*arguments: str) -> subprocess.CompletedProcess[str]:
