@@ -28,7 +28,7 @@ check: install docs wheel   ## formatting, types, the documentation with its lin
 	$(BIN)/mypy
 
 docs: install   ## the documentation as a site: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: install   ## what is installed elsewhere: build/wheel; an earlier build's files would come along
 	rm -rf build/lib build/bdist.* build/wheel
