@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from torch import nn
@@ -22,9 +21,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bottlenecks as bn
 from bottlenecks.__main__ import COMMANDS, main
-from bottlenecks.console.cli import CONFIGS
+from bottlenecks.api import composed
+from bottlenecks.baselines import BASELINES
 from bottlenecks.settings import commands as settings
-from tests.conftest import REPOSITORY
+from bottlenecks.units import UNITS
+from tests.conftest import REPOSITORY, configure
 from tests.networks import block
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -109,14 +110,15 @@ def test_commands_compose_and_lack_nothing_but_what_a_reader_brings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    runs = [(name, run) for name, arguments in EACH if name in CHECKS for run in single_runs(arguments)]
-    refused = {}
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for name, run in runs:
-            try:
-                CHECKS[name](compose(name, run))
-            except (bn.UsageError, HydraException) as error:
-                refused[" ".join([name, *run])] = str(error)
+    given = {one.removeprefix("unit.name=") for _, arguments in EACH for one in arguments if "unit.name=" in one}
+    codecs, refused = {"unit", *UNITS, *BASELINES, *given}, {}
+    for name, run in [(name, run) for name, arguments in EACH if name in CHECKS for run in single_runs(arguments)]:
+        try:
+            cfg = configure(name, tmp_path, *run) if name != "split" else composed(name, run)
+            assert {*cfg.get("codecs", ())} <= codecs, run
+            CHECKS[name](cfg)
+        except (bn.UsageError, HydraException) as error:
+            refused[" ".join([name, *run])] = str(error)
     assert {line: why for line, why in refused.items() if not re.search(NOT_HERE, why)} == {}
 
 
