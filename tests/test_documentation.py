@@ -134,6 +134,15 @@ def test_the_listing_of_split_points_runs(monkeypatch: pytest.MonkeyPatch, capsy
     assert "layer3" in capsys.readouterr().out
 
 
+def test_figures_of_the_first_screen_are_those_of_the_results() -> None:
+    results = (REPOSITORY / "docs/results.md").read_text()
+    rows = re.findall(
+        r"^\|[^|]+bytes [^|]+\| ([\d.,]+) \| ([\d.,]+) ", (REPOSITORY / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 5
+    assert [figure for figure in itertools.chain(*rows) if not re.search(rf"[| ]{figure}[ ,]", results)] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
