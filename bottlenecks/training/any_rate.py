@@ -71,7 +71,8 @@ def _read_off(rows: Sequence[tuple[float, float]], lmbda: float) -> float:
 
 def with_range(base: TransformUnit, rates: RateRange) -> TransformUnit:
     """Return a copy of a unit that takes any rate."""
-    unit = TransformUnit(base.config()["parts"], rates.to_dict())
+    parts = [{**part, "tuned": part["restorer"] > 0} for part in base.config()["parts"]]
+    unit = TransformUnit(parts, rates.to_dict())
     unit.load_state_dict(base.state_dict(), strict=False)
     return unit.eval()
 

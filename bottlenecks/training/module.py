@@ -32,13 +32,19 @@ from bottlenecks.units.base import LearningRates, UnitOutput
 Batch = FrozenBatch | tuple[Tensor, Tensor]
 
 FINE, SLOWEST = 2.0, 0.1  # per cent of distortion below which learning is slower, and the least share that is left
+SHARED = 0.1  # of the learning rate, for a transform that all rates share: what one gains the others lose
 
 
-def pace_of(measured: Sequence[Measured]) -> float:
-    """Return the share of the learning rates that a unit begins to learn with, by the distortion of its start."""
+def pace_of(measured: Sequence[Measured], multiplier: float = 0.0) -> float:
+    """Return the share of the learning rates that a unit begins to learn with, by the distortion of its start.
+
+    Args:
+        measured: what its start takes and loses.
+        multiplier: at which that counts, for a unit of any rate the finest.
+    """
     if not measured:
         return 1.0
-    distortion = min(measured, key=lambda point: abs(point.multiplier)).distortion
+    distortion = min(measured, key=lambda point: abs(point.multiplier - multiplier)).distortion
     return min(1.0, max(SLOWEST, math.sqrt(max(0.0, distortion) / FINE)))
 
 
@@ -84,7 +90,10 @@ class LadderModule(pl.LightningModule):
         self.network, self.task, self.precision = network, task, precision
         self.lmbdas = tuple(units)
         self.units = nn.ModuleList(units.values())
-        self.paces = [pace_of((measured or {}).get(lmbda, ())) for lmbda in units]
+        self.paces = [
+            pace_of((measured or {}).get(lmbda, ()), unit.range.highest if unit.range else 0.0)
+            for lmbda, unit in units.items()
+        ]
         self.prices = [prices_of(unit, lmbda, (measured or {}).get(lmbda, ())) for lmbda, unit in units.items()]
         self.rate_loss, self.optimiser, self.seed = loss, optimiser, seed
         self.passes = in_groups(range(len(self.lmbdas)), rates_per_pass)
@@ -186,7 +195,8 @@ class LadderModule(pl.LightningModule):
         plan = self.optimiser
         groups = []
         for unit, pace in zip(self.units, self.paces, strict=True):
-            rates = LearningRates(pace * plan.lr, plan.entropy_lr, pace * plan.linear_lr, plan.weight_decay)
+            linear = plan.linear_lr * (SHARED if unit.range else 1.0)
+            rates = LearningRates(pace * plan.lr, plan.entropy_lr, pace * linear, plan.weight_decay)
             groups += [group._asdict() for group in unit.parameter_groups(rates)]  # type: ignore[operator]
         optimiser = torch.optim.AdamW(groups, lr=plan.lr, fused=can_fuse(self))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._share_of_peak)

@@ -14,10 +14,8 @@ from bottlenecks.errors import UsageError, check_number
 from bottlenecks.units.hidden import HiddenLayer
 from bottlenecks.units.laplacian import NUM_TABLES, PARTS, RATIO
 from bottlenecks.units.linear import make_transform
-from bottlenecks.units.restorer import Restorer
+from bottlenecks.units.restorer import Multiplier, Restorer
 from bottlenecks.units.settings import STRUCTURES
-
-Multiplier = int | Tensor  # of a unit of any rate: one for all images, or int64 (N,); 0 for a unit of one rate
 
 
 def by_image(multiplier: Multiplier) -> Multiplier:
@@ -44,6 +42,7 @@ class TransformPart(nn.Module):
         rounding: offset of the quantiser: symbol = sign(y) * floor(|y| + rounding).
         ranged: whether the steps may be other ones by a *multiplier*, a whole number in eighths of a table step: they
             are finer by RATIO ** (multiplier / PARTS), and every scale is larger by the multiplier.
+        tuned: whether the restoring network is told the multiplier.
         hidden: width of the layer that makes the encoder nonlinear, 0 for none.
     """
 
@@ -57,6 +56,7 @@ class TransformPart(nn.Module):
         nonnegative: bool,
         rounding: float,
         ranged: bool = False,
+        tuned: bool = False,
         hidden: int = 0,
     ) -> None:
         super().__init__()
@@ -69,10 +69,11 @@ class TransformPart(nn.Module):
         self.hidden = HiddenLayer(rank, hidden) if hidden else None
         self.scales = nn.Parameter(torch.full(self.transform.coefficient_shape, 2.5 * PARTS))
         self.gains = nn.Parameter(torch.ones(NUM_TABLES + 1)) if ranged else None  # of each table's symbols
-        self.restorer = Restorer(channels, restorer) if restorer else None
+        self.restorer = Restorer(channels, restorer, tuned) if restorer else None
 
     def config(self) -> dict[str, Any]:
         """Return the constructor's arguments, JSON-able."""
+        tuned = self.restorer is not None and self.restorer.tuning is not None
         return {
             "feature_shape": list(self.feature_shape),
             "structure": self.structure,
@@ -81,6 +82,7 @@ class TransformPart(nn.Module):
             "restorer": self.restorer.mix.in_channels if self.restorer else 0,
             "nonnegative": self.nonnegative,
             "rounding": self.rounding,
+            **({"tuned": True} if tuned else {}),
             **({"hidden": self.hidden.width} if self.hidden else {}),
         }
 
@@ -113,7 +115,7 @@ class TransformPart(nn.Module):
         """Return features (N, C, H, W), where `size` is (H, W), of coefficients that were quantised at a multiplier."""
         features_hat = self.transform.decode(y_hat, size)
         if self.restorer is not None:
-            features_hat = self.restorer(features_hat)
+            features_hat = self.restorer(features_hat, multiplier)
         return features_hat.relu() if self.nonnegative else features_hat
 
     def reconstruct(self, symbols: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:

@@ -21,7 +21,7 @@ from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
 from bottlenecks.training.loss import RateDistortionLoss
-from bottlenecks.training.module import FINE, LadderModule, trained
+from bottlenecks.training.module import FINE, LadderModule, pace_of, trained
 from bottlenecks.training.optimisers import scaler_of
 from bottlenecks.training.seeds import generator_for
 from tests.networks import Tiny
@@ -141,6 +141,11 @@ def test_a_unit_that_begins_fine_learns_slowly_but_for_its_entropy_model(tmp_pat
         for unit in module.units
     ]
     assert of_each == [{2e-3, 2e-2}, {5e-4, 2e-2}]
+
+
+def test_a_unit_of_any_rate_learns_as_slowly_as_its_finest_rate() -> None:
+    points = [Measured(-40.0, 9.0, 0.2), Measured(0.0, 4 * FINE, 0.1), Measured(50.0, FINE / 16, 0.5)]
+    assert pace_of(points) == 1 and pace_of(points, 55) == pytest.approx(1 / 4)
 
 
 def test_rates_train_in_several_passes_as_in_one(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from bottlenecks.training.seeds import generator_for
+from bottlenecks.units.laplacian import PARTS, RATIO
 from bottlenecks.units.restorer import FEW_CHANNELS, Restorer
+from bottlenecks.units.transform_part import TransformPart
 
 
 @pytest.mark.parametrize("channels", [FEW_CHANNELS, FEW_CHANNELS + 1])
@@ -38,3 +41,19 @@ def test_it_sees_features_of_mean_0_and_deviation_1_and_gives_them_back_in_their
     restored = scaled(features * scaled.deviation[:, None, None] + mean[:, None, None])
     back = (restored - mean[:, None, None]) / scaled.deviation[:, None, None]
     assert torch.allclose(back, plain(features), atol=2e-2)
+
+
+def test_it_knows_the_steps_where_it_is_told() -> None:
+    torch.manual_seed(0)
+    restorer, features = Restorer(4, 6, tuned=True), torch.randn(3, 4, 5, 5)
+    nn.init.normal_(restorer.narrow.weight)
+    none, coarse, fine = (restorer(features, multiplier) - features for multiplier in (0, -40, 40))
+    factor = RATIO ** (40 / PARTS)  # of the steps
+    assert torch.allclose(coarse, factor * none, rtol=1e-2) and torch.allclose(factor * fine, none, rtol=1e-2)
+    every = restorer(features, torch.tensor([0, -40, 40])) - features
+    assert torch.allclose(every[1], coarse[1], atol=1e-6) and torch.allclose(every[2], fine[2], atol=1e-6)
+
+
+def test_without_being_told_it_has_what_it_had() -> None:
+    assert not [name for name in Restorer(4, 6).state_dict() if "tuning" in name]
+    assert "tuned" not in TransformPart((4, 5, 5), "separable", 4, (5, 5), 6, False, 0.5, ranged=True).config()
