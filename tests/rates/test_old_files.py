@@ -123,7 +123,7 @@ def as_then(cfg: DictConfig, path: Path) -> DictConfig:
     for name, value in {**read_info(path).training, **OLD_VALUES}.items():
         own = {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, Mapping) else {name: value}
         for key, part in own.items():
-            if OmegaConf.select(cfg, key, default=cfg) is not cfg and key != "split":
+            if OmegaConf.select(cfg, key, default=cfg) is not cfg and key not in ("split", "backbone"):
                 OmegaConf.update(cfg, key, part)
     return cfg
 
