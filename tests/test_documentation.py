@@ -130,6 +130,7 @@ def test_a_command_parses(name: str, arguments: tuple[str, ...]) -> None:
 def test_the_listing_of_split_points_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ("split", ("model=resnet50",)) in EACH
     monkeypatch.setattr(sys, "argv", ["bottlenecks", "split", "model=resnet50"])
+    monkeypatch.delitem(sys.modules, "bottlenecks.split", raising=False)  # another test's, which runpy warns of
     main()
     assert "layer3" in capsys.readouterr().out
 
