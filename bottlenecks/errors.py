@@ -5,7 +5,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -85,6 +85,17 @@ def check_flag(argument: str, value: object) -> None:
         raise UsageError(f"{argument}={value}: expected true or false")
 
 
+def check_known(group: str, given: Iterable[object], known: Sequence[str]) -> None:
+    """Refuse settings of a group that it does not have.
+
+    Raises:
+        UsageError: there is one.
+    """
+    unknown = sorted({str(name) for name in given} - {*known})
+    if unknown:
+        raise UsageError(f"{group}.{unknown[0]}: no such setting; there are {', '.join(known)}")
+
+
 def check_number(
     argument: str, value: object, least: float = 0, most: float = math.inf, *, whole: bool = False
 ) -> None:
@@ -96,7 +107,7 @@ def check_number(
     right = isinstance(value, int) if whole else isinstance(value, (int, float))
     inside = right and not isinstance(value, bool) and least <= value <= most and value < math.inf  # type: ignore[operator]
     if not inside:
-        bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:.10g}"
         raise UsageError(f"{argument}={value}: expected a {'whole ' if whole else ''}number {bounds}")
 
 

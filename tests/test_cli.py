@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 
 import evaluate
+import export
 import train
 from bottlenecks.console.cli import entry_point, run
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.rates.places import rate_path
 from bottlenecks.run import main as run_images
+from bottlenecks.settings.evaluation import check_device
 from bottlenecks.settings.rates import parse_lambdas
+from bottlenecks.settings.targets import check_target
 from bottlenecks.split import main as list_split_points
 from tests.conftest import TINY, quiet
 from tests.networks import Tiny, Tokens
@@ -59,12 +62,33 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("model.name=..",), "model.name=..: expected a name"),
         (("data.name=a/b",), "data.name=a/b: expected a name"),
         (("unit.name=../../x",), "unit.name=../../x: expected a name"),
-        (("seed=-1",), "seed=-1: expected a whole number of at least 0"),
+        (("seed=-1",), "seed=-1: expected a whole number from 0 to 4294967295"),
         (("training.epochs=-1",), "training.epochs=-1: expected a whole number of at least 0"),
         (("training.lr=fast",), "training.lr=fast: expected a number of at least 0"),
         (("backbone.epochs=0",), "backbone.epochs=0: expected a whole number of at least 1"),
         (("split=layre3",), "split=layre3: no tensor of ResNet has this name; closest: layer3"),
         (("data.batch_size=0",), "data.batch_size=0"),
+        (("data.batch_size=null",), "data.batch_size=None: expected a whole number"),
+        (("data.limit_train=inf",), "data.limit_train=inf: must be a number of images"),
+        (("data.held_back=nan",), "data.held_back=nan: must be a number of images"),
+        (("data.image_size=true",), "data.image_size=True: must be a number of pixels"),
+        (("data.preprocessing=3",), "preprocessing=3: expected resize, crop"),
+        (("data=mask_folder", "data.classes=3"), "data.classes=3: expected a list of names"),
+        (("data=coco_file", "data.learn=[boxes]"), "data.learn=['boxes']: expected boxes or masks"),
+        (("model.weights=3",), "model.weights=3: expected auto, none"),
+        (("model.weights=null",), "model.weights=None: expected auto, none"),
+        (("+model.weight=none",), "model.weight: no such setting; there are name, task"),
+        (
+            ("model=custom", "model.name=x", "split=x", "model.factory=3"),
+            "model.factory=3: expected model.factory._target_=",
+        ),
+        (("+backbone.epoch=3",), "backbone.epoch: no such setting; there are epochs, lr"),
+        (("stage=backbone", "backbone.label_smoothing=2"), "label_smoothing=2: expected a number from 0 to 1"),
+        (("training.warmup=5",), "training.warmup=5: expected a number from 0 to 1"),
+        (("seed=99999999999",), "seed=99999999999: expected a whole number from 0 to 4294967295"),
+        (("unit.architecture=[spic]",), "unit.architecture=['spic']: no such unit"),
+        (("target=null",), "target=None: expected its settings one by one, as target.NAME=VALUE"),
+        (("unit=null",), "take a name of theirs, as logger=none"),
     ],
 )
 def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -76,6 +100,22 @@ def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tu
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("out", ["''", ".", "..", "3", "[a]"])
+def test_a_bundle_needs_a_folder_of_its_own(command: Command, out: str) -> None:
+    status, error = command(export.main, *TINY, f"out={out}")
+    assert status == 2 and "expected a folder by its name" in error and error.count("\n") == 1
+
+
+def test_a_program_may_name_what_it_holds_itself() -> None:
+    check_target("model.factory._target_", "__main__.Net")
+
+
+@pytest.mark.parametrize("device", ["cpu:", "cuda:x", "3"])
+def test_devices_that_are_none_are_named(device: str) -> None:
+    with pytest.raises(UsageError, match=f"device={device}: expected one of auto"):
+        check_device(device)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +140,7 @@ def test_lambdas_that_are_none_are_named(value: object, message: str) -> None:
         (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=flat"), "laid out as NTC"),
         (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=last"), "laid out as NHWC"),
         (("data.limit_val=0",), "data.limit_val=0"),
+        (("model.factory._target_=tests.networks.Tinny",), "'tests.networks.Tinny': Error loading"),
     ],
 )
 def test_what_does_not_fit_the_network_is_named(

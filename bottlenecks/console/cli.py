@@ -92,7 +92,11 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
         if isinstance(error.__cause__, UsageError):  # raised in a constructor that Hydra called
             raise error.__cause__ from None
         unknown = isinstance(error.__cause__, (ConfigAttributeError, ConfigKeyError)) and error.__cause__.full_key
-        raise UsageError(_describe_unknown(error.__cause__) if unknown else str(error)) from None
+        raise UsageError(_describe_unknown(error.__cause__) if unknown else _describe_hydra(error)) from None
+    except ValueError as error:
+        if "Config group override" not in str(error):  # Hydra's, where a group is given null or a number
+            raise
+        raise UsageError("data, unit, logger and the like take a name of theirs, as logger=none") from None
     except RuntimeError as error:
         if not lost_another(error):
             raise
@@ -110,6 +114,12 @@ def lost_another(error: RuntimeError) -> bool:
     signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return several and any(sign in str(error) for sign in signs)
+
+
+def _describe_hydra(error: Exception) -> str:
+    """Return what Hydra says, with the reason in the place of advice on how to see it."""
+    message, advice, _ = str(error).partition(", set env var HYDRA_FULL_ERROR")
+    return f"{message}: {error.__cause__}" if advice and error.__cause__ else message
 
 
 def _describe_unknown(error: OmegaConfBaseException) -> str:

@@ -22,7 +22,7 @@ def check_size(argument: str, value: Any) -> Size:
         UsageError: it is none.
     """
     sides = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(sides) in (1, 2) and all(isinstance(side, int) and side > 0 for side in sides):
+    if len(sides) in (1, 2) and all(type(side) is int and side > 0 for side in sides):
         return square(sides)
     raise UsageError(f"{argument}={value}: must be a number of pixels above 0, [height, width] or null")
 

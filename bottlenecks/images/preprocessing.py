@@ -74,6 +74,8 @@ class Preprocessing:
             UsageError: A key is unknown or missing, or a value is unusable.
         """
         known = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise UsageError(f"preprocessing={values}: expected {', '.join(known)}")
         if unknown := sorted(set(values) - set(known)):
             raise UsageError(f"preprocessing.{unknown[0]}: unknown; there are {', '.join(known)}")
         if missing := [name for name in known[:4] if name not in values]:

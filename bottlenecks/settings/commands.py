@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
-from bottlenecks.errors import UsageError, check_flag, check_number
+from bottlenecks.errors import UsageError, check_flag, check_number, quoted
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
 from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan
@@ -12,6 +14,8 @@ from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.targets import check_target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
+
+GROUPS = ("training", "loss", "target", "backbone", "paths")  # of settings, that no file of a name fills
 
 
 def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, TrainingPlan]:
@@ -23,6 +27,7 @@ def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, Traini
     Raises:
         UsageError: the configuration cannot be used.
     """
+    check_groups(cfg)
     if cfg.stage not in ("unit", "backbone"):
         raise UsageError(f"stage={cfg.stage}: expected unit or backbone")
     for name in ("overwrite", "resume"):
@@ -46,6 +51,7 @@ def read_evaluation(cfg: DictConfig) -> list[tuple[ExperimentPlan, EvaluationPla
     Raises:
         UsageError: the configuration cannot be used.
     """
+    check_groups(cfg)
     found = []
     for single in each_split(cfg):
         experiment, plan = ExperimentPlan.of(single), EvaluationPlan.of(single)
@@ -62,10 +68,24 @@ def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan]:
     Raises:
         UsageError: the configuration cannot be used.
     """
+    check_groups(cfg)
+    if cfg.out is not None and (not isinstance(cfg.out, str) or Path(cfg.out).name in ("", "..")):
+        raise UsageError(f"out={cfg.out}: expected a folder by its name; quote it, as {quoted('out', '…')}")
     experiment, plan = ExperimentPlan.of(cfg), EvaluationPlan.of(cfg)
     find_ladder(experiment, UNIT)
     check_weights(experiment.network)
     return experiment, plan
+
+
+def check_groups(cfg: DictConfig) -> None:
+    """Refuse a value in the place of a group of settings.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in GROUPS:
+        if name in cfg and not OmegaConf.is_dict(cfg[name]):
+            raise UsageError(f"{name}={cfg[name]}: expected its settings one by one, as {name}.NAME=VALUE")
 
 
 def check_listing(cfg: DictConfig) -> BackboneSpec:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -50,6 +51,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 IMAGENETTE = {"full": "imagenette2", "320px": "imagenette2-320", "160px": "imagenette2-160"}  # size -> folder
 
 
+NEEDED = ("batch_size", "held_back", "test_part", "flip")  # null says nothing of these
 LEARN: Mapping[str, Task] = {"boxes": "detection", "masks": "segmentation"}  # what one's own COCO file is read for
 
 
@@ -73,7 +75,7 @@ def check_data(values: Mapping[str, Any]) -> None:
         UsageError: one has an impossible value.
     """
     for name, check in _CHECKS.items():
-        if values.get(name) is not None:
+        if values.get(name) is not None or (name in values and name in NEEDED):
             check(f"data.{name}", values[name])
 
 
@@ -87,7 +89,7 @@ def check_part(argument: str, part: Any) -> None:
     Raises:
         UsageError: it is not.
     """
-    number = isinstance(part, (int, float)) and not isinstance(part, bool)
+    number = isinstance(part, (int, float)) and not isinstance(part, bool) and math.isfinite(part)
     if not number or part < 0 or (part > 1 and part != int(part)):
         raise UsageError(f"{argument}={part}: must be a number of images or a share between 0 and 1")
 
@@ -98,7 +100,8 @@ def check_limit(argument: str, count: Any) -> None:
     Raises:
         UsageError: it is not.
     """
-    if not isinstance(count, (int, float)) or isinstance(count, bool) or count < 1 or count != int(count):
+    number = isinstance(count, (int, float)) and not isinstance(count, bool) and math.isfinite(count)
+    if not number or count < 1 or count != int(count):
         raise UsageError(f"{argument}={count}: must be a number of images from 1 up, or null for all")
 
 
@@ -108,17 +111,18 @@ def _augment(argument: str, value: Any) -> None:
 
 
 def _imagenette(argument: str, size: Any) -> None:
-    if size not in IMAGENETTE:
+    if size not in [*IMAGENETTE]:
         raise UsageError(f"{argument}={size}: there are {', '.join(IMAGENETTE)}")
 
 
 def _learn(argument: str, value: Any) -> None:
-    if value not in LEARN:
+    if value not in [*LEARN]:
         raise UsageError(f"{argument}={value}: expected {' or '.join(LEARN)}")
 
 
 def _names(argument: str, classes: Any) -> None:
-    names = [] if isinstance(classes, str) else [str(name) for name in classes]
+    several = isinstance(classes, (Sequence, Mapping)) and not isinstance(classes, str)
+    names = [str(name) for name in classes] if several else []
     if not names or len(set(names)) < len(names):  # of a mapping, its keys
         raise UsageError(f"{argument}={classes}: expected a list of names, each once, or null")
 

@@ -87,8 +87,8 @@ def check_device(device: object) -> None:
     Raises:
         UsageError: it is not.
     """
-    kind, _, index = str(device).partition(":")
-    if kind not in DEVICES or not (index or "0").isdecimal():
+    kind, colon, index = str(device).partition(":")
+    if kind not in DEVICES or (colon and not index.isdecimal()):
         raise UsageError(f"device={device}: expected one of {', '.join(DEVICES)}, or one with its number, as cuda:1")
 
 

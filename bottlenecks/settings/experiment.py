@@ -19,6 +19,7 @@ from bottlenecks.settings.weights import backbone_path
 from bottlenecks.units.settings import check_unit
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+MOST_SEED = 2**32 - 1  # of NumPy's generator
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
 
@@ -65,7 +66,7 @@ class NetworkPlan:
             if not isinstance(path, str) or not path:
                 way_out = quoted(f"paths.{name}", "…")
                 raise UsageError(f"paths.{name}={path}: expected a folder; quote its name, as {way_out}")
-        check_number("seed", cfg.seed, whole=True)
+        check_number("seed", cfg.seed, most=MOST_SEED, whole=True)
         if cfg.task not in (None, spec.task):
             raise UsageError(
                 f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, check_known, quoted
 from bottlenecks.settings.targets import name_of
 from bottlenecks.tasks import check_task
 
@@ -46,8 +46,16 @@ class BackboneSpec:
     def __post_init__(self) -> None:
         if self.library not in LIBRARIES:
             raise UsageError(f"model.library={self.library}: expected one of {', '.join(LIBRARIES)}")
+        if not isinstance(self.weights, str) or not self.weights:
+            way_out = quoted("model.weights", "…")
+            raise UsageError(
+                f"model.weights={self.weights}: expected auto, none, a name of the library's, or a file; quote it, "
+                f"as {way_out}"
+            )
         if self.library == "custom" and not self.factory:
             raise UsageError("model.factory: missing; a custom network needs model.factory._target_=package.function")
+        if self.factory and not isinstance(self.factory, Mapping):
+            raise UsageError(f"model.factory={self.factory}: expected model.factory._target_=package.function")
         if self.factory and "_target_" in self.factory:
             named = {**self.factory, "_target_": name_of(str(self.factory["_target_"]))}
             object.__setattr__(self, "factory", named)
@@ -57,6 +65,7 @@ class BackboneSpec:
     def of(cls, node: DictConfig) -> BackboneSpec:
         """Read the `model` node of a configuration; the cut that it proposes is not the network's."""
         values = {str(name): node[name] for name in node if name not in ("split", "several")}
+        check_known("model", values, [field.name for field in fields(cls)])
         nested = {
             name: OmegaConf.to_container(value, throw_on_missing=True)
             for name, value in values.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def check_target(argument: str, target: str) -> None:
         UsageError: there is none.
     """
     top = path_of(target).partition(".")[0]
-    if not top or find_spec(top) is None:
+    if not top or (top not in sys.modules and find_spec(top) is None):  # of a program itself, __main__, there is none
         raise UsageError(f"{argument}={target}: there is no module {top}; put the folder that holds it on PYTHONPATH")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from bottlenecks.errors import UsageError, check_flag, check_number
+from bottlenecks.errors import UsageError, check_flag, check_known, check_number
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.settings.rates import rates_asked
 from bottlenecks.settings.target import Target
@@ -131,7 +132,7 @@ class TrainingPlan:
             check_number("training.rates_per_pass", training.rates_per_pass, 1, whole=True)
         names = ("lr", "entropy_lr", "linear_lr", "weight_decay", "warmup", "gradient_clip")
         for name in names:
-            check_number(f"training.{name}", training[name])
+            check_number(f"training.{name}", training[name], most=1 if name == "warmup" else math.inf)
         target = Target.of(cfg)
         return cls(
             lmbdas=[] if target else rates_asked(cfg),
@@ -182,10 +183,12 @@ class BackboneTraining:
         Raises:
             UsageError: one cannot be used.
         """
+        check_known("backbone", cfg.backbone, [field.name for field in fields(cls)])
         settings = cls(**cfg.backbone)
         check_number("backbone.epochs", settings.epochs, 1, whole=True)
         for name in ("lr", "weight_decay", "label_smoothing"):
-            check_number(f"backbone.{name}", getattr(settings, name))
+            most = 1 if name == "label_smoothing" else math.inf
+            check_number(f"backbone.{name}", getattr(settings, name), most=most)
         return settings
 
 

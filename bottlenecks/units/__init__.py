@@ -52,7 +52,7 @@ def check_architecture(architecture: object) -> None:
     Raises:
         UsageError: there is none of this name.
     """
-    if architecture not in UNITS:
+    if architecture not in [*UNITS]:
         known = closest(str(architecture), [*UNITS])
         raise UsageError(f"unit.architecture={architecture}: no such unit; there are {known}")
 
