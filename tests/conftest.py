@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+import bottlenecks
 from bottlenecks.console.cli import CONFIGS
 from evaluate import evaluate
 from train import train
@@ -45,18 +49,19 @@ def _few_threads() -> None:
 
 
 def configure(command: str, root: Path, *overrides: str) -> DictConfig:
-    """Compose a shipped configuration with every output under `root`."""
-    cfg = deepcopy(_compose(command, overrides))
-    for name in ("checkpoints", "results", "logs"):
-        if not any(override.startswith(f"paths.{name}=") for override in overrides):
-            cfg.paths[name] = str(root / name)
+    """Compose a shipped configuration with every output under `root`; files that go together are composed once."""
+    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs")]
+    given = OverridesParser.create().parse_overrides([*paths, *overrides])
+    files = [one for one in given if (CONFIGS / one.key_or_group).is_dir()]
+    cfg = deepcopy(_compose(command, tuple(str(one.input_line) for one in files)))
+    ConfigLoaderImpl._apply_overrides_to_config([one for one in given if one not in files], cfg)
     return cfg
 
 
 @lru_cache
-def _compose(command: str, overrides: tuple[str, ...]) -> DictConfig:
+def _compose(command: str, files: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, [*overrides])
+        return compose(command, [*files])
 
 
 def quiet(overrides: Sequence[str]) -> list[str]:
@@ -78,6 +83,19 @@ def empty_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bundles have empty graphs: real ones, which take seconds each, are held elsewhere."""
     monkeypatch.setattr("bottlenecks.deploy.export.to_onnx", lambda *_: b"")
     monkeypatch.setattr("bottlenecks.deploy.export.refuse_mixing", lambda _: None)
+
+
+@pytest.fixture
+def brief_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `bottlenecks.fit` train small units for an epoch, whatever a page or an example asks for."""
+    fit = bottlenecks.fit
+    brief = {"training.epochs": 1, "training.fit_images": 64}
+    brief |= {"unit.structure": "separable", "unit.block": 2, "unit.restorer": 8}
+
+    def briefly(*given: Any, settings: Mapping[str, Any] | None = None, **named: Any) -> Any:
+        return fit(*given, settings={**(settings or {}), **brief}, **named)
+
+    monkeypatch.setattr(bottlenecks, "fit", briefly)
 
 
 @pytest.fixture

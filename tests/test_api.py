@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import runpy
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +158,11 @@ def test_public_names_are_there_and_nothing_else() -> None:
         bn.nothing  # noqa: B018
 
 
+@pytest.mark.usefixtures("brief_fits")
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bn, "fit", partial(bn.fit, settings={**FAST, "unit.restorer": 8}))
     runpy.run_path(str(path))
     assert "bytes an image" in capsys.readouterr().out and (tmp_path / "curve.png").stat().st_size > 1000

@@ -144,6 +144,7 @@ def test_figures_of_the_first_screen_are_those_of_the_results() -> None:
     assert [figure for figure in itertools.chain(*rows) if not re.search(rf"[| ]{figure}[ ,]", results)] == []
 
 
+@pytest.mark.usefixtures("brief_fits")
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,6 +159,7 @@ def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert names["curve"].codecs == ["unit", "lightweight"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("brief_fits")
 def test_the_notebook_runs_and_keeps_no_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
