@@ -21,7 +21,7 @@ from bottlenecks.settings.evaluation import check_device
 from bottlenecks.settings.rates import parse_lambdas
 from bottlenecks.settings.targets import check_target
 from bottlenecks.split import main as list_split_points
-from tests.conftest import TINY, quiet
+from tests.conftest import TINY, configure, quiet
 from tests.networks import Tiny, Tokens
 
 Command = Callable[..., tuple[int, str]]
@@ -91,12 +91,16 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("unit=null",), "take a name of theirs, as logger=none"),
     ],
 )
-def test_bad_arguments_are_named(command: Command, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_bad_arguments_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """The command line around it is that of test_startup.py."""
     if not any(argument.startswith("lambda") for argument in arguments):
         arguments = (*arguments, "lambda=0.01")
-    paths = [f"paths.{name}={tmp_path / name}" for name in ("checkpoints", "results", "logs")]
-    status, error = command(train.main, *paths, "logger=none", *arguments)
-    assert status == 2
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: train.train(configure("train", tmp_path, "logger=none", *arguments)))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.rglob("*.safetensors"))

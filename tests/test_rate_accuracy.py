@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import rate_accuracy
-from benchmarks.cases import CASES, UNITS, Case, Part, parts_of
+from benchmarks.cases import CASES, DATA, UNITS, Case, Part, parts_of
 from benchmarks.cells import cell, number
-from benchmarks.rate_accuracy import absent, configure, make, make_all
+from benchmarks.rate_accuracy import absent, make, make_all
 from benchmarks.results import PART, Outcome, levels_where_dearer, write_results
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
@@ -20,6 +20,7 @@ from bottlenecks.evaluation.merit import Line
 from bottlenecks.evaluation.summary import AGREEMENT, Figure, Series
 from bottlenecks.settings.rates import parse_lambdas
 from tests.conftest import TINY, quiet
+from tests.conftest import configure as compose
 
 TINY_CASE = Case(
     "tiny",
@@ -48,7 +49,10 @@ def test_every_command_of_a_case_composes(case: Case, tmp_path: Path) -> None:
     parts = list(parts_of(case))
     assert len({part.label for part in parts}) == len(parts)
     for part in [one for one in parts if one.codec in (*UNITS, CODECS[-1])]:  # of other codecs one says as much
-        composed = {name: configure(name, arguments, tmp_path, tmp_path) for name, arguments in part.commands().items()}
+        composed = {
+            name: compose(name, tmp_path, *(one.replace(DATA, str(tmp_path)) for one in arguments))
+            for name, arguments in part.commands().items()
+        }
         assert composed["evaluate"].codecs == [part.label]
         if "train" in composed:
             assert composed["train"].unit.name == part.label and composed["train"].seed == part.seed

@@ -28,7 +28,7 @@ def run(graph: bytes, inputs: list[torch.Tensor]) -> list[np.ndarray]:
     return session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
 
 
-@pytest.mark.parametrize("any_rate", [False, True], ids=["one rate", "any rate"])
+@pytest.mark.parametrize("any_rate", [pytest.param(False, marks=pytest.mark.slow), True], ids=["one rate", "any rate"])
 @torch.no_grad()
 def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
     structures = [*SHAPES] if any_rate else ["joint"]
