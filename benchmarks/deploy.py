@@ -102,7 +102,7 @@ def compare(bundle: Bundle, files: list[Image.Image], checkpoints: Path) -> dict
     features = np.concatenate([device.features(image) for image in files])
     counts = dict.fromkeys(("symbols", "other_symbols", "answers", "other_answers"), 0)
     with torch.no_grad():
-        theirs = network.network.head(inputs)
+        (theirs,) = network.network.head(inputs)
     for lmbda, rate in network.ladder.items():
         symbols = device.symbols(features, lmbda)
         counts["symbols"] += symbols.size

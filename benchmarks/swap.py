@@ -51,7 +51,7 @@ def make_network() -> tuple[Backbone, SplitNetwork]:
 def write_ladder(folder: str) -> None:
     """Write ten rates with random weights."""
     backbone, network = make_network()
-    feature_shape = network.feature_shape
+    (feature_shape,) = network.feature_shape
     for index in range(RATES):
         torch.manual_seed(index)
         unit = make_unit(DEFAULT_UNIT, {"parts": [{"feature_shape": list(feature_shape), **PART}]})

@@ -230,7 +230,7 @@ def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
         first = state["step"] * batch % (len(dataset) - batch + 1)
         images = torch.stack([dataset[index][0] for index in range(first, first + batch)])
         with torch.no_grad():
-            features = network.head(images)
+            (features,) = network.head(images)
             teacher = F.log_softmax(network.tail(features), 1)
         outputs = [
             unit(features, generator_for(0, lmbda, state["step"])) for lmbda, unit in zip(LMBDAS, units, strict=True)

@@ -18,7 +18,7 @@ from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
 from bottlenecks.splitting.cut import SplitNetwork, cut
-from bottlenecks.splitting.features import cat
+from bottlenecks.splitting.features import cat, flat
 from bottlenecks.tasks import make_task
 from bottlenecks.units.base import MAX_SCALE
 
@@ -86,7 +86,7 @@ class BottleneckNetwork:
     def encode(self, images: Tensor) -> list[bytes]:
         """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
         side = self.network.side_information(images)
-        return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images))]
+        return [enclose(frame, side) for frame in self._rate.compress(flat(self.network.head(images)))]
 
     @torch.no_grad()
     def encode_within(self, image: Tensor, budget_bytes: int) -> bytes:
@@ -99,7 +99,7 @@ class BottleneckNetwork:
         Raises:
             UsageError: no rate fits.
         """
-        side, features = self.network.side_information(image), self.network.head(image)
+        side, features = self.network.side_information(image), flat(self.network.head(image))
         room = budget_bytes - len(enclose(b"", side))
         tried = [rate.compress_within(features, room) for rate in self.ladder.files]
         fitting = [one for one in tried if len(one[1]) <= room]

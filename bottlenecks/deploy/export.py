@@ -41,6 +41,7 @@ from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.splitting.cut import MIXED, SplitNetwork
+from bottlenecks.splitting.features import flat
 from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.tasks import Task
 from bottlenecks.units import Bottleneck
@@ -162,7 +163,7 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             backbone_fingerprint=info.backbone_fingerprint,
             preprocessing=info.preprocessing,
             image_shape=tuple(info.image_shape),
-            feature_shape=network.feature_shape,
+            feature_shape=flat(network.feature_shape),
             class_names=tuple(info.class_names),
             metric=curve.metric,
             unsplit=curve.unsplit,

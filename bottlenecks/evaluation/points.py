@@ -21,7 +21,7 @@ from bottlenecks.evaluation.record import FloatArray, Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.processes import add_up, own_share
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, all_finite, cat, num_elements, num_images, split, tensors_of
+from bottlenecks.splitting.features import Features, all_finite, cat, flat, num_elements, num_images, split, tensors_of
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Task
 
@@ -207,7 +207,7 @@ def features_of(network: SplitNetwork, images: Tensor) -> Features:
     Raises:
         UsageError: features are not finite.
     """
-    features: Features = tree_map(Tensor.contiguous, network.head(images))
+    features: Features = flat(tuple(map(Tensor.contiguous, network.head(images))))
     if not all_finite(features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     return features

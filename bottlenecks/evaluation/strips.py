@@ -13,7 +13,7 @@ from torch import Tensor
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import split
+from bottlenecks.splitting.features import flat, split
 from bottlenecks.tasks import Task
 
 MOST_IMAGES, MOST_CODECS = 4, 6
@@ -44,7 +44,7 @@ def draw_strips(
         A PNG file.
     """
     images = images[:MOST_IMAGES]
-    features, sizes = network.head(images), network.sizes(images)
+    features, sizes = flat(network.head(images)), network.sizes(images)
     chosen = [codecs[index] for index in _evenly(len(codecs), MOST_CODECS)]
     sent = {"features": features, "images": images}
     columns = [("unsplit", [""] * len(images), network.finish(features, sizes))]

@@ -11,6 +11,7 @@ from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.places import CheckpointError, find_rates, place_of, rate_name, rate_path, text_of
 from bottlenecks.rates.rate import Rate, load_rate, save_rate
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import flat
 
 
 class Ladder(Mapping[float, Rate]):
@@ -150,11 +151,11 @@ class Ladder(Mapping[float, Rate]):
                 f"split={network.split}: these rates were trained for split={info.split}; use that, or train"
             )
         for rate in self.files:
-            if not as_tuples(rate.info.feature_shape) == rate.unit.feature_shape == network.feature_shape:
+            if not as_tuples(rate.info.feature_shape) == rate.unit.feature_shape == flat(network.feature_shape):
                 raise CheckpointError(
                     f"{rate_name(rate.info.lmbda)} is for features of {rate.unit.feature_shape}, "
-                    f"split={info.split} gives {network.feature_shape}; use the image size it was trained with, or "
-                    "train anew"
+                    f"split={info.split} gives {flat(network.feature_shape)}; use the image size it was trained with, "
+                    "or train anew"
                 )
 
     def __getitem__(self, lmbda: float) -> Rate:

@@ -29,6 +29,7 @@ from bottlenecks.settings.model import is_file, with_weights
 from bottlenecks.settings.targets import path_of
 from bottlenecks.settings.weights import backbone_path, state_path
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.features import flat
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.backbone import check_network, obtain_backbone, train_backbone
 from bottlenecks.training.images import ImageData
@@ -189,7 +190,7 @@ def describe_rate(experiment: Experiment, settings: Mapping[str, Any], lmbda: Lm
         class_names=list(backbone.class_names or datamodule.class_names),
         split=experiment.network.split,
         image_shape=list(experiment.image_shape),
-        feature_shape=as_lists(experiment.network.feature_shape),
+        feature_shape=as_lists(flat(experiment.network.feature_shape)),
         unit_name=plan.unit.name,
         unit={"architecture": plan.unit.architecture, "config": unit.config()},
         lmbda=list(lmbda) if isinstance(lmbda, tuple) else lmbda,

@@ -52,7 +52,7 @@ class SplitNetwork(nn.Module):
     Attributes:
         split: the name of the cut.
         crossing: the tensors that cross, in the order of execution.
-        head: image (N, 3, H, W) -> features, or a tuple of them where several tensors cross.
+        head: image (N, 3, H, W) -> features, a tuple of the tensors that cross.
         sizes: image -> tuple of the sizes that travel beside the features; empty for most networks.
         tail: features -> the network's output. It leaves the features as they are, even where the network's
             next layer works in place.
@@ -74,16 +74,9 @@ class SplitNetwork(nn.Module):
         self.tail = tail
 
     @property
-    def feature_shape(self) -> tuple[Any, ...]:
-        """Shape of the tensor that crosses, without the batch; where several do, a tuple of their shapes."""
-        shapes = tuple(tensor.shape for tensor in self.crossing)
-        return shapes if len(shapes) > 1 else shapes[0]
-
-    @property
-    def layout(self) -> Layout | tuple[Layout, ...]:
-        """What the dimensions of the tensor that crosses are; where several do, of each."""
-        layouts = tuple(tensor.layout for tensor in self.crossing)
-        return layouts if len(layouts) > 1 else layouts[0]
+    def feature_shape(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the tensors that cross, without the batch."""
+        return tuple(tensor.shape for tensor in self.crossing)
 
     def forward(self, x: Tensor) -> Any:
         """Run head and tail: what the network itself gives for images (N, 3, H, W)."""

@@ -25,6 +25,11 @@ def like(features: Features, tensors: Sequence[Tensor]) -> Features:
     return tuple(tensors) if isinstance(features, tuple) else tensors[0]
 
 
+def flat(parts: tuple[T, ...]) -> Any:
+    """Take what there is one of for each tensor that crosses: one alone as it is, several as they are."""
+    return parts if len(parts) > 1 else parts[0]
+
+
 def to_arrays(batch: T) -> Any:
     """Turn tensors into float32 arrays."""
     return tree_map(lambda tensor: tensor.float().cpu().numpy(), batch)

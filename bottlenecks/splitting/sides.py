@@ -43,8 +43,8 @@ class Sides:
         self.crossing = tuple(node for node in graph.data if node in head and not self.tail.isdisjoint(node.users))
 
     def write_head(self) -> fx.GraphModule:
-        """Write image -> the tensor that crosses, or a tuple of them where there are several."""
-        return self._write_front("Head", self.crossing if len(self.crossing) > 1 else self.crossing[0])
+        """Write image -> tuple of the tensors that cross."""
+        return self._write_front("Head", self.crossing)
 
     def write_sizes(self) -> fx.GraphModule:
         """Write image -> tuple of the sizes that travel."""
@@ -71,11 +71,11 @@ class Sides:
         _copy(needed_for(self._graph.nodes, self._graph.nodes[-1:], given=copies), tail, copies)
         return fx.GraphModule(self._graph.module, tail, "Tail")
 
-    def _write_front(self, name: str, results: Node | tuple[Node, ...]) -> fx.GraphModule:
+    def _write_front(self, name: str, results: tuple[Node, ...]) -> fx.GraphModule:
         front, copies = fx.Graph(), dict[Node, Any]()
-        wanted = {self._graph.nodes[0], *tree_leaves(results)}  # the image is an argument in any case
+        wanted = {self._graph.nodes[0], *results}  # the image is an argument in any case
         _copy(needed_for(self._graph.nodes, wanted), front, copies)
-        front.output(tree_map(copies.__getitem__, results))
+        front.output(tuple(copies[node] for node in results))
         return fx.GraphModule(self._graph.module, front, name)
 
     @cached_property

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, cat, num_elements, num_images
+from bottlenecks.splitting.features import Features, cat, flat, num_elements, num_images
 
 
 class FrozenBatch(NamedTuple):
@@ -41,7 +41,7 @@ def pass_frozen(
         targets: (N, …).
         precision: that a cache would keep the features in; they are rounded to it, cache or not.
     """
-    features = network.head(images)
+    features = flat(network.head(images))
     teacher = network.finish(features)
     features = tree_map(lambda tensor: tensor.contiguous(), features)  # as a cache gives them, to the last bit
     if precision != torch.float32:

@@ -25,6 +25,7 @@ from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.features import flat
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
@@ -101,7 +102,7 @@ def test_masks_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     assert mask.shape == (64, 96) and (mask == expected).mean() > 0.999
     assert sum(one["share"] for one in answer["shares"]) == pytest.approx(1)
-    assert stream == unit.compress(network.head(image), *bundle.rate_of(0.01).multipliers(0.01))[0]
+    assert stream == unit.compress(flat(network.head(image)), *bundle.rate_of(0.01).multipliers(0.01))[0]
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_onnx_runtime_finds_what_pytorch_finds(
     images = torch.stack([transform(image) for image in files])
     for lmbda, rate in network.ladder.items():
         network.lmbda = lmbda
-        expected = rate.unit.symbols(network.network.head(images))
+        expected = rate.unit.symbols(*network.network.head(images))
         features = np.concatenate([device.features(image) for image in files])
         symbols = device.symbols(features, lmbda)
         assert symbols.dtype == np.int32

@@ -119,8 +119,8 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
         assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
         for split in SHIPPED[name]:
             parts = cut_graph(graph, split)
-            features = parts.head(images)
-            assert features.shape == (2, *parts.feature_shape)
+            (features,) = parts.head(images)
+            assert features.shape == (2, *parts.feature_shape[0])
             assert torch.equal(parts.tail(features), expected), split
             sides = addresses(parts.head), addresses(parts.tail)
             assert sides[0] | sides[1] == addresses(network) and sides[0].isdisjoint(sides[1])
@@ -165,9 +165,7 @@ def test_dense_networks_where_one_tensor_crosses_and_where_several_do(
         images = torch.randn(2, 3, *size)
         expected = network(images)
         for parts in (single, several):
-            features = parts.head(images)
-            tensors = features if isinstance(features, tuple) else (features,)
-            output = parts.tail(*tensors, *parts.sizes(images))
+            output = parts.tail(*parts.head(images), *parts.sizes(images))
             assert output.keys() == expected.keys()
             assert all(torch.equal(output[key], expected[key]) for key in expected), (size, parts.split)
 
@@ -183,7 +181,7 @@ def test_a_detectors_split_points_are_listed_under_torchvisions_names() -> None:
 
 def test_gradient_reaches_the_features(graph: Graph) -> None:
     parts = cut_graph(graph, "layer3")
-    features = torch.randn(2, *parts.feature_shape, requires_grad=True)
+    features = torch.randn(2, *parts.feature_shape[0], requires_grad=True)
     parts.tail(features).sum().backward()
     assert features.grad is not None and features.grad.abs().sum() > 0
 
@@ -201,7 +199,7 @@ def test_the_batch_is_read_off_the_features_and_the_images_size_travels(split: s
     network = Branching()
     parts = cut(network, split, torch.zeros(1, 3, 16, 16))
     images = torch.randn(5, 3, 16, 16)
-    assert torch.equal(parts.tail(parts.head(images)), network(images))
+    assert torch.equal(parts.tail(*parts.head(images)), network(images))
     larger = torch.randn(2, 3, 30, 20)
     assert torch.equal(parts(larger), network(larger))
     assert [tuple(size) for size in parts.sizes(larger)] == [(30, 20)]
@@ -211,7 +209,7 @@ def test_most_networks_have_no_size_that_travels(graph: Graph) -> None:
     parts = cut_graph(graph, "layer3")
     assert parts.sizes(torch.zeros(1, 3, 64, 64)) == ()
     assert parts.crossing[0].name == "layer3"
-    assert (parts.feature_shape, parts.layout) == ((1024, 4, 4), "NCHW")
+    assert (parts.feature_shape, parts.crossing[0].layout) == (((1024, 4, 4),), "NCHW")
 
 
 def test_several_tensors_cross_where_the_caller_allows_it() -> None:
@@ -228,7 +226,7 @@ def test_several_tensors_cross_where_the_caller_allows_it() -> None:
 def test_tensors_made_of_sizes_alone_do_not_cross() -> None:
     network, images = Chunks(), torch.randn(2, 3, 8, 8)
     parts = cut(network, "second", images)
-    assert torch.equal(parts.tail(parts.head(images)), network(images))
+    assert torch.equal(parts.tail(*parts.head(images)), network(images))
     larger = torch.randn(1, 3, 8, 12)
     assert torch.equal(parts(larger), network(larger))
 

@@ -13,7 +13,6 @@ from torch import Generator, Tensor, nn
 from bottlenecks.backbones.detectors.small import small_fcos
 from bottlenecks.errors import UsageError
 from bottlenecks.splitting.cut import SplitNetwork, cut
-from bottlenecks.splitting.features import tensors_of
 from bottlenecks.tasks import Classification, Segmentation, Task, make_task
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss
@@ -32,7 +31,7 @@ def sharpen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def split(make: Callable[[], nn.Module], at: str, size: int) -> tuple[SplitNetwork, Any]:
+def split(make: Callable[[], nn.Module], at: str, size: int) -> tuple[SplitNetwork, tuple[Tensor, ...]]:
     """Cut a network; give it and what its head makes of four images."""
     images = torch.randn(4, 3, size, size, generator=Generator().manual_seed(0))
     network = cut(sharpen(make()), at, images[:1], several=True)
@@ -46,7 +45,7 @@ def all_draws(*arguments: Any, **named: Any) -> list[Tensor]:
 
 def test_draws_have_the_exact_fisher_matrix() -> None:
     network, features = split(Tiny, "body", 16)
-    one = features[:1]
+    one = features[0][:1]
     jacobian = torch.autograd.functional.jacobian(network.tail, one).flatten(2)[0, :, :].reshape(10, -1)
     shares = network.tail(one)[0].softmax(0)
     fisher = jacobian.T @ (shares.diag() - shares.outer(shares)) @ jacobian
@@ -72,20 +71,19 @@ def test_half_the_mean_square_is_the_distortion_of_a_small_change(
     make: Callable[[], nn.Module], at: str, size: int, task: str, count: int
 ) -> None:
     network, features = split(make, at, size)
-    tensors = tensors_of(features)
-    assert len(tensors) == count
+    assert len(features) == count
     evaluate = make_task(task, make())
     exact = copy.deepcopy(network).double()
     generator = Generator().manual_seed(3)
     draws = all_draws(network, features, evaluate, KD, range(4), 100)
-    teacher = exact.finish(tuple(tensor.double() for tensor in tensors))
+    teacher = exact.finish(tuple(tensor.double() for tensor in features))
     predicted, true = torch.zeros(4), torch.zeros(4, dtype=torch.float64)
     for _ in range(16):
-        change = [1e-4 * torch.randn(tensor.shape, generator=generator) for tensor in tensors]
+        change = [1e-4 * torch.randn(tensor.shape, generator=generator) for tensor in features]
         along = sum((g * dx).flatten(2).sum(2) for g, dx in zip(draws, change, strict=True))
         predicted += along.square().mean(0) / 2
         for sign in (-0.5, 0.5):  # both ways, so that terms of the third order cancel
-            moved = tuple(tensor.double() + 2 * sign * dx for tensor, dx in zip(tensors, change, strict=True))
+            moved = tuple(tensor.double() + 2 * sign * dx for tensor, dx in zip(features, change, strict=True))
             true += 100 * evaluate.distillation(exact.finish(moved), teacher) / 2
     assert float(predicted.sum()) == pytest.approx(float(true.sum()), rel=0.05)
     assert predicted.tolist() == pytest.approx(true.tolist(), rel=0.15)
@@ -125,7 +123,7 @@ def test_an_images_draws_are_the_same_beside_any_others_and_in_any_chunks() -> N
 
 def test_chunks_keep_within_the_memory() -> None:
     network, features = split(Tiny, "body", 32)
-    many = features.repeat(32, 1, 1, 1)
+    many = features[0].repeat(32, 1, 1, 1)
 
     def sizes(memory: int) -> list[int]:
         return [len(one[0]) for (one,) in score_draws(network, many, Classification(), KD, range(128), 2, memory)]
