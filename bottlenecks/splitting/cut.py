@@ -13,10 +13,11 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.splitting.features import Features, tensors_of
-from bottlenecks.splitting.graph import Graph, Layout, name_kind
+from bottlenecks.splitting.graph import Graph, Layout
 from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.splitting.points import places_of, times
 from bottlenecks.splitting.sides import Sides
+from bottlenecks.splitting.tracing import name_kind
 
 MIXED = (
     "what it makes of an image depends on the other images of the batch, or on chance, also in eval mode; let "

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
-import torchvision
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_leaves
-from torchvision.models.feature_extraction import NodePathTracer
 
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, reason
 from bottlenecks.splitting.macs import Run, run_shapes
+from bottlenecks.splitting.tracing import name_kind, trace
 
 Layout = Literal["NCHW", "NHWC", "NTC", "NC", "other"]
 
@@ -53,7 +49,7 @@ class Graph:
 
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         self.title = type(network).__name__
-        self.module, paths = trace(network, example)
+        self.module, paths, self._any_size = trace(network, example)
         self.image = example[:1]
         nodes = list(self.module.graph.nodes)
         self.nodes = needed_for(nodes, nodes[-1:])
@@ -71,6 +67,8 @@ class Graph:
     @cached_property
     def larger(self) -> Run | None:
         """The run for a larger image, or None where the network takes one size only."""
+        if not self._any_size:
+            return None
         _, channels, height, width = self.image.shape
         shape = (1, channels, height + PROBE_GROWTH, width + PROBE_GROWTH)
         try:
@@ -132,7 +130,7 @@ class Graph:
             height, width = self.image.shape[2:]
             raise UsageError(
                 f"data.image_size={height}x{width}: {self.title} refuses images of this size "
-                f"({_reason(error)}); set data.image_size to one that it takes"
+                f"({reason(error)}); set data.image_size to one that it takes"
             ) from error
 
     def _feature_names(self, paths: Mapping[Node, str]) -> dict[str, Node]:
@@ -150,55 +148,6 @@ class Graph:
                     f"model={self.title}: overwrites the tensor `{node.name}` in place while other layers "
                     "still read it, so no cut would be exact; let the layer that does so work out of place"
                 )
-
-
-def name_kind(network: nn.Module, example: Tensor) -> str | None:
-    """Name what makes a network fail whatever size images have, with the way out; None where nothing is known."""
-    if hasattr(network, "_orig_mod"):
-        return "is compiled; give the network itself, without torch.compile"
-    if isinstance(network, torch.jit.ScriptModule):
-        return "is scripted; give the network itself, without torch.jit"
-    if any(".quantized" in type(module).__module__ for module in network.modules()):
-        return "is quantised; give the network that it was made of, in floating point"
-    types = {tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()} - {example.dtype}
-    if types:
-        return f"has weights of {types.pop()}, images are {example.dtype}; convert it with .float()"
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and first.in_channels != example.shape[1]:
-        return f"takes {first.in_channels} channels, images have {example.shape[1]}; give a network for these"
-    return None
-
-
-def trace(network: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[Node, str]]:
-    """Write a network down as a graph.
-
-    Args:
-        network: the network; it is put into eval mode.
-        example: images, (N, C, H, W); only shape, type and device matter.
-
-    Returns:
-        The graph as a module with the network's own parameters, and where in the network each node was met,
-        such as `layer3.5.relu_2`.
-
-    Raises:
-        UsageError: the network cannot be traced.
-    """
-    network.eval()
-    tracer = _Tracer(autowrap_modules=(math, torchvision.ops), **_leaves_of_timm())
-    own = set(vars(network))
-    try:
-        return fx.GraphModule(network, tracer.trace(network)), dict(tracer.node_to_qualname)
-    except Exception as error:  # whatever the network's own code raises when it meets a symbol
-        if kind := name_kind(network, example):
-            raise UsageError(f"model={type(network).__name__}: {kind}") from error
-        raise UsageError(
-            f"model={type(network).__name__}: cannot be traced into a graph, so it cannot be cut "
-            f"({_reason(error)}); name another model, or a part of it that takes one tensor and does not "
-            "branch on its values"
-        ) from error
-    finally:
-        for name in set(vars(network)) - own:  # constants that the tracer hung there; the graph has them now
-            delattr(network, name)
 
 
 def needed_for(nodes: Sequence[Node], wanted: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
@@ -224,27 +173,6 @@ def holds_tensor(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 
-class _Tracer(NodePathTracer):
-    """Takes the network's first argument as the image and leaves all others at their defaults.
-
-    A module that says `is_leaf` of itself becomes one node.
-    """
-
-    def is_leaf_module(self, m: nn.Module, module_qualname: str) -> bool:
-        return getattr(m, "is_leaf", False) is True or super().is_leaf_module(m, module_qualname)
-
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
-
-
-def _leaves_of_timm() -> dict[str, Sequence[Any]]:
-    if "timm" not in sys.modules:  # then the network is not timm's either
-        return {}
-    from timm.layers import get_notrace_functions, get_notrace_modules
-
-    return {"leaf_modules": get_notrace_modules(), "autowrap_functions": tuple(get_notrace_functions())}
-
-
 def _data_nodes(nodes: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]:
     data: dict[Node, None] = {}
     for node in nodes:
@@ -256,8 +184,3 @@ def _data_nodes(nodes: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]
 
 def _is_feature(value: Any) -> bool:
     return isinstance(value, Tensor) and 2 <= value.dim() <= 4 and value.shape[0] == 1
-
-
-def _reason(error: Exception) -> str:
-    first_sentence = str(error).strip().split("\n")[0].split(". ")[0]
-    return first_sentence or type(error).__name__

@@ -80,21 +80,27 @@ class Sides:
 
     @cached_property
     def _lost(self) -> list[Node]:
-        """The sizes that the tail needs and cannot compute from what crosses."""
-        graph, known = self._graph, {*self.crossing, *self.tail}
+        """The sizes that the tail needs and cannot compute, neither from what crosses nor from sizes that it can."""
+        graph, known, lost = self._graph, {*self.crossing, *self.tail}, set[Node]()
         for node in graph.nodes:
             can_be_made = holds_tensor(graph.run.values[node]) or known.issuperset(node.all_input_nodes)
             if node not in self.head and can_be_made:
                 known.add(node)
-        lost = set(graph.nodes) - known - self.head
+            elif node not in self.head:
+                lost.add(node)
+                if not self._travels(node):
+                    known.add(node)
         needed = needed_for(graph.nodes, graph.nodes[-1:], given={*self.crossing, *lost})
         return [node for node in needed if node in lost]
 
     @cached_property
     def _travelling(self) -> tuple[Node, ...]:
         """The lost sizes that cannot be recovered, those without a default first."""
-        travelling = [node for node in self._lost if "image" in tree_leaves(tree_map(_follows, *self._values(node)))]
+        travelling = [node for node in self._lost if self._travels(node)]
         return tuple(sorted(travelling, key=lambda node: self._default(node) is not inspect.Signature.empty))
+
+    def _travels(self, node: Node) -> bool:
+        return "image" in tree_leaves(tree_map(_follows, *self._values(node)))
 
     def _values(self, node: Node) -> tuple[Any, Any, Any]:
         """A size for one image, for several, and for a larger one."""
