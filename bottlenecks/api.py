@@ -26,7 +26,7 @@ from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.runs.codecs import evaluate_given
-from bottlenecks.runs.experiment import Experiment, check_maps, pick_device
+from bottlenecks.runs.experiment import Experiment, pick_device
 from bottlenecks.runs.training import train_missing
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
@@ -86,7 +86,6 @@ def cut(
     known: Any = preprocessing or NoPreprocessing()
     backbone = Backbone(model, spec, known, tuple(class_names), "the module that was given")
     network = cut_network(model, at, example[:1], several=several)
-    check_maps(network)
     return CutNetwork(backbone, network, make_task(task, model), tuple(example.shape[1:]))
 
 

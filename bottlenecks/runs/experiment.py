@@ -107,7 +107,6 @@ def prepare(plan: ExperimentPlan, stage: str, augment_few: bool = False) -> Expe
     network = cut(backbone.network, split, torch.zeros(1, *shape), several=plan.several)
     task = make_task(spec.task, backbone.network)
     check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
-    check_maps(network)
     return Experiment(plan, datamodule, backbone, network, task, shape, plan.folder)
 
 
@@ -115,20 +114,6 @@ def make_data(plan: NetworkPlan) -> ImageData:
     """Build the data that a configuration names."""
     data: ImageData = instantiate({**plan.data, "_target_": path_of(str(plan.data["_target_"]))})
     return data
-
-
-def check_maps(network: SplitNetwork) -> None:
-    """Refuse a cut whose features units cannot take.
-
-    Raises:
-        UsageError: they are no maps.
-    """
-    for tensor in network.crossing:
-        if tensor.layout != "NCHW":
-            raise UsageError(
-                f"split={network.split}: the features there are laid out as {tensor.layout} {tensor.shape}; "
-                "units take NCHW maps so far, see python -m bottlenecks.split for others"
-            )
 
 
 def make_backbone(plan: NetworkPlan, alone: bool = False) -> Backbone:

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.splitting.features import Features, tensors_of
-from bottlenecks.splitting.graph import Graph, Layout
+from bottlenecks.splitting.graph import Graph
+from bottlenecks.splitting.layouts import Shape
 from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.splitting.points import places_of, times
 from bottlenecks.splitting.sides import Sides
@@ -28,17 +29,15 @@ LISTING = "python -m bottlenecks.split model=..."
 
 @dataclass(frozen=True)
 class Crossing:
-    """A tensor that crosses a cut.
+    """A map that crosses a cut.
 
     Attributes:
-        name: the shortest name of the node that gives it.
-        shape: its shape for one image of the example's size, without the batch.
-        layout: what its dimensions are, the batch (N) first.
+        name: the shortest name of the node that gives it; where a tensor becomes two maps, the second has more to it.
+        shape: its shape (C, H, W) for one image of the example's size.
     """
 
     name: str
-    shape: tuple[int, ...]
-    layout: Layout
+    shape: Shape
 
 
 class SplitNetwork(nn.Module):
@@ -52,8 +51,8 @@ class SplitNetwork(nn.Module):
 
     Attributes:
         split: the name of the cut.
-        crossing: the tensors that cross, in the order of execution.
-        head: image (N, 3, H, W) -> features, a tuple of the tensors that cross.
+        crossing: the maps that cross, in the order of execution.
+        head: image (N, 3, H, W) -> features, a tuple of the maps that cross, (N, C, H, W) each.
         sizes: image -> tuple of the sizes that travel beside the features; empty for most networks.
         tail: features -> the network's output. It leaves the features as they are, even where the network's
             next layer works in place.
@@ -75,8 +74,8 @@ class SplitNetwork(nn.Module):
         self.tail = tail
 
     @property
-    def feature_shape(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the tensors that cross, without the batch."""
+    def feature_shape(self) -> tuple[Shape, ...]:
+        """Shapes of the maps that cross, (C, H, W) each."""
         return tuple(tensor.shape for tensor in self.crossing)
 
     def forward(self, x: Tensor) -> Any:
@@ -171,7 +170,11 @@ def cut_graph(graph: Graph, split: str, *, several: bool = False) -> SplitNetwor
     _refuse_empty_side(graph, split, sides)
     if not several and sides.crossing != (node,):
         _refuse_several(graph, split, sides)
-    crossing = tuple(_describe(graph, tensor) for tensor in sides.crossing)
+    crossing = tuple(
+        Crossing(name, shape)
+        for tensor, how in zip(sides.crossing, sides.arrangements, strict=True)
+        for name, shape in zip(how.names(_name(graph, tensor)), how.shapes, strict=True)
+    )
     return SplitNetwork(split, crossing, sides.write_head(), sides.write_sizes(), sides.write_tail())
 
 
@@ -184,10 +187,9 @@ def _refuse_empty_side(graph: Graph, split: str, sides: Sides) -> None:
 
 
 def _refuse_several(graph: Graph, split: str, sides: Sides) -> None:
-    tensors = [_describe(graph, node) for node in sides.crossing]
+    tensors = [f"{_name(graph, node)} ({times(graph.shape(node))})" for node in sides.crossing]
     raise UsageError(
-        f"split={split}: {len(tensors)} tensors cross here where one was asked for: "
-        f"{', '.join(f'{tensor.name} ({times(tensor.shape)})' for tensor in tensors)}; "
+        f"split={split}: {len(tensors)} tensors cross here where one was asked for: {', '.join(tensors)}; "
         f"{_nearest(graph, sides)}"
     )
 
@@ -200,6 +202,5 @@ def _nearest(graph: Graph, sides: Sides) -> str:
     return f"nearest split points: {' and '.join(before[-1:] + after[:1]) or 'none'}"
 
 
-def _describe(graph: Graph, node: Node) -> Crossing:
-    name = next(iter(graph.names_of[node]), node.name)
-    return Crossing(name, graph.shape(node), graph.layout(node))
+def _name(graph: Graph, node: Node) -> str:
+    return next(iter(graph.names_of[node]), node.name)

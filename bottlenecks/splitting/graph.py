@@ -93,6 +93,11 @@ class Graph:
             names_of[self.names[name]].append(name)
         return names_of
 
+    def is_feature(self, node: Node) -> bool:
+        """Return whether a node gives a tensor of a batch of images that could cross a cut."""
+        value = self.run.values[node]
+        return isinstance(value, Tensor) and 2 <= value.dim() <= 4 and value.shape[0] == 1
+
     def shape(self, node: Node) -> tuple[int, ...]:
         """Return the shape of a node's tensor without the batch."""
         return tuple(self.run.values[node].shape[1:])
@@ -138,7 +143,7 @@ class Graph:
         for node in self.data:
             parts = paths[node].split(".") if node in paths else []
             last.update({".".join(parts[: depth + 1]): node for depth in range(len(parts))})
-        return {name: node for name, node in last.items() if _is_feature(self.run.values[node])}
+        return {name: node for name, node in last.items() if self.is_feature(node)}
 
     def _refuse_overwriting(self) -> None:
         for node in self.data:
@@ -180,7 +185,3 @@ def _data_nodes(nodes: Iterable[Node], values: Mapping[Node, Any]) -> list[Node]
         if from_image and holds_tensor(values[node]):
             data[node] = None
     return list(data)
-
-
-def _is_feature(value: Any) -> bool:
-    return isinstance(value, Tensor) and 2 <= value.dim() <= 4 and value.shape[0] == 1

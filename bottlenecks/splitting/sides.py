@@ -14,6 +14,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bottlenecks.splitting.graph import PROBE_BATCH, Graph, holds_tensor, needed_for
+from bottlenecks.splitting.layouts import Arrangement, arrange
 
 
 class Sides:
@@ -42,41 +43,53 @@ class Sides:
         self.tail = frozenset(graph.data) - head
         self.crossing = tuple(node for node in graph.data if node in head and not self.tail.isdisjoint(node.users))
 
+    @cached_property
+    def arrangements(self) -> tuple[Arrangement, ...]:
+        """How each of the tensors that cross becomes maps."""
+        return tuple(arrange(self._graph, node) for node in self.crossing)
+
     def write_head(self) -> fx.GraphModule:
-        """Write image -> tuple of the tensors that cross."""
-        return self._write_front("Head", self.crossing)
+        """Write image -> tuple of the maps that cross."""
+        head, copies = self._begin(self.crossing)
+        image = copies[self._graph.nodes[0]]
+        arranged = zip(self.crossing, self.arrangements, strict=True)
+        head.output(tuple(one for node, how in arranged for one in how.write_maps(head, copies[node], image)))
+        return fx.GraphModule(self._graph.module, head, "Head")
 
     def write_sizes(self) -> fx.GraphModule:
         """Write image -> tuple of the sizes that travel."""
-        return self._write_front("Sizes", self._travelling)
+        sizes, copies = self._begin(self._travelling)
+        sizes.output(tuple(copies[node] for node in self._travelling))
+        return fx.GraphModule(self._graph.module, sizes, "Sizes")
 
     def write_tail(self) -> fx.GraphModule:
-        """Write tensors that cross, sizes that travel -> the network's output.
+        """Write maps that cross, sizes that travel -> the network's output.
 
         The sizes are those of the example by default. The tensors stay as they are, even where the network's
         next layer works in place.
         """
-        tail = fx.Graph()
-        names = ["features"] if len(self.crossing) == 1 else [node.name for node in self.crossing]
-        copies: dict[Node, Any] = dict(zip(self.crossing, map(tail.placeholder, names), strict=True))
-        features = copies[self.crossing[0]]
+        tail, copies = fx.Graph(), dict[Node, Any]()
+        arranged = list(zip(self.crossing, self.arrangements, strict=True))
+        names = [name.replace(".", "_") for node, how in arranged for name in how.names(node.name)]
+        maps = [tail.placeholder(name) for name in (names if len(names) > 1 else ["features"])]
         for node in self._travelling:
             copies[node] = tail.placeholder(node.name, default_value=self._default(node))
         for node in self._lost:
             if node not in copies:
-                copies[node] = _recover(self._values(node), features)
-        for node in self.crossing:
+                copies[node] = _recover(self._values(node), maps[0])
+        rest = iter(maps)
+        for node, how in arranged:
+            copies[node] = how.write_tensor(tail, [next(rest) for _ in how.shapes])
             if node in self._graph.run.overwritten:
                 copies[node] = tail.call_method("clone", (copies[node],))
         _copy(needed_for(self._graph.nodes, self._graph.nodes[-1:], given=copies), tail, copies)
         return fx.GraphModule(self._graph.module, tail, "Tail")
 
-    def _write_front(self, name: str, results: tuple[Node, ...]) -> fx.GraphModule:
+    def _begin(self, wanted: Iterable[Node]) -> tuple[fx.Graph, dict[Node, Any]]:
+        """Write down what gives some nodes; the image is an argument in any case."""
         front, copies = fx.Graph(), dict[Node, Any]()
-        wanted = {self._graph.nodes[0], *results}  # the image is an argument in any case
-        _copy(needed_for(self._graph.nodes, wanted), front, copies)
-        front.output(tuple(copies[node] for node in results))
-        return fx.GraphModule(self._graph.module, front, name)
+        _copy(needed_for(self._graph.nodes, {self._graph.nodes[0], *wanted}), front, copies)
+        return front, copies
 
     @cached_property
     def _lost(self) -> list[Node]:

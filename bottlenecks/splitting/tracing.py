@@ -157,8 +157,8 @@ def _paths(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> dict[Node, str]
     """Name the nodes: those of a module without children by it, others by the module and the operation."""
     paths, counts = {}, Counter[str]()
     for node in graph.nodes:
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path, *call = stack[-1][0].split("@") if stack else [None]  # layer@1 is the second call of the layer
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        path, *call = stack[-1].split("@") if stack else ("no module",)  # layer@1 is the second call of the layer
         if node.op != "call_function" or path not in modules:
             continue
         name = "_".join([path, *call])

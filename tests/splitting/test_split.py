@@ -119,9 +119,9 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
         assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()
         for split in SHIPPED[name]:
             parts = cut_graph(graph, split)
-            (features,) = parts.head(images)
-            assert features.shape == (2, *parts.feature_shape[0])
-            assert torch.equal(parts.tail(features), expected), split
+            features = parts.head(images)
+            assert [tensor.shape for tensor in features] == [(2, *shape) for shape in parts.feature_shape]
+            assert torch.equal(parts.tail(*features), expected), split
             sides = addresses(parts.head), addresses(parts.tail)
             assert sides[0] | sides[1] == addresses(network) and sides[0].isdisjoint(sides[1])
 
@@ -209,7 +209,7 @@ def test_most_networks_have_no_size_that_travels(graph: Graph) -> None:
     parts = cut_graph(graph, "layer3")
     assert parts.sizes(torch.zeros(1, 3, 64, 64)) == ()
     assert parts.crossing[0].name == "layer3"
-    assert (parts.feature_shape, parts.crossing[0].layout) == (((1024, 4, 4),), "NCHW")
+    assert parts.feature_shape == ((1024, 4, 4),)
 
 
 def test_several_tensors_cross_where_the_caller_allows_it() -> None:
