@@ -65,12 +65,11 @@ def test_what_crosses_is_maps(
     torch.manual_seed(0)
     network, images = make().eval(), torch.rand(3, 3, *size)
     parts = cut(network, split, images[:1])
-    features = parts.head(images)
-    maps = features if isinstance(features, tuple) else (features,)
+    maps = parts.head(images)
     assert [tensor.shape for tensor in parts.crossing] == shapes
     assert [tuple(tensor.shape) for tensor in maps] == [(3, *shape) for shape in shapes]
     before = [tensor.clone() for tensor in maps]
-    assert torch.allclose(parts.finish(features), network(images), atol=1e-6)
+    assert torch.allclose(parts.finish(maps), network(images), atol=1e-6)
     assert all(torch.equal(tensor, own) for tensor, own in zip(maps, before, strict=True))
 
 
