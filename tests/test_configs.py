@@ -16,7 +16,7 @@ from bottlenecks.settings.data import KINDS
 from bottlenecks.settings.model import BackboneSpec
 from tests.conftest import configure
 
-TEMPLATES = {"torchvision", "timm", "custom"}
+TEMPLATES = {"torchvision", "timm", "transformers", "custom"}
 MODELS = sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
 
 

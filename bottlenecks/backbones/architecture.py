@@ -12,6 +12,7 @@ from torchvision import models
 
 from bottlenecks.backbones.detectors import make_detector
 from bottlenecks.backbones.timm_features import import_timm
+from bottlenecks.backbones.transformers_models import build_model
 from bottlenecks.errors import UsageError, closest, reason
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.targets import path_of
@@ -42,6 +43,8 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
         return network.eval()
+    if spec.library == "transformers":
+        return build_model(spec, num_classes)
     name = find_architecture(spec)
     if spec.library == "timm":
         try:

@@ -15,6 +15,7 @@ from torchvision import models
 from bottlenecks.backbones.architecture import build_network, find_architecture
 from bottlenecks.backbones.detectors.foreign import WITHOUT_EPS, with_eps
 from bottlenecks.backbones.timm_features import import_timm
+from bottlenecks.backbones.transformers_models import class_names_of, preprocessing_of, pretrained_state
 from bottlenecks.backbones.weights import own_names
 from bottlenecks.environment import prescribed
 from bottlenecks.errors import UsageError, reason
@@ -54,6 +55,8 @@ def find_weights(spec: BackboneSpec) -> Pretrained:
         return _from_torchvision(spec)
     if spec.library == "timm":
         return _from_timm(spec)
+    if spec.library == "transformers":
+        return _from_transformers(spec)
     if spec.weights_package and spec.weights == "DEFAULT":
         return _for_a_part(spec)
     raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH")
@@ -139,6 +142,13 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
             raise _unreachable(spec, f"the weights of timm's {name}", error) from None
         source = f"timm {name}"
     return Pretrained(state, Preprocessing.from_timm(network), imagenet_classes(), source)
+
+
+def _from_transformers(spec: BackboneSpec) -> Pretrained:
+    if spec.weights != "DEFAULT":
+        raise UsageError(f"model.weights={spec.weights}: models of transformers take DEFAULT, auto, none or a file")
+    state, names = pretrained_state(spec), class_names_of(spec)
+    return Pretrained(state, preprocessing_of(spec), names, f"transformers {spec.architecture}")
 
 
 def _for_a_part(spec: BackboneSpec) -> Pretrained:

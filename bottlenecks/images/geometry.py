@@ -7,6 +7,7 @@ Nor does v2 know which share of an object is left in a view. A device needs the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -112,10 +113,18 @@ def resized_sides(sides: Sides, size: Size | None) -> Sides:
     return new if sides[0] <= sides[1] else (new[1], new[0])
 
 
-def centred(sides: Sides, window: Sides) -> Sides:
-    """Return the corner (left, top) of a window in an image's centre, as torchvision rounds it; below 0 outside."""
+def centred(sides: Sides, window: Sides, down: bool = False) -> Sides:
+    """Return the corner (left, top) of a window in an image's centre, as torchvision rounds it; below 0 outside.
+
+    Args:
+        sides: `(width, height)` of the image in pixels.
+        window: the same of the window.
+        down: round half a pixel down, as transformers does.
+    """
+    rounded = math.floor if down else round
     left, top = (
-        -((cut - side) // 2) if cut > side else round((side - cut) / 2) for side, cut in zip(sides, window, strict=True)
+        -((cut - side) // 2) if cut > side else rounded((side - cut) / 2)
+        for side, cut in zip(sides, window, strict=True)
     )
     return left, top
 

@@ -45,6 +45,7 @@ class Preprocessing:
         std: what the result is then divided by.
         interpolation: one of torchvision's names, such as `bilinear`, `bicubic`, `nearest`.
         antialias: True resizes with Pillow, which smooths where it shrinks; False resizes the bare tensor.
+        crop_down: round the crop's corner down, as transformers does; False rounds it as torchvision does.
 
     Raises:
         UsageError: A field has a value that is none of these.
@@ -56,6 +57,7 @@ class Preprocessing:
     std: tuple[float, float, float] = ()  # type: ignore[assignment]
     interpolation: str = "bilinear"
     antialias: bool = True
+    crop_down: bool = False
 
     def __post_init__(self) -> None:
         for name, parse in _PARSERS.items():
@@ -145,8 +147,12 @@ class Preprocessing:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain numbers, strings and lists, ready for JSON and for `from_dict`."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Return the fields as plain numbers, strings and lists, ready for JSON and for `from_dict`.
+
+        `crop_down` is there where it is set: files of programs that did not know it stay as they are.
+        """
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if name != "crop_down" or value}
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -181,7 +187,7 @@ class Preprocessing:
         """
         if not self.antialias:
             raise UsageError("preprocessing.antialias=false: needs torch; use a backbone that was trained with true")
-        image = _crop(_resize(to_rgb(image), self.resize, RESAMPLING[self.interpolation]), self.crop)
+        image = _crop(_resize(to_rgb(image), self.resize, RESAMPLING[self.interpolation]), self.crop, self.crop_down)
         values = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
         return (values - mean) / std
@@ -226,7 +232,8 @@ class Preprocessing:
         image = upright(image)
         scaled = resized_sides(image.size, self.resize)
         window = scaled if self.crop is None else _pair(self.crop)[::-1]
-        return self.transform()(image), [Step(image.size, scaled, centred(scaled, window), window)]
+        corner = centred(scaled, window, self.crop_down)
+        return self.transform()(image), [Step(image.size, scaled, corner, window)]
 
     def _resized(self) -> list[Callable]:
         if self.resize is None:
@@ -257,12 +264,12 @@ def _resize(image: Image.Image, size: Size | None, resampling: Image.Resampling)
     return image if image.size == sides else image.resize(sides, resampling)
 
 
-def _crop(image: Image.Image, size: Size | None) -> Image.Image:
+def _crop(image: Image.Image, size: Size | None, down: bool) -> Image.Image:
     """Cut from the centre; what is missing is black."""
     if size is None:
         return image
     height, width = _pair(size)
-    left, top = centred(image.size, (width, height))
+    left, top = centred(image.size, (width, height), down)
     return image.crop((left, top, left + width, top + height))
 
 

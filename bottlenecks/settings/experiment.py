@@ -150,9 +150,8 @@ class ExperimentPlan:
         Raises:
             UsageError: something cannot be used, or does not go together.
         """
-        model, split, data = cfg.model.name, str(cfg.split), cfg.data.name
-        for argument, name in (("model.name", model), ("split", split), ("data.name", data)):
-            check_name(argument, name)
+        split = str(cfg.split)
+        check_name("split", split)
         check_flag("several", cfg.several)
         unit, network = UnitPlan.of(cfg), NetworkPlan.of(cfg)
         return cls(network, split, cfg.several, unit, plain(cfg.paths), plain(cfg.logger), plain(cfg))

@@ -14,7 +14,7 @@ from bottlenecks.settings.targets import name_of
 from bottlenecks.tasks import check_task
 
 GIVEN = "given"  # a module that a program handed over
-LIBRARIES = ("torchvision", "timm", "custom", GIVEN)
+LIBRARIES = ("torchvision", "timm", "transformers", "custom", GIVEN)
 FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
@@ -25,9 +25,9 @@ class BackboneSpec:
     Attributes:
         name: the network's name here; checkpoints and results lie under it.
         task: what it does, a file in `bottlenecks/tasks/`.
-        library: `torchvision`, `timm`, `custom` for a factory of the user's, or `given` for a module that a program
-            handed over, which nothing can build again.
-        architecture: its name in that library.
+        library: `torchvision`, `timm`, `transformers`, `custom` for a factory of the user's, or `given` for a module
+            that a program handed over, which nothing can build again.
+        architecture: its name in that library; for `transformers` a folder, or a name on the hub.
         weights: `auto`, `none`, the library's name for pretrained weights (`DEFAULT`, …), or a file.
         weights_package: an installed package that carries the pretrained weights of timm's `architecture` as a file; a
             custom network that contains it begins its training from them.
@@ -71,7 +71,8 @@ class BackboneSpec:
             for name, value in values.items()
             if OmegaConf.is_config(value)
         }
-        return cls(**{**values, **nested})
+        spec = cls(**{**values, **nested})
+        return _settled(spec) if spec.library == "transformers" else spec
 
     @classmethod
     def read(cls, values: Mapping[str, Any], source: str) -> BackboneSpec:
@@ -88,6 +89,23 @@ class BackboneSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""
         return asdict(self)
+
+
+def _settled(spec: BackboneSpec) -> BackboneSpec:
+    """Name a model of transformers after its folder, or after what follows the slash of its name on the hub.
+
+    Raises:
+        UsageError: a folder is meant, and is not there.
+    """
+    place = Path(spec.architecture or spec.name).expanduser()
+    if place.is_dir():
+        return replace(spec, name=Path(spec.name).expanduser().resolve().name, architecture=str(place.resolve()))
+    if str(place).startswith((".", "/")) or len(place.parts) > 2:  # owner and model on the hub
+        raise UsageError(
+            f"model.name={place}: no such folder (looked at {place.absolute()}); give that of a model which "
+            "save_pretrained wrote, or a name on the hub"
+        )
+    return replace(spec, name=Path(spec.name).name, architecture=str(place))
 
 
 def with_weights(spec: BackboneSpec, weights: str | Path) -> BackboneSpec:

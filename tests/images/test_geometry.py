@@ -81,4 +81,6 @@ def test_a_centred_window_begins_where_torchvisions_does(side, cut):
     line = Image.fromarray(np.arange(1, side + 1, dtype=np.uint8)[None].repeat(side, axis=0))
     cropped = np.asarray(v2.functional.center_crop(line, [cut, cut]))
     corner = centred((side, side), (cut, cut))
+    down = centred((side, side), (cut, cut), down=True)
+    assert corner == down or (side - cut) % 4 == 3
     assert np.array_equal(np.asarray(line.crop((*corner, corner[0] + cut, corner[1] + cut))), cropped)
