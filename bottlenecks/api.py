@@ -64,6 +64,8 @@ def cut(
     class_names: Sequence[str] = (),
     several: bool = True,
     name: str | None = None,
+    distortion: str | None = None,
+    outputs: Mapping[str, float] | None = None,
 ) -> CutNetwork:
     """Freeze a network and cut it behind one of its modules.
 
@@ -71,22 +73,25 @@ def cut(
         model: any `nn.Module` that torch.fx can trace; it is put into eval mode and takes no gradients any more.
         at: name of the module behind which it is cut, as `model.named_modules()` has it.
         example: images (N, C, H, W) as the network takes them.
-        task: what its output means: `classification`, `segmentation` or `detection`.
+        task: what its output means: `classification`, `segmentation`, `detection` or `embedding`.
         preprocessing: what makes such images of image files; without it, codecs of image files and export are refused.
         class_names: of its outputs.
         several: whether several tensors may cross the cut.
         name: of the network, for results; its class's name by default.
+        distortion: of embeddings, `cosine` (by default) or `mse`.
+        outputs: of embeddings, weights of several by name; all alike by default.
 
     Raises:
         UsageError: it cannot be cut there; the message names what can be done.
     """
-    spec = BackboneSpec(name=name or _as_name(type(model).__name__), task=task, library=GIVEN)
+    own = name or _as_name(type(model).__name__)
+    spec = BackboneSpec(name=own, task=task, library=GIVEN, distortion=distortion, outputs=outputs)
     if preprocessing is not None and preprocessing.input_shape is None:
         preprocessing = preprocessing.with_image_size((example.shape[2], example.shape[3]))
     known: Any = preprocessing or NoPreprocessing()
     backbone = Backbone(model, spec, known, tuple(class_names), "the module that was given")
     network = cut_network(model, at, example[:1], several=several)
-    return CutNetwork(backbone, network, make_task(task, model), tuple(example.shape[1:]))
+    return CutNetwork(backbone, network, make_task(task, model, spec.task_settings), tuple(example.shape[1:]))
 
 
 def fit(

@@ -43,7 +43,8 @@ class BottleneckNetwork:
         self.network, self.ladder = network, ladder
         self.preprocessing = read_preprocessing(ladder.info.preprocessing)
         self.class_names = ladder.info.class_names
-        self.task = make_task(BackboneSpec.read(ladder.info.backbone, "the rates").task, backbone)
+        spec = BackboneSpec.read(ladder.info.backbone, "the rates")
+        self.task = make_task(spec.task, backbone, spec.task_settings)
         self._rate: Rate = ladder[max(ladder)]
         self._most = MAX_SCALE * max([1, *tree_leaves(network.usual_sizes)])  # the largest size that is taken
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -12,9 +13,9 @@ from torchvision import models
 
 from bottlenecks.backbones.detectors import make_detector
 from bottlenecks.backbones.timm_features import import_timm
-from bottlenecks.backbones.transformers_models import build_model
+from bottlenecks.backbones.transformers_models import build_model, task_of
 from bottlenecks.errors import UsageError, closest, reason
-from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.model import AUTO, BackboneSpec
 from bottlenecks.settings.targets import path_of
 
 ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
@@ -32,12 +33,16 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
 
     Returns:
         The network, in eval mode. Segmentation gives a dict whose `out` is (N, classes, H, W), detection the raw
-        outputs of a `Detector`.
+        outputs of a `Detector`. For embeddings the classifier is left out, where the library is torchvision or timm.
 
     Raises:
         UsageError: no such architecture, the message names the closest ones; or it is for another task.
     """
+    if not spec.has_classes:
+        num_classes = None
     classes = {} if num_classes is None else {"num_classes": num_classes}
+    if spec.library == "timm" and not spec.has_classes:
+        classes = {"num_classes": 0}
     if spec.library == "custom":
         network = _from_factory(spec.factory or {}, num_classes)
         if not isinstance(network, nn.Module):
@@ -54,7 +59,11 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
                 f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
                 "it once where there is a network, or give a name that timm itself lists"
             ) from None
-    return _build_torchvision(name, spec.task, num_classes).eval()
+    if spec.has_classes:
+        return _build_torchvision(name, spec.task, num_classes).eval()
+    network = _build_torchvision(name, "classification", None)
+    network.set_submodule(_last_linear(network, spec), nn.Identity())
+    return network.eval()
 
 
 def _from_factory(factory: Mapping[str, Any], num_classes: int | None) -> Any:
@@ -80,12 +89,54 @@ def find_architecture(spec: BackboneSpec) -> str:
         return name
     if name not in names:
         raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
-    if spec.library == "torchvision" and name not in _names(spec.task):
+    if spec.library == "torchvision" and name not in _names(spec.task if spec.has_classes else "classification"):
         (task,) = (task for task in TORCHVISION if name in _names(task))
         raise UsageError(
             f"model.task={spec.task}: {name} is for {task}; set model.task={task}, or choose another network"
         )
     return name
+
+
+def settle_task(spec: BackboneSpec) -> BackboneSpec:
+    """Let the network say what it is for, where `model.task=auto` asks it: embeddings where it has no classes.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    if spec.task != AUTO:
+        return spec
+    if spec.library == "transformers":
+        return replace(spec, task=task_of(spec))
+    name, timm = find_architecture(spec), import_timm()
+    known = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    num_classes = build_network(spec).num_classes if known is None else known.num_classes
+    return replace(spec, task="classification" if num_classes else "embedding")
+
+
+def classifiers_of(spec: BackboneSpec) -> tuple[str, ...]:
+    """Name the modules that a network of torchvision or timm has for classes alone, () for other libraries.
+
+    Raises:
+        UsageError: they cannot be told from the rest.
+    """
+    if spec.library not in ("torchvision", "timm"):
+        return ()
+    if spec.library == "timm":
+        network = build_network(spec)
+        names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[operator,union-attr]
+        return (names,) if isinstance(names, str) else tuple(names)
+    return (_last_linear(_build_torchvision(find_architecture(spec), "classification", None), spec),)
+
+
+def _last_linear(network: nn.Module, spec: BackboneSpec) -> str:
+    """Name the last linear layer of a torchvision network, which is its classifier."""
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not names:
+        raise UsageError(
+            f"model.task={spec.task}: {spec.name} ends in no linear layer that could be left out; take timm's "
+            "networks, model=timm model.name=…, or a factory of your own, model=custom"
+        )
+    return names[-1]
 
 
 def _is_timms(name: str) -> bool:

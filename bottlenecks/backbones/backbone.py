@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.architecture import build_network, classifiers_of
 from bottlenecks.backbones.pretrained import find_weights
-from bottlenecks.backbones.weights import load_exactly
+from bottlenecks.backbones.weights import load_exactly, own_names, without
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.settings.model import GIVEN, BackboneSpec
@@ -65,17 +65,20 @@ def load_backbone(
             "more: bottlenecks.load(folder, network=bottlenecks.cut(module, …))"
         )
     pretrained = find_weights(spec)
-    if num_classes is None and pretrained.class_names:
-        num_classes = len(pretrained.class_names)
-    network = build_network(spec, num_classes)
-    load_exactly(network, pretrained.state, f"model.weights={pretrained.source}")
+    class_names = pretrained.class_names if spec.has_classes else ()
+    if num_classes is None and class_names:
+        num_classes = len(class_names)
+    network, state = build_network(spec, num_classes), pretrained.state
+    if not spec.has_classes:
+        state = without(classifiers_of(spec), own_names(network, state))
+    load_exactly(network, state, f"model.weights={pretrained.source}")
     transform = pretrained.preprocessing or preprocessing
     if transform is None:
         raise UsageError(
             f"model.weights={spec.weights}: nothing says which transform these weights were trained with; "
             "state it as data.preprocessing={resize: …, crop: …, mean: …, std: …, interpolation: …}"
         )
-    return Backbone(network, spec, transform, pretrained.class_names, pretrained.source)
+    return Backbone(network, spec, transform, class_names, pretrained.source)
 
 
 def freeze(network: nn.Module) -> nn.Module:

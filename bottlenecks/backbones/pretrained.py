@@ -46,9 +46,13 @@ class Pretrained:
 def find_weights(spec: BackboneSpec) -> Pretrained:
     """Fetch the weights that `spec.weights` names, from a file or from the library.
 
+    For embeddings `none` leaves a network as it is built, always with the same random numbers.
+
     Raises:
         UsageError: there are none, with the ways out.
     """
+    if spec.weights == "none" and not spec.has_classes:
+        return _as_built(spec)
     if is_file(spec.weights):
         return _from_file(Path(spec.weights))
     if spec.library == "torchvision":
@@ -59,7 +63,8 @@ def find_weights(spec: BackboneSpec) -> Pretrained:
         return _from_transformers(spec)
     if spec.weights_package and spec.weights == "DEFAULT":
         return _for_a_part(spec)
-    raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH")
+    or_none = "" if spec.has_classes else ", or none to leave it as its factory makes it"
+    raise UsageError(f"model.weights={spec.weights}: a custom network takes a file, model.weights=PATH{or_none}")
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -75,6 +80,16 @@ def voc_classes() -> tuple[str, ...]:
 def coco_classes() -> tuple[str, ...]:
     """Name COCO's categories 1 to 90 as torchvision's detection networks count them, `N/A` where there is none."""
     return tuple(models.detection.RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta["categories"][1:])
+
+
+def _as_built(spec: BackboneSpec) -> Pretrained:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(spec)
+    preprocessing = preprocessing_of(spec) if spec.library == "transformers" else None
+    if spec.library == "timm":
+        preprocessing = Preprocessing.from_timm(network)
+    return Pretrained(network.state_dict(), preprocessing, (), f"none, {spec.name} as it is built")
 
 
 def _from_file(path: Path) -> Pretrained:
@@ -127,13 +142,14 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
         raise UsageError(f"model.weights={spec.weights}: timm's networks take DEFAULT, auto, none or a file")
     network = build_network(spec)
     if spec.weights_package:
-        path = _packaged_file(spec.weights_package)
-        state = dict(zip(network.state_dict(), read_weights(path).values(), strict=True))
+        path, whole = _packaged_file(spec.weights_package), build_network(replace(spec, task="classification"))
+        state = dict(zip(whole.state_dict(), read_weights(path).values(), strict=True))
         source = f"package {spec.weights_package}"
     else:
         name = spec.architecture or spec.name
         try:
-            state = timm.create_model(name, pretrained=True).state_dict()
+            headless = {} if spec.has_classes else {"num_classes": 0}
+            state = timm.create_model(name, pretrained=True, **headless).state_dict()
         except Exception as error:  # each release of the hub's client raises others of its own
             if file := _cached_by_timm(network):
                 raise _damaged(spec, file, reason(error)) from None

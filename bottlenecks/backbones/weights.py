@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -61,6 +61,17 @@ def own_names(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, T
     translate = getattr(network, "own_names", None)
     state = translate(state) if translate else state
     return {name: state[name] for name in state if name in expected or not name.startswith(AUXILIARY)}
+
+
+def without(modules: Sequence[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the tensors of some modules.
+
+    Args:
+        modules: their names.
+        state: tensors by name.
+    """
+    prefixes = tuple(f"{module}." for module in modules)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
 
 
 def fitting(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,7 +86,9 @@ def _alike(one: FloatArray, other: FloatArray) -> bool:
 
 def join(curves: Sequence[Curve], records: Sequence[Record]) -> tuple[Curve, Record]:
     """Put curves of different codecs at one cut into one, as if they had been evaluated together."""
-    points = [point for curve in curves for point in curve.points]
+    found = [point for curve in curves for point in curve.points]
+    keys = {key: None for point in found for key in point}  # curves of before have fewer
+    points = [{**keys, **point} for point in found]
     arrays = {name: np.concatenate([getattr(record, name) for record in records]) for name in PER_POINT}
     return replace(curves[0], points=points), replace(records[0], **arrays)
 

@@ -53,6 +53,7 @@ EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     "agreement": _is_known_share,
     "estimated_bpp": lambda value: value is None or _is_amount(value),
 }  # what plots and tables rely on
+AMONG_OTHERS = {"recall_at_1": "recall at 1", "knn_accuracy": "kNN accuracy"}  # columns where vectors are evaluated
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ class Curve:
         num_images: how many images were evaluated.
         image_shape: [3, H, W], None where sizes vary.
         feature_shapes: [C, H, W] of each tensor that crosses.
-        metric: `accuracy`, `miou` or `map`.
+        metric: `accuracy`, `miou`, `map` or `cosine`.
         unsplit: the unsplit network's value of it.
         points: the operating points; beside the contract's keys, `interval` of the metric, `server_macs` and
             `state_bytes`.
         unsplit_interval: of `unsplit`. All intervals are of 95 %, by bootstrap over the images.
+        unsplit_knn_accuracy: of the unsplit network, where the points have `knn_accuracy`.
     """
 
     model: str
@@ -83,6 +85,7 @@ class Curve:
     unsplit: float | None
     points: list[dict[str, Any]]
     unsplit_interval: list[float] | None = None
+    unsplit_knn_accuracy: float | None = None
 
     @classmethod
     def of(cls, evaluation: Evaluation, model: str, split: str, data: str, task: Task) -> Curve:
@@ -104,6 +107,7 @@ class Curve:
                 for point, own in zip(evaluation.points, intervals, strict=True)
             ],
             interval(draws.unsplit),
+            evaluation.unsplit_knn_accuracy,
         )
 
     @classmethod
@@ -142,6 +146,7 @@ class Curve:
         table = Table(title=escape(f"{self.model} at {self.split} on {self.num_images} images of {self.data}"))
         table.add_column("codec")
         table.add_column("setting")
+        others = [key for key in AMONG_OTHERS if self.points[0].get(key) is not None]
         for name in (
             "bytes",
             "bpp",
@@ -149,14 +154,17 @@ class Curve:
             self.metric,
             "95 %",
             "agreement",
+            *(AMONG_OTHERS[key] for key in others),
             "encode ms",
             "decode ms",
             "MMACs",
         ):
             table.add_column(name, justify="right")
-        table.add_row("unsplit", "", "", "", "", *_score(self.unsplit, self.unsplit_interval), "", "", "", "")
+        known = {"knn_accuracy": self.unsplit_knn_accuracy}
+        unsplit = [_share(known.get(key)) for key in others]
+        table.add_row("unsplit", *[""] * 4, *_score(self.unsplit, self.unsplit_interval), "", *unsplit, "", "", "")
         for point in self.points:
-            table.add_row(*self._row(point))
+            table.add_row(*self._row(point, others))
         return table
 
     def _check(self) -> None:
@@ -174,7 +182,7 @@ class Curve:
             if not _is_interval(point.get("interval")) or point.keys() != self.points[0].keys():
                 raise ValueError(f"point {index} has no usable interval, or other keys than the first")
 
-    def _row(self, point: dict[str, Any]) -> list[str]:
+    def _row(self, point: dict[str, Any], others: Sequence[str]) -> list[str]:
         estimate = point["estimated_bpp"]
         return [
             escape(point["codec"]),
@@ -184,6 +192,7 @@ class Curve:
             "" if estimate is None else f"{estimate:.4f}",
             *_score(point[self.metric], point.get("interval")),
             f"{point['agreement']:.1%}",
+            *(_share(point[key]) for key in others),
             f"{point['encode_ms']:.2f}",
             f"{point['decode_ms']:.2f}",
             f"{point['device_macs'] / 1e6:,.0f}",
@@ -208,4 +217,8 @@ def _point_keys(point: Point, metric: str) -> dict[str, Any]:
 
 
 def _score(value: float | None, ends: Sequence[float] | None) -> tuple[str, str]:
-    return "" if value is None else f"{value:.1%}", "" if ends is None else f"{ends[0]:.1%}..{ends[1]:.1%}"
+    return _share(value), "" if ends is None else f"{ends[0]:.1%}..{ends[1]:.1%}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

@@ -24,6 +24,7 @@ from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.features import Features, all_finite, cat, flat, num_elements, num_images, split, tensors_of
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Task
+from bottlenecks.tasks.neighbours import classes_of_neighbours, ranks, same_nearest
 
 ELEMENTS_PER_PASS = 2**21  # features that go through the tail at once; small maps alone are slow
 
@@ -42,6 +43,10 @@ class Point:
         estimated_bpp: the same as `bpp`, from the entropy model and without header.
         metric: the task's, 0..1.
         agreement: share of images on which the split network decides as the unsplit one.
+        recall_at_1: of embeddings, share of images that are the nearest to themselves among all as the unsplit network
+            sees them.
+        neighbour_agreement: of embeddings, share of images whose nearest other image is the unsplit network's.
+        knn_accuracy: of embeddings of images with classes, share whose nearest other images have theirs.
         encode_ms: features, or pixels, to bytes, per image, one thread.
         decode_ms: bytes to features, or pixels, per image, one thread.
         device_macs: head and encoder's network per image; 0 for plain codecs of the input image.
@@ -58,6 +63,9 @@ class Point:
     estimated_bpp: float | None
     metric: float | None
     agreement: float
+    recall_at_1: float | None
+    neighbour_agreement: float | None
+    knn_accuracy: float | None
     encode_ms: float
     decode_ms: float
     device_macs: int
@@ -75,6 +83,7 @@ class Evaluation:
         record: of every single image.
         image_shape: (3, H, W), or None where sizes vary.
         feature_shapes: (C, H, W) of one image's features, by the name of the tensor.
+        unsplit_knn_accuracy: the unsplit network's, as in `Point`.
     """
 
     points: list[Point]
@@ -82,6 +91,7 @@ class Evaluation:
     record: Record
     image_shape: list[int] | None
     feature_shapes: dict[str, list[int]]
+    unsplit_knn_accuracy: float | None
 
 
 class Tally:
@@ -99,33 +109,88 @@ class Tally:
         self.num_bytes, self.bits, self.agreement = (
             torch.zeros(num_points, len(names), dtype=torch.float64) for _ in range(3)
         )
-        self.statistics = torch.zeros(0)
+        self.labels = torch.zeros(len(names), dtype=torch.int64)
+        self.statistics, self.vectors = torch.zeros(0), torch.zeros(0)
 
-    def begin(self, images: Tensor, statistics: Tensor) -> None:
-        """Take in a batch of images, and what the unsplit network's outputs add to the metric (N, E)."""
+    def begin(self, images: Tensor, targets: Tensor, statistics: Tensor, vectors: Tensor | None) -> None:
+        """Take in a batch of images, and what the unsplit network made of it.
+
+        Args:
+            images: the network's input, (N, 3, H, W).
+            targets: of the images.
+            statistics: what each adds to the metric, (N, E).
+            vectors: what stands for each among others, (N, D), or None.
+        """
         if not len(self.statistics):
-            shape = (1 + self.num_points, len(self.names), statistics.shape[1])
-            self.statistics = torch.zeros(shape, dtype=torch.float64)
+            shape = 1 + self.num_points, len(self.names)
+            self.statistics = torch.zeros(*shape, statistics.shape[1], dtype=torch.float64)
+            self.vectors = torch.zeros(0) if vectors is None else torch.zeros(*shape, vectors.shape[1])
         self.batch = slice(self.next, self.next + self.step * len(images), self.step)
         self.next += self.step * len(images)
         self.num_pixels[self.batch] = images.shape[-2] * images.shape[-1]
-        self.statistics[0, self.batch] = statistics.double().cpu()
+        self.labels[self.batch] = targets.cpu() if targets.dim() == 1 else -1
+        self._keep(0, statistics, vectors)
 
     def add(
-        self, index: int, streams: Sequence[bytes], bits: Tensor | None, agreement: Tensor, statistics: Tensor
+        self,
+        index: int,
+        streams: Sequence[bytes],
+        bits: Tensor | None,
+        agreement: Tensor,
+        statistics: Tensor,
+        vectors: Tensor | None,
     ) -> None:
         """Take in what one codec made of the batch."""
         self.num_bytes[index, self.batch] = torch.tensor([len(stream) for stream in streams], dtype=torch.float64)
         self.bits[index, self.batch] = math.nan if bits is None else bits.double().cpu()
         self.agreement[index, self.batch] = agreement.double().cpu()
-        self.statistics[index + 1, self.batch] = statistics.double().cpu()
+        self._keep(index + 1, statistics, vectors)
 
-    def gather(self) -> Record:
-        """Put together what all processes have measured."""
-        for values in (self.num_pixels, self.num_bytes, self.bits, self.agreement, self.statistics):
+    def gather(self, device: torch.device) -> Record:
+        """Put together what all processes have measured; where vectors stand for images, those are compared here."""
+        for values in (
+            self.num_pixels,
+            self.num_bytes,
+            self.bits,
+            self.agreement,
+            self.labels,
+            self.statistics,
+            self.vectors,
+        ):
             add_up(values)
+        self.vectors = self.vectors.to(device)
+        for index, own in enumerate(self.vectors[1:]):
+            self.agreement[index] = same_nearest(own, self.vectors[0]).cpu()
         statistics = self.statistics.numpy()
         return Record(self.names, self.num_bytes.numpy(), self.agreement.numpy(), statistics[1:], statistics[0])
+
+    def recall_at_1(self, index: int) -> float | None:
+        """Return the share of images that are found by what a codec left of them; None where no vectors stand for them.
+
+        Args:
+            index: of the codec.
+        """
+        if not len(self.vectors):
+            return None
+        return float((ranks(self.vectors[index + 1], self.vectors[0]) == 0).double().mean())
+
+    def knn_accuracy(self, index: int) -> float | None:
+        """Return the share of images whose neighbours have their class; None where there are no classes or vectors.
+
+        Args:
+            index: of the codec, -1 for the unsplit network.
+        """
+        labelled = self.labels >= 0
+        if not len(self.vectors) or labelled.sum() < 2:
+            return None
+        labels = self.labels[labelled].to(self.vectors.device)
+        own, gallery = self.vectors[index + 1][labelled], self.vectors[0][labelled]
+        return float((classes_of_neighbours(own, gallery, labels) == labels).double().mean())
+
+    def _keep(self, row: int, statistics: Tensor, vectors: Tensor | None) -> None:
+        self.statistics[row, self.batch] = statistics.double().cpu()
+        if vectors is not None:
+            self.vectors[row, self.batch] = vectors.float().cpu()
 
 
 @torch.no_grad()
@@ -164,11 +229,13 @@ def evaluate(
             features = features_of(network, images)
             side = network.side_information(images)
             reference = task.predict(network.finish_with(features, side))
-            tally.begin(images, task.statistics(reference, targets))
+            truth = task.truth(targets, reference)
+            tally.begin(images, targets, task.statistics(reference, truth), task.vectors(reference))
             trips = workers.round_trips(codecs, features, images)
             for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, side)):
                 bits, own = codecs[index].estimated_bits(features), task.predict(output)
-                tally.add(index, streams, bits, task.agreement(own, reference), task.statistics(own, targets))
+                agreement, statistics = task.agreement(own, reference), task.statistics(own, truth)
+                tally.add(index, streams, bits, agreement, statistics, task.vectors(own))
                 yield
             first.setdefault("features", tree_map(lambda tensor: tensor[:timed_images], features))
             first.setdefault("images", images[:timed_images])
@@ -177,7 +244,7 @@ def evaluate(
     num_steps = len(batches) * len(codecs) if isinstance(batches, Sized) else None
     for _ in progress(steps(), "Evaluating", num_steps):
         pass
-    record = tally.gather()
+    record = tally.gather(device)
     one = {name: split(batch, [1])[0] for name, batch in first.items()}
     macs = count_macs(network.head, one["images"]), count_macs(network.finish, one["features"])
     points = [
@@ -193,6 +260,7 @@ def evaluate(
             name: list(tensor.shape[1:])
             for name, tensor in zip(names_of(network), tensors_of(one["features"]), strict=True)
         },
+        tally.knn_accuracy(-1),
     )
 
 
@@ -256,7 +324,7 @@ def _point(
     sent, sends_features = alone[0], codec.sends == "features"
     head, tail = macs
     num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
-    estimated_bits = float(tally.bits[index].sum())
+    estimated_bits, agreement = float(tally.bits[index].sum()), float(tally.agreement[index].mean())
     return Point(
         codec=codec.name,
         setting=codec.setting,
@@ -266,7 +334,10 @@ def _point(
         bits_per_element=num_bits / len(tally.names) / num_elements(sent) if sends_features else None,
         estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
         metric=metric,
-        agreement=float(tally.agreement[index].mean()),
+        agreement=agreement,
+        recall_at_1=tally.recall_at_1(index),
+        neighbour_agreement=agreement if len(tally.vectors) else None,
+        knn_accuracy=tally.knn_accuracy(index),
         encode_ms=encode_ms,
         decode_ms=decode_ms,
         device_macs=(head if sends_features else 0) + codec.encoder_macs(sent),

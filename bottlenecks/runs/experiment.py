@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.architecture import build_network, settle_task
 from bottlenecks.backbones.backbone import Backbone
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
@@ -25,7 +25,7 @@ from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.places import Lmbda, place_of
 from bottlenecks.settings.data import Kind
 from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan, check_kind
-from bottlenecks.settings.model import is_file, with_weights
+from bottlenecks.settings.model import check_learnable, is_file, with_weights
 from bottlenecks.settings.targets import path_of
 from bottlenecks.settings.weights import backbone_path, state_path
 from bottlenecks.splitting.cut import SplitNetwork, cut
@@ -80,6 +80,7 @@ def prepare(plan: ExperimentPlan, stage: str, augment_few: bool = False) -> Expe
     Raises:
         UsageError: something is missing or does not fit.
     """
+    plan = replace(plan, network=settled(plan.network))
     spec, split, checkpoints = plan.network.model, plan.split, plan.network.checkpoints
     pl.seed_everything(plan.network.seed, workers=True, verbose=False)
     datamodule = make_data(plan.network)
@@ -105,9 +106,18 @@ def prepare(plan: ExperimentPlan, stage: str, augment_few: bool = False) -> Expe
     if shape is None:
         raise UsageError("data.image_size: the images keep sizes of their own; give the one to cut for")
     network = cut(backbone.network, split, torch.zeros(1, *shape), several=plan.several)
-    task = make_task(spec.task, backbone.network)
+    task = make_task(spec.task, backbone.network, spec.task_settings)
     check_network(backbone.network, task, spec.name, datamodule.preprocessing, datamodule.num_classes)
     return Experiment(plan, datamodule, backbone, network, task, shape, plan.folder)
+
+
+def settled(plan: NetworkPlan) -> NetworkPlan:
+    """Let the network say what it is for, where that was left to it.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    return replace(plan, model=settle_task(plan.model))
 
 
 def make_data(plan: NetworkPlan) -> ImageData:
@@ -124,6 +134,8 @@ def make_backbone(plan: NetworkPlan, alone: bool = False) -> Backbone:
         alone: on one device of this process, whatever the trainer is otherwise.
     """
     pl.seed_everything(plan.seed, workers=True, verbose=False)
+    plan = settled(plan)
+    check_learnable(plan.model)
     spec, datamodule = plan.model, make_data(plan)
     datamodule.setup("fit")
     bearing: dict[str, Any] = {"backbone": asdict(plan.training), "data": plan.data, "trainer": plan.trainer}
@@ -150,6 +162,7 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.plan.network.seed,
         "image_shape": list(experiment.image_shape),
         "backbone": experiment.backbone.fingerprint,
+        "model": {"distortion": experiment.backbone.spec.distortion, "outputs": experiment.backbone.spec.outputs},
         "split": experiment.network.split,
     }
     return relevant(settings, images_speak=False)
@@ -172,7 +185,7 @@ def describe_rate(experiment: Experiment, settings: Mapping[str, Any], lmbda: Lm
         backbone=spec.to_dict(),
         backbone_fingerprint=backbone.fingerprint,
         preprocessing=datamodule.preprocessing.to_dict(),
-        class_names=list(backbone.class_names or datamodule.class_names),
+        class_names=list(backbone.class_names or datamodule.class_names) if spec.has_classes else [],
         split=experiment.network.split,
         image_shape=list(experiment.image_shape),
         feature_shape=as_lists(flat(experiment.network.feature_shape)),

@@ -10,7 +10,7 @@ from bottlenecks.errors import UsageError, check_flag, check_number, quoted
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
 from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan
-from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.settings.model import AUTO, BackboneSpec, check_learnable
 from bottlenecks.settings.targets import check_target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
@@ -34,6 +34,7 @@ def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, Traini
         check_flag(name, cfg[name])
     if cfg.stage == "backbone":
         network = NetworkPlan.of(cfg)
+        check_learnable(network.model)
         kind = kind_of(network.data)
         if kind and kind.labels == "none":
             raise UsageError(f"stage=backbone: data={network.data_name} has no labels to train on")
@@ -41,6 +42,8 @@ def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, Traini
         check_factory(network.model)
         return network
     experiment, plan = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
+    if plan.loss["ce"] > 0:
+        check_learnable(experiment.network.model, f"loss.ce={plan.loss['ce']}")
     check_weights(experiment.network)
     return experiment, plan
 
@@ -124,7 +127,8 @@ def check_weights(plan: NetworkPlan) -> None:
         UsageError: there are some.
     """
     kind, spec = kind_of(plan.data), plan.model
-    if kind and (spec.weights != "auto" or plan.data_name in TRAINED_ON_THE_SPOT):
+    told = spec.task != AUTO and (spec.weights != "auto" or plan.data_name in TRAINED_ON_THE_SPOT)
+    if kind and told:
         choose_weights(spec, plan.data_name, kind.labels, plan.checkpoints)
     check_factory(spec)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,13 @@ class NetworkPlan:
                 way_out = quoted(f"paths.{name}", "…")
                 raise UsageError(f"paths.{name}={path}: expected a folder; quote its name, as {way_out}")
         check_number("seed", cfg.seed, most=MOST_SEED, whole=True)
-        if cfg.task not in (None, spec.task):
-            raise UsageError(
-                f"task={cfg.task}: model={spec.name} is for {spec.task}; give a model for the task, or no task="
-            )
+        if cfg.task is not None:
+            if cfg.task not in spec.tasks:
+                raise UsageError(
+                    f"task={cfg.task}: model={spec.name} is for {' or '.join(spec.tasks)}; "
+                    "give a model for the task, or no task="
+                )
+            spec = replace(spec, task=cfg.task)
         data = plain(cfg.data)
         if "_target_" in data:  # a program's own images have none
             check_named_data(data, spec)
@@ -191,14 +194,14 @@ def check_named_data(data: Mapping[str, Any], spec: BackboneSpec) -> None:
 
 
 def check_kind(data: str, kind: Kind, spec: BackboneSpec) -> None:
-    """Refuse data whose labels are for another task than the network.
+    """Refuse data whose labels are for another task than the network; one without classes takes any images.
 
     Raises:
         UsageError: they are.
     """
-    if kind.labels != "none" and kind.task != spec.task:
+    if kind.labels != "none" and spec.has_classes and kind.task not in spec.tasks:
         raise UsageError(
-            f"data={data}: its labels are for {kind.task}, model={spec.name} is for {spec.task}; "
+            f"data={data}: its labels are for {kind.task}, model={spec.name} is for {' or '.join(spec.tasks)}; "
             "choose other data, or another model"
         )
 

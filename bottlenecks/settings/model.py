@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.errors import UsageError, check_known, quoted
 from bottlenecks.settings.targets import name_of
-from bottlenecks.tasks import check_task
+from bottlenecks.tasks import WITHOUT_CLASSES, check_settings, check_task
 
 GIVEN = "given"  # a module that a program handed over
+AUTO = "auto"  # of a task: what the network itself says
+TELLING: Mapping[str, Sequence[str]] = dict.fromkeys(("timm", "transformers"), ("classification", "embedding"))
 LIBRARIES = ("torchvision", "timm", "transformers", "custom", GIVEN)
 FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
@@ -24,7 +26,7 @@ class BackboneSpec:
 
     Attributes:
         name: the network's name here; checkpoints and results lie under it.
-        task: what it does, a file in `bottlenecks/tasks/`.
+        task: what it does, a file in `bottlenecks/tasks/`; `auto` until the network is asked, see `settle_task`.
         library: `torchvision`, `timm`, `transformers`, `custom` for a factory of the user's, or `given` for a module
             that a program handed over, which nothing can build again.
         architecture: its name in that library; for `transformers` a folder, or a name on the hub.
@@ -33,6 +35,8 @@ class BackboneSpec:
             custom network that contains it begins its training from them.
         factory: for `custom`, a Hydra node that builds the `nn.Module`; its `_target_` is the name of one of the
             project's own networks, or where the user's own code lies.
+        distortion: of embeddings, `cosine` or `mse`; None takes the task's own.
+        outputs: of embeddings, weights of several outputs by name; None weighs all alike.
     """
 
     name: str
@@ -42,6 +46,8 @@ class BackboneSpec:
     weights: str = "auto"
     weights_package: str | None = None
     factory: Mapping[str, Any] | None = None
+    distortion: str | None = None
+    outputs: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.library not in LIBRARIES:
@@ -59,7 +65,27 @@ class BackboneSpec:
         if self.factory and "_target_" in self.factory:
             named = {**self.factory, "_target_": name_of(str(self.factory["_target_"]))}
             object.__setattr__(self, "factory", named)
-        check_task(self.task)
+        if self.task != AUTO:
+            check_task(self.task)
+            check_settings(self.task, self.task_settings)
+        elif self.library not in TELLING:
+            raise UsageError(f"model.task=auto: networks of {self.library} do not tell; name the task")
+
+    @property
+    def tasks(self) -> Sequence[str]:
+        """What the network may be for, as far as is known before it is asked."""
+        return TELLING[self.library] if self.task == AUTO else (self.task,)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its outputs stand for the classes of labels."""
+        return self.task not in WITHOUT_CLASSES
+
+    @property
+    def task_settings(self) -> dict[str, Any]:
+        """What the task is told: those of `distortion` and `outputs` that are given."""
+        given = {"distortion": self.distortion, "outputs": self.outputs}
+        return {name: value for name, value in given.items() if value is not None}
 
     @classmethod
     def of(cls, node: DictConfig) -> BackboneSpec:
@@ -116,3 +142,20 @@ def with_weights(spec: BackboneSpec, weights: str | Path) -> BackboneSpec:
 def is_file(weights: str) -> bool:
     """Return whether `model.weights` names a file rather than one of the library's weights."""
     return weights.endswith(FILE_SUFFIXES) or "/" in weights
+
+
+def check_learnable(spec: BackboneSpec, argument: str = "stage=backbone") -> None:
+    """Refuse to learn from labels what has none.
+
+    Args:
+        spec: the network.
+        argument: what asks for it, for the message.
+
+    Raises:
+        UsageError: its task has none.
+    """
+    if not spec.has_classes:
+        raise UsageError(
+            f"{argument}: model={spec.name} gives embeddings, which no labels say anything of; leave it out, or set "
+            "model.task=classification"
+        )

@@ -23,8 +23,8 @@ def state_path(backbone: Path) -> Path:
 def choose_weights(spec: BackboneSpec, data: str, labels: str, checkpoints: Path) -> BackboneSpec | None:
     """Decide which weights a frozen network has.
 
-    `auto` takes pretrained weights where the images carry ImageNet's labels or none, else the backbone trained
-    earlier for this model and data, else, for digits alone, trains one now.
+    `auto` takes pretrained weights where the images carry ImageNet's labels or none, or the network has no classes;
+    else the backbone trained earlier for this model and data, else, for digits alone, trains one now.
 
     Args:
         spec: the network.
@@ -39,6 +39,8 @@ def choose_weights(spec: BackboneSpec, data: str, labels: str, checkpoints: Path
         UsageError: there are none, with the ways out; or they do not fit the labels.
     """
     kept = backbone_path(checkpoints, spec.name, data)
+    if not spec.has_classes:
+        labels = "none"
     if spec.weights == "auto":
         if labels != "own":
             return with_weights(spec, "DEFAULT")

@@ -87,9 +87,18 @@ class Task(ABC):
         """
         return lambda output: output
 
+    def truth(self, targets: Tensor, reference: Any) -> Any:
+        """Return what the metric compares predictions with: labels, or where a task has none the unsplit network's.
+
+        Args:
+            targets: labels.
+            reference: the unsplit network's prediction for the same images.
+        """
+        return targets
+
     @abstractmethod
     def is_labelled(self, targets: Tensor) -> bool:
-        """Return whether a batch has labels at all."""
+        """Return whether the metric can be taken: whether a batch has labels, for tasks that need any."""
 
     def training_outputs(self, output: Any) -> list[Any]:
         """List what a network gives while it is trained: its output, and those of auxiliary heads.
@@ -121,9 +130,21 @@ class Task(ABC):
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of decisions that are the unsplit network's, per image, (N,)."""
 
+    def vectors(self, prediction: Any) -> Tensor | None:
+        """Return what stands for each image among others, (N, D) of length 1; None where a task has no such thing.
+
+        Where it has, images are looked for among all that are evaluated, and agreement is that of the nearest ones.
+        """
+        return None
+
     @abstractmethod
-    def statistics(self, prediction: Any, targets: Tensor) -> Tensor:
-        """Return what each image adds to the metric, (N, E), from which `score` makes it for any set of images."""
+    def statistics(self, prediction: Any, targets: Any) -> Tensor:
+        """Return what each image adds to the metric, (N, E), from which `score` makes it for any set of images.
+
+        Args:
+            prediction: for N images.
+            targets: what `truth` gives.
+        """
 
     @abstractmethod
     def score(self, statistics: FloatArray, counts: FloatArray) -> FloatArray:
@@ -139,7 +160,7 @@ class Task(ABC):
 
     @abstractmethod
     def metric(self) -> Metric:
-        """Make the metric that evaluates predictions against targets, 0..1."""
+        """Make the metric that evaluates predictions against what `truth` gives, 0..1."""
 
     @abstractmethod
     def describe(self, prediction: Any, class_names: Sequence[str]) -> str:

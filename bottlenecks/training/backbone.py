@@ -233,7 +233,7 @@ def train_backbone(
             "state it as data.preprocessing={resize: …, crop: …, mean: …, std: …, interpolation: …}"
         )
     datamodule.preprocessing = preprocessing
-    task = make_task(spec.task, network)
+    task = make_task(spec.task, network, spec.task_settings)
     check_network(network, task, spec.name, preprocessing, datamodule.num_classes)
     smallest = min(datamodule.batch_size, len(datamodule.images("train")))
     check_trainable(network, task, spec.name, preprocessing, smallest)

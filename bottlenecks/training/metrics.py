@@ -51,7 +51,7 @@ class RateMetrics(nn.Module):
                 values["agreement"] = self.task.agreement(prediction, reference)
                 self.labelled.update(float(self.task.is_labelled(frozen.targets)))
                 if self.task.can_evaluate(frozen.targets):
-                    self.metric.update(prediction, frozen.targets)
+                    self.metric.update(prediction, self.task.truth(frozen.targets, reference))
         for name, value in values.items():
             self.means[name].update(value.detach())  # type: ignore[operator]
 

@@ -44,7 +44,8 @@ class PointsLost:
         """Take in the output for some images, and what the frozen network made of them."""
         own, reference = self.task.predict(precise(output)), self.task.predict(precise(frozen.teacher))
         if self.labelled:
-            statistics = [self.task.statistics(one, frozen.targets) for one in (own, reference)]
+            truth = self.task.truth(frozen.targets, reference)
+            statistics = [self.task.statistics(one, truth) for one in (own, reference)]
         else:
             statistics = [self.task.agreement(one, reference)[:, None] for one in (own, reference)]
         self._seen.append((statistics[0].double().cpu(), statistics[1].double().cpu()))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bottlenecks.tasks import Classification, Detection, Segmentation, Task
+from bottlenecks.tasks import Classification, Detection, Embedding, Segmentation, Task
 from tests.test_tasks import Counting
 
 NUM_DRAWS = 20_000
@@ -18,6 +18,8 @@ STAGES = SimpleNamespace(
     scores={"objectness": "sigmoid", "first": "sigmoid", "second": "softmax"}, regressions=("rough", "exact")
 )
 SHAPES = {"objectness": (3, 1), "first": (3, 2), "second": (2, 3), "rough": (3, 2), "exact": (2, 4)}
+
+TOKENS = {"tokens": (3, 4), "pooled": (5,), "aside": (2,)}
 
 
 def outputs(flat: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -30,6 +32,9 @@ CASES = [
     pytest.param(Classification(), {"logits": (6,)}, id="classification"),
     pytest.param(Segmentation(), {"out": (4, 2, 3)}, id="segmentation"),
     pytest.param(Detection(STAGES), SHAPES, id="detection"),  # type: ignore[arg-type]
+    pytest.param(Embedding(), {"logits": (6,)}, id="embedding"),
+    pytest.param(Embedding(), {"tokens": (3, 4), "maps": (3, 2, 2)}, id="tokens and maps"),
+    pytest.param(Embedding(distortion="mse", outputs={"tokens": 3, "pooled": 1}), TOKENS, id="squared error"),
 ]
 
 
