@@ -74,6 +74,11 @@ def suppress(boxes: Array, scores: Array, labels: Array, overlap: float) -> list
     return kept
 
 
+def embedding(values: Array, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return a vector (D,), tokens (T, D) or maps (D, H, W) as lists of numbers, each as short as its precision is."""
+    return {"embedding": values.astype(str).astype(np.float64).tolist()}
+
+
 def _named(number: int, class_names: Sequence[str]) -> dict[str, Any]:
     return {"class": number, "label": class_names[number] if number < len(class_names) else str(number)}
 
@@ -82,4 +87,5 @@ ANSWERS: Mapping[str, Callable[[Outputs, Sequence[str]], dict[str, Any]]] = {
     "classification": classes,
     "segmentation": mask,
     "detection": objects,
+    "embedding": embedding,
 }  # by the manifest's task

@@ -16,7 +16,7 @@ from bottlenecks.environment import prescribed
 from bottlenecks.errors import UsageError, reason
 
 T = TypeVar("T")
-MAX_ANSWER_BYTES = 2**20
+MAX_ANSWER_BYTES = 2**24  # some thousand tokens are as much
 PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
 TIMEOUT_SECONDS = 30.0
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 MOST_NAMED = 5  # classes or objects in a line
+MOST_SIDES = 3  # of an embedding: maps (D, H, W)
 
 
 class Answer(NamedTuple):
@@ -21,7 +24,7 @@ class Answer(NamedTuple):
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Answer:
-        """Read a server's answer: classes, a mask or objects.
+        """Read a server's answer: classes, a mask, objects or an embedding.
 
         Raises:
             ValueError: it is not what servers answer.
@@ -61,10 +64,20 @@ def _read_objects(content: dict[str, Any]) -> Answer:
     return Answer(text or "nothing found", {"objects": found})
 
 
+def _read_embedding(content: dict[str, Any]) -> Answer:
+    values = np.asarray(content["embedding"], np.float64)
+    length = np.linalg.norm(values)
+    if not 1 <= values.ndim <= MOST_SIDES or not np.isfinite(length):
+        raise ValueError("an embedding has finite numbers")
+    text = f"embedding of {' x '.join(map(str, values.shape))} values, length {length:.4g}"
+    return Answer(text, {"embedding": values.tolist()})
+
+
 READERS: Mapping[str, Callable[[dict[str, Any]], Answer]] = {
     "classes": _read_classes,
     "mask": _read_mask,
     "objects": _read_objects,
+    "embedding": _read_embedding,
 }
 
 
