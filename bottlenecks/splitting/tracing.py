@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import math
 import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -117,8 +119,7 @@ def _by_export(network: nn.Module, example: Tensor) -> Trace:
     plain = copy.copy(network)  # an object of its own with the same modules and parameters
     plain.forward = lambda image: to_plain(network.forward(image))
     images = torch.zeros(2, *example.shape[1:], dtype=example.dtype, device=example.device)  # one would be a constant
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence():
         free = ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(plain, (images,), dynamic_shapes=free, strict=False)
         module = program.module()
@@ -135,6 +136,19 @@ def _by_export(network: nn.Module, example: Tensor) -> Trace:
     _free_device(graph, device)
     written = fx.GraphModule(module, graph)
     return Trace(written, _paths(graph, dict(network.named_modules())), any_size=False)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep quiet what `torch.export` logs and warns of; what it fails of, it raises too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def to_plain(output: Any) -> Any:
