@@ -1,0 +1,1 @@
+"""A unit in the vision tower of a language model that sees."""
