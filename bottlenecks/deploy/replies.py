@@ -67,8 +67,8 @@ def _read_objects(content: dict[str, Any]) -> Answer:
 def _read_embedding(content: dict[str, Any]) -> Answer:
     values = np.asarray(content["embedding"], np.float64)
     length = np.linalg.norm(values)
-    if not 1 <= values.ndim <= MOST_SIDES or not np.isfinite(length):
-        raise ValueError("an embedding has finite numbers")
+    if not values.size or not 1 <= values.ndim <= MOST_SIDES or not np.isfinite(length):
+        raise ValueError("no finite numbers")
     text = f"embedding of {' x '.join(map(str, values.shape))} values, length {length:.4g}"
     return Answer(text, {"embedding": values.tolist()})
 
