@@ -56,7 +56,7 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("data=pictures", "data.root=/nowhere"), "data.root=/nowhere: no such folder"),
         (("model=torchvision",), "model.name: missing; give it as model.name=…"),
         (("model=torchvision", "model.name=resnet34"), "split: missing; give it as split=…"),
-        (("model.library=keras",), "model.library=keras: expected one of torchvision, timm, custom"),
+        (("model.library=keras",), "model.library=keras: expected one of torchvision, timm, transformers"),
         (("model.weights=DEFAULT",), "model.weights=DEFAULT: those outputs are not the classes of data=digits"),
         (("data.image_size=-3",), "-3"),
         (("model.name=..",), "model.name=..: expected a name"),

@@ -153,10 +153,10 @@ class ExperimentPlan:
         Raises:
             UsageError: something cannot be used, or does not go together.
         """
-        split = str(cfg.split)
+        network, split = NetworkPlan.of(cfg), str(cfg.split)
         check_name("split", split)
         check_flag("several", cfg.several)
-        unit, network = UnitPlan.of(cfg), NetworkPlan.of(cfg)
+        unit = UnitPlan.of(cfg)
         return cls(network, split, cfg.several, unit, plain(cfg.paths), plain(cfg.logger), plain(cfg))
 
     @property

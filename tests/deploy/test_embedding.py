@@ -23,7 +23,9 @@ FAST = {"training.epochs": 0, "training.fit_images": 32, "unit.structure": "sepa
 
 
 @pytest.mark.parametrize(
-    ("form", "shape"), [("both", (12,)), pytest.param("tokens", (16, 12), marks=pytest.mark.slow)], ids=["both", "tokens"]
+    ("form", "shape"),
+    [("both", (12,)), pytest.param("tokens", (16, 12), marks=pytest.mark.slow)],
+    ids=["both", "tokens"],
 )
 def test_answers_are_the_networks_embeddings(form: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     torch.manual_seed(0)
