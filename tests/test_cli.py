@@ -83,6 +83,13 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "model.factory=3: expected model.factory._target_=",
         ),
         (("+backbone.epoch=3",), "backbone.epoch: no such setting; there are epochs, lr"),
+        (("+training.epoch=3",), "training.epoch: no such setting; there are "),
+        (("~unit.name",), "unit.name: missing; leave ~unit.name or ~unit out"),
+        (("~data._target_",), "data._target_: missing; leave ~data._target_ or ~data out"),
+        (
+            ("unit.hidden=8", "unit.structure=joint", "training.epochs=0"),
+            "unit.hidden=8: such an encoder is learnt by loss.kd alone, for a lambda, and before training",
+        ),
         (("stage=backbone", "backbone.label_smoothing=2"), "label_smoothing=2: expected a number from 0 to 1"),
         (("training.warmup=5",), "training.warmup=5: expected a number from 0 to 1"),
         (("seed=99999999999",), "seed=99999999999: expected a whole number from 0 to 4294967295"),
@@ -110,6 +117,11 @@ def test_bad_arguments_are_named(
 def test_a_bundle_needs_a_folder_of_its_own(command: Command, out: str) -> None:
     status, error = command(export.main, *TINY, f"out={out}")
     assert status == 2 and "expected a folder by its name" in error and error.count("\n") == 1
+
+
+def test_a_bundle_is_of_one_unit(command: Command) -> None:
+    status, error = command(export.main, *TINY, "codecs=[jpeg]")
+    assert status == 2 and error.startswith("error: codecs=['jpeg']: a bundle has the rates of one unit")
 
 
 def test_a_program_may_name_what_it_holds_itself() -> None:

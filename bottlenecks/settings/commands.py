@@ -6,16 +6,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bottlenecks.errors import UsageError, check_flag, check_number, quoted
+from bottlenecks.console.cli import CONFIGS
+from bottlenecks.errors import UsageError, check_flag, check_known, check_number, quoted
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
-from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan
+from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan, UnitPlan
 from bottlenecks.settings.model import AUTO, BackboneSpec, check_learnable
 from bottlenecks.settings.targets import check_target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.settings.weights import TRAINED_ON_THE_SPOT, check_file, choose_weights
 
 GROUPS = ("training", "loss", "target", "backbone", "paths")  # of settings, that no file of a name fills
+NEEDED = ("model.library", "data.name", "data._target_", "unit.name", "unit.architecture")
 
 
 def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, TrainingPlan]:
@@ -44,6 +46,7 @@ def read_training(cfg: DictConfig) -> NetworkPlan | tuple[ExperimentPlan, Traini
     experiment, plan = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
     if plan.loss["ce"] > 0:
         check_learnable(experiment.network.model, f"loss.ce={plan.loss['ce']}")
+    check_hidden(experiment.unit, plan)
     check_weights(experiment.network)
     return experiment, plan
 
@@ -75,20 +78,44 @@ def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan]:
     if cfg.out is not None and (not isinstance(cfg.out, str) or Path(cfg.out).name in ("", "..")):
         raise UsageError(f"out={cfg.out}: expected a folder by its name; quote it, as {quoted('out', '…')}")
     experiment, plan = ExperimentPlan.of(cfg), EvaluationPlan.of(cfg)
+    if list(plan.codecs) != [UNIT]:
+        raise UsageError(f"codecs={list(plan.codecs)}: a bundle has the rates of one unit; name it by unit.name=NAME")
     find_ladder(experiment, UNIT)
     check_weights(experiment.network)
     return experiment, plan
 
 
 def check_groups(cfg: DictConfig) -> None:
-    """Refuse a value in the place of a group of settings.
+    """Refuse a value in the place of a group of settings, a setting that there is none of, and a group without what every command needs.
 
     Raises:
         UsageError: there is one.
     """
+    shipped = OmegaConf.merge(*(OmegaConf.load(CONFIGS / f"{name}.yaml") for name in ("experiment", "train")))
     for name in GROUPS:
         if name in cfg and not OmegaConf.is_dict(cfg[name]):
             raise UsageError(f"{name}={cfg[name]}: expected its settings one by one, as {name}.NAME=VALUE")
+        if name in cfg:
+            check_known(name, cfg[name], list(shipped[name]))
+    for name in NEEDED:
+        group, _, key = name.partition(".")
+        if group not in cfg or (OmegaConf.is_dict(cfg[group]) and key not in cfg[group]):
+            raise UsageError(f"{name}: missing; leave ~{name} or ~{group} out, or give it as {name}=…")
+
+
+def check_hidden(unit: UnitPlan, plan: TrainingPlan) -> None:
+    """Refuse a hidden layer where none is learnt.
+
+    Raises:
+        UsageError: there is one.
+    """
+    hidden = unit.arguments.get("hidden")
+    others = [name for name, weight in plan.loss.items() if weight and name != "kd"]
+    if hidden and (unit.ranged or plan.target or not plan.epochs or others):
+        raise UsageError(
+            f"unit.hidden={hidden}: such an encoder is learnt by loss.kd alone, for a lambda, and before training; "
+            "leave it out, or leave out unit.range, target, training.epochs=0 and other weights of the loss"
+        )
 
 
 def check_listing(cfg: DictConfig) -> BackboneSpec:
