@@ -147,8 +147,8 @@ def test_codecs_that_are_unknown_or_need_images_are_named(cut: bn.CutNetwork, ra
 def test_a_cut_that_is_not_there_is_named() -> None:
     with pytest.raises(bn.UsageError, match="bdoy: no tensor of Tiny has this name; closest: body"):
         bn.cut(Tiny(), at="bdoy", example=IMAGES[:1])
-    with pytest.raises(bn.UsageError, match="NCHW"):
-        bn.cut(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), at="0", example=IMAGES[:1])
+    with pytest.raises(bn.UsageError, match="units take maps"):
+        bn.cut(nn.Sequential(nn.Flatten(), nn.Unflatten(1, (4, 2, 384)), nn.ReLU()), at="1", example=IMAGES[:1])
 
 
 def test_public_names_are_there_and_nothing_else() -> None:
