@@ -86,7 +86,7 @@ def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan]:
 
 
 def check_groups(cfg: DictConfig) -> None:
-    """Refuse a value in the place of a group of settings, a setting that there is none of, and a group without what every command needs.
+    """Refuse a value in the place of a group of settings, an unknown setting of it, and a group without what it needs.
 
     Raises:
         UsageError: there is one.
