@@ -19,6 +19,8 @@ from bottlenecks.network import BottleneckNetwork
 from bottlenecks.run import main as run_images
 from bottlenecks.tasks import Embedding, make_task
 from bottlenecks.tasks.neighbours import classes_of_neighbours, nearest_others, ranks
+from bottlenecks.training.frozen import FrozenBatch
+from bottlenecks.training.target import PointsLost
 from evaluate import evaluate
 from tests.conftest import configure, quiet
 from tests.networks import block
@@ -199,3 +201,12 @@ def test_what_embeddings_cannot_do_is_told(more: list[str], message: str, tmp_pa
     given = overrides(tmp_path, "vector", "data=image_folder")
     with pytest.raises(UsageError, match=message):
         train(configure("train", tmp_path, *quiet([*given, *QUICK, *more])))
+
+
+def test_points_lost_are_of_the_mean_cosine() -> None:
+    lost = PointsLost(Embedding(), torch.full((40,), -1))
+    frozen = FrozenBatch((GALLERY,), GALLERY, torch.full((40,), -1), 1)
+    lost(OWN, frozen)
+    points, error = lost.take(draws=50)
+    assert lost.name == "cosine" and error > 0
+    assert points == pytest.approx(100 - 100 * float((OWN * GALLERY).sum(1).mean()), abs=1e-4)
