@@ -54,15 +54,22 @@ class Blueprint:
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Let a model give plain tensors, and name it as in the whole model."""
-        model.register_forward_hook(to_plain)
+        model.__class__ = plain(type(model))  # the library loads weights by what a class is
         return VisionTower(model) if self.is_tower and not hasattr(model, TOWER) else model
 
 
-def to_plain(model: nn.Module, inputs: Any, output: Mapping[str, Any]) -> Tensor | dict[str, Tensor]:
-    """Take the logits out of what a model gives, or, where it has none, its tensors by name."""
-    if "logits" in output:
-        return output["logits"]
-    return {name: value for name, value in output.items() if isinstance(value, Tensor)}
+def plain(model_class: Any) -> Any:
+    """Make a class of models that take images alone, and give logits, or, where there are none, tensors by name."""
+
+    class Plain(model_class):
+        def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
+            output = super().forward(pixel_values=images)
+            if "logits" in output:
+                return output["logits"]
+            return {name: value for name, value in output.items() if isinstance(value, Tensor)}
+
+    Plain.__name__ = model_class.__name__
+    return Plain
 
 
 def build_model(spec: BackboneSpec, num_classes: int | None = None) -> nn.Module:
