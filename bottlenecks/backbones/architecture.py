@@ -36,8 +36,38 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         outputs of a `Detector`. For embeddings the classifier is left out, where the library is torchvision or timm.
 
     Raises:
-        UsageError: no such architecture, the message names the closest ones; or it is for another task.
+        UsageError: no such architecture, the message names the closest ones; it is for another task, or has no such
+            arguments.
     """
+    try:
+        return _build(spec, num_classes).eval()
+    except Exception as error:  # of any kind, of the library's own code
+        if isinstance(error, UsageError) or not spec.arguments:
+            raise
+        raise UsageError(
+            f"model.arguments={dict(spec.arguments)}: {spec.name} cannot be built so ({reason(error)})"
+        ) from error
+
+
+def sized(spec: BackboneSpec, image_size: Any) -> BackboneSpec:
+    """Have a network of timm's that is built for one size of images built for that of the data.
+
+    Args:
+        spec: the network.
+        image_size: of the data, None where the network's own is taken.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    given = spec.arguments or {}
+    if image_size is None or spec.library != "timm" or "img_size" in given:
+        return spec
+    known = import_timm().models.get_pretrained_cfg(find_architecture(spec), allow_unregistered=True)
+    fixed = known is not None and known.fixed_input_size
+    return replace(spec, arguments={**given, "img_size": image_size}) if fixed else spec
+
+
+def _build(spec: BackboneSpec, num_classes: int | None) -> nn.Module:
     if not spec.has_classes:
         num_classes = None
     classes = {} if num_classes is None else {"num_classes": num_classes}
@@ -47,23 +77,24 @@ def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Modu
         network = _from_factory(spec.factory or {}, num_classes)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.factory={spec.factory}: expected an nn.Module, got {type(network).__name__}")
-        return network.eval()
+        return network
     if spec.library == "transformers":
         return build_model(spec, num_classes)
     name = find_architecture(spec)
+    given = {**(spec.arguments or {}), **classes}
     if spec.library == "timm":
         try:
-            return import_timm().create_model(name, pretrained=False, **classes).eval()
+            return import_timm().create_model(name, pretrained=False, **given)
         except OSError as error:  # an `hf-hub:` name, whose description lies on the hub
             raise UsageError(
                 f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
                 "it once where there is a network, or give a name that timm itself lists"
             ) from None
     if spec.has_classes:
-        return _build_torchvision(name, spec.task, num_classes).eval()
-    network = _build_torchvision(name, "classification", None)
+        return _build_torchvision(name, spec, num_classes)
+    network = _build_torchvision(name, replace(spec, task="classification"), None)
     network.set_submodule(_last_linear(network, spec), nn.Identity())
-    return network.eval()
+    return network
 
 
 def _from_factory(factory: Mapping[str, Any], num_classes: int | None) -> Any:
@@ -125,7 +156,8 @@ def classifiers_of(spec: BackboneSpec) -> tuple[str, ...]:
         network = build_network(spec)
         names = network.pretrained_cfg.get("classifier") or ()  # type: ignore[operator,union-attr]
         return (names,) if isinstance(names, str) else tuple(names)
-    return (_last_linear(_build_torchvision(find_architecture(spec), "classification", None), spec),)
+    whole = _build_torchvision(find_architecture(spec), replace(spec, task="classification"), None)
+    return (_last_linear(whole, spec),)
 
 
 def _last_linear(network: nn.Module, spec: BackboneSpec) -> str:
@@ -152,14 +184,16 @@ def list_networks(library: str) -> list[str]:
     return [name for task in TORCHVISION for name in _names(task)]
 
 
-def _build_torchvision(name: str, task: str, num_classes: int | None) -> nn.Module:
-    if task == "classification":
+def _build_torchvision(name: str, spec: BackboneSpec, num_classes: int | None) -> nn.Module:
+    given = dict(spec.arguments or {})
+    if spec.task == "classification":
         # Inception and GoogLeNet warn unless told whether to initialise; auxiliary outputs are for training alone.
-        return models.get_model(name, weights=None, **({} if num_classes is None else {"num_classes": num_classes}))
-    background = int(task == "detection")  # torchvision counts it among the classes
+        classes = {} if num_classes is None else {"num_classes": num_classes}
+        return models.get_model(name, weights=None, **given, **classes)
+    background = int(spec.task == "detection")  # torchvision counts it among the classes
     classes = {} if num_classes is None else {"num_classes": num_classes + background}
-    network = models.get_model(name, weights=None, weights_backbone=None, **classes)
-    return make_detector(network) if task == "detection" else network
+    network = models.get_model(name, weights=None, weights_backbone=None, **given, **classes)
+    return make_detector(network) if spec.task == "detection" else network
 
 
 def _names(task: str) -> list[str]:

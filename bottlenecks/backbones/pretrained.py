@@ -148,8 +148,8 @@ def _from_timm(spec: BackboneSpec) -> Pretrained:
     else:
         name = spec.architecture or spec.name
         try:
-            headless = {} if spec.has_classes else {"num_classes": 0}
-            state = timm.create_model(name, pretrained=True, **headless).state_dict()
+            given = {**(spec.arguments or {}), **({} if spec.has_classes else {"num_classes": 0})}
+            state = timm.create_model(name, pretrained=True, **given).state_dict()
         except Exception as error:  # each release of the hub's client raises others of its own
             if file := _cached_by_timm(network):
                 raise _damaged(spec, file, reason(error)) from None

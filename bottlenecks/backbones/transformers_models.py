@@ -194,9 +194,14 @@ def _read_config(spec: BackboneSpec, **given: Any) -> Any:
     transformers = import_transformers()
     with _quietly():
         try:
-            return transformers.AutoConfig.from_pretrained(_place(spec), trust_remote_code=False, **given)
+            config, unknown = transformers.AutoConfig.from_pretrained(
+                _place(spec), trust_remote_code=False, return_unused_kwargs=True, **(spec.arguments or {}), **given
+            )
         except Exception as error:  # of the hub's client, of the files, of the library: each has its own
             raise _unavailable(spec, error) from None
+    if unknown:
+        raise UsageError(f"model.arguments: {type(config).__name__} has no setting {', '.join(unknown)}")
+    return config
 
 
 def _find(mapping: Mapping[type, Any], config: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from pytorch_lightning.loggers import Logger
 
-from bottlenecks.backbones.architecture import build_network, settle_task
+from bottlenecks.backbones.architecture import build_network, settle_task, sized
 from bottlenecks.backbones.backbone import Backbone
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
@@ -112,12 +112,12 @@ def prepare(plan: ExperimentPlan, stage: str, augment_few: bool = False) -> Expe
 
 
 def settled(plan: NetworkPlan) -> NetworkPlan:
-    """Let the network say what it is for, where that was left to it.
+    """Let the network say what it is for, and the data for what size, where that was left to them.
 
     Raises:
         UsageError: there is no such network.
     """
-    return replace(plan, model=settle_task(plan.model))
+    return replace(plan, model=sized(settle_task(plan.model), plan.data.get("image_size")))
 
 
 def make_data(plan: NetworkPlan) -> ImageData:

@@ -6,30 +6,46 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from rich.table import Table
+from torch import nn
 
-from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.architecture import build_network, sized
 from bottlenecks.console.terminal import show
+from bottlenecks.images.geometry import Size
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.graph import Graph
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.splitting.points import SplitPoint, crowded_points, graph_points, times
 
+USUAL_SIZE = 224  # pixels
 
-def list_points(spec: BackboneSpec, image_size: int) -> None:
+
+def list_points(spec: BackboneSpec, image_size: int | None) -> None:
     """Show the split points of a network as a table.
 
     Args:
         spec: the network.
-        image_size: side of its input in pixels.
+        image_size: side of its input in pixels; None for its own.
 
     Raises:
         UsageError: there is no such network, it cannot be traced, or refuses images of this size.
     """
-    network = build_network(spec)
-    example = torch.zeros(1, 3, image_size, image_size)
+    network = build_network(sized(spec, image_size))
+    height, width = _pair(image_size or own_size(network, spec) or USUAL_SIZE)
+    example = torch.zeros(1, 3, height, width)
     graph = Graph(network, example)
-    title = f"{spec.name} at {image_size}x{image_size}"
+    title = f"{spec.name} at {height}x{width}"
     show(render_table(graph_points(graph), count_macs(network, example), title, crowded_points(graph)))
+
+
+def own_size(network: nn.Module, spec: BackboneSpec) -> Size | None:
+    """Return the side, or `(height, width)`, of the images that a network is built for, None where it takes others."""
+    if spec.library == "timm" and (given := (spec.arguments or {}).get("img_size")):
+        return given
+    config = getattr(network, "pretrained_cfg", {})  # timm's
+    if config.get("fixed_input_size"):
+        return tuple(config["input_size"][1:])
+    owners = (getattr(module, "config", module) for module in network.modules())  # of transformers, or torchvision
+    return next((owner.image_size for owner in owners if getattr(owner, "image_size", None)), None)
 
 
 def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crowded: Mapping[str, int]) -> Table:
@@ -62,3 +78,7 @@ def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crow
             f"{point.macs_share:.1%}",
         )
     return table
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -127,7 +127,8 @@ def check_listing(cfg: DictConfig) -> BackboneSpec:
     Raises:
         UsageError: the configuration cannot be used.
     """
-    check_number("image_size", cfg.image_size, 1, whole=True)
+    if cfg.image_size is not None:
+        check_number("image_size", cfg.image_size, 1, whole=True)
     spec = BackboneSpec.of(cfg.model)
     check_factory(spec)
     return spec

@@ -17,6 +17,7 @@ GIVEN = "given"  # a module that a program handed over
 AUTO = "auto"  # of a task: what the network itself says
 TELLING: Mapping[str, Sequence[str]] = dict.fromkeys(("timm", "transformers"), ("classification", "embedding"))
 LIBRARIES = ("torchvision", "timm", "transformers", "custom", GIVEN)
+LATER = ("distortion", "outputs", "arguments")  # fields that files of earlier programs do not have
 FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
@@ -37,6 +38,8 @@ class BackboneSpec:
             project's own networks, or where the user's own code lies.
         distortion: of embeddings, `cosine` or `mse`; None takes the task's own.
         outputs: of embeddings, weights of several outputs by name; None weighs all alike.
+        arguments: for the others, what their library is told beside the name, such as `{img_size: 64}` for vision
+            transformers of timm's; for `transformers` settings of the model's configuration.
     """
 
     name: str
@@ -48,6 +51,7 @@ class BackboneSpec:
     factory: Mapping[str, Any] | None = None
     distortion: str | None = None
     outputs: Mapping[str, float] | None = None
+    arguments: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.library not in LIBRARIES:
@@ -65,6 +69,11 @@ class BackboneSpec:
         if self.factory and "_target_" in self.factory:
             named = {**self.factory, "_target_": name_of(str(self.factory["_target_"]))}
             object.__setattr__(self, "factory", named)
+        if self.arguments is not None and (self.library == "custom" or not isinstance(self.arguments, Mapping)):
+            raise UsageError(
+                f"model.arguments={self.arguments}: expected settings of a library's network by name, as "
+                "model.arguments={img_size: 64}; those of model=custom go into model.factory"
+            )
         if self.task != AUTO:
             check_task(self.task)
             check_settings(self.task, self.task_settings)
@@ -113,8 +122,8 @@ class BackboneSpec:
             raise UsageError(f"{source}: its backbone is described as {dict(values)} ({error})") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values."""
-        return asdict(self)
+        """Return the fields as JSON-able values, those of `LATER` where they are set."""
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value is not None}
 
 
 def _settled(spec: BackboneSpec) -> BackboneSpec:
