@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from rich.table import Table
 from torch import nn
 
-from bottlenecks.backbones.architecture import build_network, sized
+from bottlenecks.backbones.architecture import build_network, settle_task, sized
 from bottlenecks.console.terminal import show
 from bottlenecks.images.geometry import Size
 from bottlenecks.settings.model import BackboneSpec
@@ -29,7 +29,7 @@ def list_points(spec: BackboneSpec, image_size: int | None) -> None:
     Raises:
         UsageError: there is no such network, it cannot be traced, or refuses images of this size.
     """
-    network = build_network(sized(spec, image_size))
+    network = build_network(sized(settle_task(spec), image_size))
     height, width = _pair(image_size or own_size(network, spec) or USUAL_SIZE)
     example = torch.zeros(1, 3, height, width)
     graph = Graph(network, example)
@@ -45,7 +45,8 @@ def own_size(network: nn.Module, spec: BackboneSpec) -> Size | None:
     if config.get("fixed_input_size"):
         return tuple(config["input_size"][1:])
     owners = (getattr(module, "config", module) for module in network.modules())  # of transformers, or torchvision
-    return next((owner.image_size for owner in owners if getattr(owner, "image_size", None)), None)
+    sizes: Iterator[Size | None] = (getattr(owner, "image_size", None) for owner in owners)
+    return next((size for size in sizes if size is not None), None)
 
 
 def render_table(points: Iterable[SplitPoint], total_macs: int, title: str, crowded: Mapping[str, int]) -> Table:
