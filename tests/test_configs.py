@@ -27,7 +27,7 @@ def choices(group: str) -> list[str]:
 
 PROMISED = {
     "classification": "resnet18 resnet50 mobilenet_v3_large efficientnet_b0 convnext_tiny vgg16_bn densenet121 "
-    "vit_b_16 swin_t efficientnet_lite0",
+    "vit_b_16 small_vit swin_t efficientnet_lite0",
     "segmentation": "deeplabv3_resnet50 deeplabv3_mobilenet_v3_large fcn_resnet50 lraspp_mobilenet_v3_large "
     "lraspp_lite0 small_lraspp",
     "detection": "fasterrcnn_resnet50_fpn fasterrcnn_mobilenet_v3_large_fpn retinanet_resnet50_fpn "

@@ -12,6 +12,7 @@ from bottlenecks.settings.data import KINDS
 OWN_NETWORKS = {
     "small_lraspp": "bottlenecks.backbones.segmenters.small_lraspp",
     "timm_lraspp": "bottlenecks.backbones.segmenters.timm_lraspp",
+    "small_vit": "bottlenecks.backbones.small_vit.small_vit",
     "small_fcos": "bottlenecks.backbones.detectors.small.small_fcos",
     "timm_fcos": "bottlenecks.backbones.detectors.small.timm_fcos",
 }  # by the names that files hold
