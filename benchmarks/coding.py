@@ -23,9 +23,12 @@ from torch import Tensor
 
 from bottlenecks.coding.bitstream import unpack
 from bottlenecks.coding.coder import ideal_bits
-from bottlenecks.units import Bottleneck, FactorizedUnit, TransformUnit
+from bottlenecks.shapes import Size
+from bottlenecks.units import Bottleneck, ChannelUnit, FactorizedPart, TransformUnit
 from bottlenecks.units.entropy import EntropyBottleneck
 from bottlenecks.units.laplacian import LaplacianConditional, family, scale_of
+from bottlenecks.units.part import Multiplier
+from bottlenecks.units.transform_part import TransformPart
 
 Shape = tuple[int, int, int]
 Widths = tuple[float, float]  # standard deviations of the channels, in quantiser steps, evenly on a log scale
@@ -34,28 +37,28 @@ EVEN: Widths = (0.3, 3.0)
 SPREAD: Widths = (0.02, 3.0)  # as coefficients of a transform are: many are not coded at all
 
 
-class CodedByChannel(FactorizedUnit):
-    """A unit whose encoder and decoder do nothing: what is left is the way from a latent to bytes."""
+class CodedByChannel(FactorizedPart):
+    """A part whose encoder and decoder do nothing: what is left is the way from a latent to bytes."""
 
     def encode(self, features: Tensor) -> Tensor:
         """Take the features for the latent."""
         return features
 
-    def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
+    def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
         """Take the latent for the features."""
         return y_hat
 
 
-class CodedByScale(TransformUnit):
+class CodedByScale(TransformPart):
     """The same with a scale a coefficient."""
 
     def encode(self, features: Tensor) -> Tensor:
         """Take the features for the coefficients."""
         return features
 
-    def restore(self, symbols: Sequence[Any], size: Any, multipliers: Sequence[int] = (0,)) -> Tensor:
-        """Take the symbols for the features."""
-        return torch.from_numpy(np.stack(symbols)).float()
+    def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
+        """Take the coefficients for the features."""
+        return y_hat
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ def draw(shape: Shape, widths: Widths, count: int) -> tuple[Tensor, Tensor]:
 def by_channel(shape: Shape, widths: Widths, count: int) -> Contest:
     """Put a table a channel against `EntropyBottleneck`."""
     _, latents = draw(shape, widths, count)
-    unit = CodedByChannel(shape, latent_channels=shape[0], stride=1)
-    unit.entropy.start_from(latents)
+    part = CodedByChannel(shape, latent_channels=shape[0], stride=1)
+    part.entropy.start_from(latents)
+    unit = ChannelUnit([part])
     unit.finalise()
     theirs = EntropyBottleneck(shape[0])
-    theirs.load_state_dict(unit.entropy.state_dict())
+    theirs.load_state_dict(part.entropy.state_dict())
     theirs.eval().update(force=True)
     return Contest(
         "a table a channel",
@@ -106,7 +110,7 @@ def by_channel(shape: Shape, widths: Widths, count: int) -> Contest:
         theirs.compress,
         lambda strings: theirs.decompress(strings, shape[1:]),
         lambda image: theirs.quantize(image, "dequantize", theirs._get_medians()),
-        lambda symbols: ideal_bits(symbols, unit.coder.tables),
+        lambda symbols: ideal_bits(symbols, *unit.tables),
         latents,
     )
 
@@ -114,20 +118,9 @@ def by_channel(shape: Shape, widths: Widths, count: int) -> Contest:
 def by_scale(shape: Shape, widths: Widths, count: int) -> Contest:
     """Put scale tables against `GaussianConditional`, which is given the same tables, and codes every element."""
     deviations, latents = draw(shape, widths, count)
-    unit = CodedByScale(
-        [
-            {
-                "feature_shape": shape,
-                "structure": "separable",
-                "rank": shape[0],
-                "block": (1, 1),
-                "restorer": 0,
-                "nonnegative": False,
-                "rounding": 0.5,
-            }
-        ]
-    )
-    (part,) = unit.parts
+    part = CodedByScale(shape, "separable", shape[0], (1, 1), restorer=0, nonnegative=False, rounding=0.5)
+    unit = TransformUnit([part.config()])
+    unit.tensors[0] = part
     part.scales.data = scale_of(deviations / 2**0.5).view_as(part.scales)
     unit.finalise()
     tables, theirs = family().tables, LaplacianConditional()
@@ -176,19 +169,21 @@ def compare(contest: Contest) -> dict[str, float]:
     """Measure one case; the keys are those of the last line."""
     unit, latents = contest.unit, contest.latents
     images, count, num_symbols = latents.split(1), len(latents), latents[0].numel()
-    ours = [unit.compress(image)[0] for image in images]
+    ours = [unit.compress((image,))[0] for image in images]
     theirs = [contest.compress(image) for image in images]
     for image, stream, strings in zip(images, ours, theirs, strict=True):  # both decode, and to the same
-        assert torch.equal(unit.decompress([stream]), contest.decompress(strings))
-        assert torch.equal(unit.decompress([stream]), contest.rounded(image))
-    encode, their_encode = in_turns([lambda i: unit.compress(images[i]), lambda i: contest.compress(images[i])], count)
+        assert torch.equal(*unit.decompress([stream]), contest.decompress(strings))
+        assert torch.equal(*unit.decompress([stream]), contest.rounded(image))
+    encode, their_encode = in_turns(
+        [lambda i: unit.compress((images[i],)), lambda i: contest.compress(images[i])], count
+    )
     decode, their_decode = in_turns(
         [lambda i: unit.decompress([ours[i]]), lambda i: contest.decompress(theirs[i])], count
     )
     our_bytes = sum(len(unpack(stream, unit.framing.limits).payload) for stream in ours) / count
     their_bytes = sum(len(strings[0]) for strings in theirs) / count
-    estimated = float(unit.quantise(latents)[1].sum()) / 8 / count
-    by_tables = sum(map(contest.table_bits, unit.symbols(latents))) / 8 / count
+    estimated = float(unit.quantise((latents,))[1].sum()) / 8 / count
+    by_tables = sum(map(contest.table_bits, unit.symbols((latents,))[0])) / 8 / count
     print(
         f"{contest.name}, {'x'.join(map(str, latents.shape[1:]))}: encode {1e3 * encode:.3f} ms against "
         f"{1e3 * their_encode:.3f}, decode {1e3 * decode:.3f} against {1e3 * their_decode:.3f}; {our_bytes:.1f} bytes "

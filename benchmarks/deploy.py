@@ -58,7 +58,7 @@ def to_jpeg(image: Image.Image) -> bytes:
 def measure(bundle: Bundle, images: list[Image.Image], lmbda: float) -> dict[str, float]:
     """Return medians over the images: milliseconds of each step, and bytes."""
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    head = bundle.graph(HEAD, bundle.manifest.image_shape, 1)
+    head = bundle.graph(HEAD, [tuple(bundle.manifest.image_shape)], 1)
     tail = bundle.graph(TAIL, bundle.manifest.feature_shape, 1)
     inputs = [input_image(bundle, image) for image in images]
     times: dict[str, list[float]] = {}
@@ -74,14 +74,14 @@ def measure(bundle: Bundle, images: list[Image.Image], lmbda: float) -> dict[str
         features = take("head_ms", lambda image=image: device.features(image))
         symbols = take("encoder_ms", lambda features=features: device.symbols(features, lmbda))
         stream = device.encode(features, lmbda)
-        take("coding_ms", lambda symbols=symbols: device.write(symbols[0], lmbda))
+        take("coding_ms", lambda symbols=symbols: device.write(tuple(one[0] for one in symbols), lmbda))
         received = take("decoding_ms", lambda stream=stream: receiver.read(stream))
         take("tail_ms", lambda received=received: receiver.infer([received]))
-        take("network_ms", lambda image=image: tail(head(bundle.preprocessing.to_array(image)[None])))
+        take("network_ms", lambda image=image: tail(head((bundle.preprocessing.to_array(image)[None],))))
         jpeg = take("jpeg_ms", lambda seen=seen: to_jpeg(seen))
         take(
             "jpeg_server_ms",
-            lambda jpeg=jpeg: tail(head(bundle.preprocessing.to_array(Image.open(io.BytesIO(jpeg)))[None])),
+            lambda jpeg=jpeg: tail(head((bundle.preprocessing.to_array(Image.open(io.BytesIO(jpeg)))[None],))),
         )
         sizes["unit_bytes"].append(len(stream))
         sizes["jpeg_bytes"].append(len(jpeg))
@@ -99,16 +99,18 @@ def compare(bundle: Bundle, files: list[Image.Image], checkpoints: Path) -> dict
     device, receiver, network = Device(bundle), Receiver(bundle), BottleneckNetwork.load(checkpoints)
     transform = network.preprocessing.transform()
     inputs = torch.stack([transform(image) for image in files])
-    features = np.concatenate([device.features(image) for image in files])
+    features = tuple(map(np.concatenate, zip(*map(device.features, files), strict=True)))
     counts = dict.fromkeys(("symbols", "other_symbols", "answers", "other_answers"), 0)
     with torch.no_grad():
-        (theirs,) = network.network.head(inputs)
+        theirs = network.network.head(inputs)
     for lmbda, rate in network.ladder.items():
         symbols = device.symbols(features, lmbda)
-        counts["symbols"] += symbols.size
+        counts["symbols"] += sum(one.size for one in symbols)
         expected = rate.unit.symbols(theirs, *bundle.rate_of(lmbda).multipliers(lmbda))
-        counts["other_symbols"] += int((symbols != expected).sum())
-        outputs = receiver.infer([receiver.read(device.write(latent, lmbda)) for latent in symbols])
+        pairs = zip(symbols, expected, strict=True)
+        counts["other_symbols"] += sum(int((own != other).sum()) for own, other in pairs)
+        latents = zip(*symbols, strict=True)
+        (outputs,) = receiver.infer([receiver.read(device.write(latent, lmbda)) for latent in latents])
         network.lmbda = lmbda
         answers = network.decode(network.encode(inputs)).argmax(1).numpy()
         counts["answers"] += len(outputs)

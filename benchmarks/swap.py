@@ -64,7 +64,7 @@ def write_ladder(folder: str) -> None:
             class_names=[],
             split="layer3",
             image_shape=[3, 32, 32],
-            feature_shape=list(feature_shape),
+            feature_shape=network.feature_shape,
             unit_name=DEFAULT_UNIT,
             unit={"architecture": DEFAULT_UNIT, "config": unit.config()},
             lmbda=0.001 * (index + 1),

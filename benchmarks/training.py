@@ -52,6 +52,7 @@ from bottlenecks.runs.fitting import assemble
 from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
+from bottlenecks.splitting.features import cat
 from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.training.start_file import StartFile
@@ -230,12 +231,12 @@ def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
         first = state["step"] * batch % (len(dataset) - batch + 1)
         images = torch.stack([dataset[index][0] for index in range(first, first + batch)])
         with torch.no_grad():
-            (features,) = network.head(images)
-            teacher = F.log_softmax(network.tail(features), 1)
+            features = network.head(images)
+            teacher = F.log_softmax(network.tail(*features), 1)
         outputs = [
             unit(features, generator_for(0, lmbda, state["step"])) for lmbda, unit in zip(LMBDAS, units, strict=True)
         ]
-        students = network.tail(torch.cat([output.features_hat for output in outputs])).chunk(len(units))
+        students = network.tail(*cat([output.features_hat for output in outputs])).chunk(len(units))
         loss = torch.zeros(())
         for lmbda, output, student in zip(LMBDAS, outputs, students, strict=True):
             distortion = 100 * F.kl_div(F.log_softmax(student, 1), teacher, log_target=True, reduction="batchmean")

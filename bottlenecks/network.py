@@ -17,8 +17,9 @@ from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.shapes import flat
 from bottlenecks.splitting.cut import SplitNetwork, cut
-from bottlenecks.splitting.features import cat, flat
+from bottlenecks.splitting.features import cat
 from bottlenecks.tasks import make_task
 from bottlenecks.units.base import MAX_SCALE
 
@@ -69,8 +70,7 @@ class BottleneckNetwork:
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(ladder[min(ladder)].folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, read_preprocessing(info.preprocessing))
-        several = not isinstance(info.feature_shape[0], int)
-        network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=several)
+        network = cut(backbone.network, info.split, torch.zeros(1, *info.image_shape), several=True)
         ladder.check_network(network, backbone.fingerprint, backbone.source)
         return cls(network, ladder, backbone.network)
 
@@ -87,7 +87,7 @@ class BottleneckNetwork:
     def encode(self, images: Tensor) -> list[bytes]:
         """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
         side = self.network.side_information(images)
-        return [enclose(frame, side) for frame in self._rate.compress(flat(self.network.head(images)))]
+        return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images))]
 
     @torch.no_grad()
     def encode_within(self, image: Tensor, budget_bytes: int) -> bytes:
@@ -100,7 +100,7 @@ class BottleneckNetwork:
         Raises:
             UsageError: no rate fits.
         """
-        side, features = self.network.side_information(image), flat(self.network.head(image))
+        side, features = self.network.side_information(image), self.network.head(image)
         room = budget_bytes - len(enclose(b"", side))
         tried = [rate.compress_within(features, room) for rate in self.ladder.files]
         fitting = [one for one in tried if len(one[1]) <= room]
@@ -124,9 +124,9 @@ class BottleneckNetwork:
         opened = [disclose(stream, self._most) for stream in streams]
         units = [self.rate_of(frame).unit for frame, _ in opened]
         features = [unit.decompress([frame]) for unit, (frame, _) in zip(units, opened, strict=True)]
-        sizes = sorted({unit.size_of(one) for unit, one in zip(units, features, strict=True)})
+        sizes = {unit.size_of(one) for unit, one in zip(units, features, strict=True)}
         if len(sizes) != 1:
-            raise BitstreamError(f"one batch must have one size; the features of these have {sizes}")
+            raise BitstreamError(f"one batch must have one size; the features of these have {sorted(map(flat, sizes))}")
         travelled = {side for _, side in opened}
         if len(travelled) != 1:
             raise BitstreamError(f"one batch must have one size; the images of these have {sorted(travelled)}")

@@ -40,8 +40,8 @@ _OF_FEATURES = ("lightweight.codec", "hevc", "vvc", "uniform")
 def _make(module: str, name: str, calibration: Calibration) -> list[Baseline]:
     """Import a codec when it is asked for, and no other one: each needs other packages."""
     make = getattr(import_module(f"{__name__}.{module}"), name)
-    if module in _OF_FEATURES and isinstance(calibration.features, tuple):
-        return import_module(f"{__name__}.joint").make_joint(make, calibration)
+    if module in _OF_FEATURES:
+        make = partial(import_module(f"{__name__}.features").make_framed, make)
     made: list[Baseline] = make(calibration)
     return made
 

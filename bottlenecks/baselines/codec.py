@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,10 +30,11 @@ class Codec(ABC):
     sends: Literal["features", "images"] = "features"
 
     @abstractmethod
-    def compress(self, batch: Any) -> list[bytes]:
-        """Code features (N, C, H, W), or network inputs, into one byte string an image, all side information included.
+    def compress(self, batch: Features) -> list[bytes]:
+        """Code features, or network inputs, into one byte string an image, all side information included.
 
-        Where several tensors cross the cut, features are a tuple of them.
+        Args:
+            batch: features, (N, C, H, W) of each tensor; or the network's input (N, 3, H, W), alone in a tuple.
 
         Raises:
             ValueError: they do not fit, or are not finite.
@@ -47,15 +48,15 @@ class Codec(ABC):
             BitstreamError: one is damaged, or not of this codec.
         """
 
-    def estimated_bits(self, features: Any) -> Tensor | None:
+    def estimated_bits(self, features: Features) -> Tensor | None:
         """Estimate the bits of each image (N,), without header, where the codec has an estimate."""
         return None
 
-    def encoder_macs(self, batch: Any) -> int:
+    def encoder_macs(self, batch: Features) -> int:
         """Count the multiply-accumulates of the encoder's network for what it codes of one image."""
         return 0
 
-    def decoder_macs(self, batch: Any) -> int:
+    def decoder_macs(self, batch: Features) -> int:
         """Count those of the decoder's network."""
         return 0
 
@@ -77,7 +78,7 @@ class UnitCodec(Codec):
         self.rate, self.unit, self.lmbda = rate, rate.unit, rate.lmbda
         self.setting = f"lambda={self.lmbda!r}"
 
-    def compress(self, batch: Any) -> list[bytes]:
+    def compress(self, batch: Features) -> list[bytes]:
         """Encode, quantise, code and pack."""
         return self.rate.compress(batch)
 
@@ -86,15 +87,15 @@ class UnitCodec(Codec):
         return self.unit.decompress(streams)
 
     @torch.no_grad()
-    def estimated_bits(self, features: Any) -> Tensor:
+    def estimated_bits(self, features: Features) -> Tensor:
         """Estimate with the entropy model's density at the rounded latent."""
         return self.unit.estimated_bits(features, self.rate.multiplier)
 
-    def encoder_macs(self, batch: Any) -> int:
+    def encoder_macs(self, batch: Features) -> int:
         """Count the encoder's."""
         return count_macs(self.unit.encode, batch)
 
-    def decoder_macs(self, batch: Any) -> int:
+    def decoder_macs(self, batch: Features) -> int:
         """Count the decoder's."""
         both = count_macs(lambda one: self.unit.decode(self.unit.encode(one), self.unit.size_of(one)), batch)
         return both - self.encoder_macs(batch)

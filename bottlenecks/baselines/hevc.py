@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bottlenecks.baselines.base import Calibration
+from bottlenecks.baselines.features import TensorCalibration
 from bottlenecks.baselines.mosaic import Mosaic, operating_points
 from bottlenecks.baselines.selection import Range, on_the_front
 from bottlenecks.baselines.still import END_OF_SEQUENCE, Plane, decode_hevc, encode_hevc
@@ -36,7 +36,7 @@ class Hevc(Mosaic):
         return planes[0]
 
 
-def hevc(calibration: Calibration) -> list[Hevc]:
+def hevc(calibration: TensorCalibration) -> list[Hevc]:
     """Return the settings that span the curve at 8 bits; range and QP are chosen together, for HEVC.
 
     Returns:
@@ -45,11 +45,11 @@ def hevc(calibration: Calibration) -> list[Hevc]:
     return _on_the_front(calibration, 8)
 
 
-def hevc10(calibration: Calibration) -> list[Hevc]:
+def hevc10(calibration: TensorCalibration) -> list[Hevc]:
     """Return those at 10 bits."""
     return _on_the_front(calibration, 10)
 
 
-def _on_the_front(calibration: Calibration, bits: int) -> list[Hevc]:
+def _on_the_front(calibration: TensorCalibration, bits: int) -> list[Hevc]:
     points, shape = operating_points(calibration.features), calibration.features.shape[1:]
     return on_the_front([Hevc(shape, ends, bits, qp) for ends, qp in points], calibration)

@@ -19,6 +19,7 @@ from bottlenecks.coding.bitstream import BitstreamError, Limits, pack, unpack
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.splitting.features import Features
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tensor_files import read_weights
 
@@ -87,13 +88,14 @@ class LearnedImage(ImageBaseline):
         x_hat = self.network.decompress(strings, shape)["x_hat"][0, :, :height, :width]
         return np.rint(x_hat.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
 
-    def encoder_macs(self, features: Any) -> int:
+    def encoder_macs(self, batch: Features) -> int:
         """Count those of the analysis and of the entropy model, for one image (1, 3, H, W)."""
-        return count_macs(self._analyse, self._padded(features)) + self._entropy_model_macs(features)
+        x = self._padded(*batch)
+        return count_macs(self._analyse, x) + self._entropy_model_macs(x)
 
-    def decoder_macs(self, features: Tensor) -> int:
+    def decoder_macs(self, batch: Features) -> int:
         """Count those of the synthesis and of the entropy model."""
-        x, net = self._padded(features), self.network
+        x, net = self._padded(*batch), self.network
         return count_macs(lambda one: net.g_s(net.g_a(one)), x) - count_macs(net.g_a, x) + self._entropy_model_macs(x)
 
     def state_bytes(self) -> int:
@@ -114,9 +116,9 @@ class LearnedImage(ImageBaseline):
         y = self.network.g_a(x)
         return y, self.network.h_a(y) if hasattr(self.network, "h_a") else None
 
-    def _entropy_model_macs(self, features: Tensor) -> int:
+    def _entropy_model_macs(self, x: Tensor) -> int:
         """Count what encoder and decoder both compute: means and scales, from the hyper-latent and the latent."""
-        x, net = self._padded(features), self.network
+        net = self.network
 
         def parameters(x: Tensor) -> None:
             y, z = self._analyse(x)
@@ -128,9 +130,9 @@ class LearnedImage(ImageBaseline):
 
         return count_macs(parameters, x) - count_macs(self._analyse, x)
 
-    def _padded(self, features: Tensor) -> Tensor:
-        height, width = features.shape[-2:]
-        return F.pad(features.float().cpu(), (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+    def _padded(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        return F.pad(images.float().cpu(), (0, -width % MULTIPLE, 0, -height % MULTIPLE))
 
 
 def learned(architecture: str, calibration: Calibration) -> list[LearnedImage]:

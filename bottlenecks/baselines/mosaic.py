@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bottlenecks.baselines.base import FeatureBaseline, FloatArray
+from bottlenecks.baselines.features import FeatureBaseline
 from bottlenecks.baselines.selection import Range, candidate_ranges
 from bottlenecks.baselines.still import LEAST_SIDE, Plane, pad
 from bottlenecks.baselines.tiling import tile, untile
 from bottlenecks.baselines.uniform import Levels, from_levels, to_levels
+from bottlenecks.splitting.features import FloatArray
 
 QPS = (24, 31, 36, 40, 43, 45, 47, 51)  # for the narrowest range
 START = b"\0\0\1"  # before each unit of a stream

@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.baselines.features import FeatureBaseline, TensorCalibration
+from bottlenecks.splitting.features import FloatArray
 
-B = TypeVar("B", bound=Baseline)
+B = TypeVar("B", bound=FeatureBaseline)
 COVERAGES = (0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995, 1.0)  # share of the elements that are not clipped above
 
 USEFUL = 0.5  # of the distortion of sending nothing
@@ -34,7 +35,7 @@ def candidate_ranges(features: FloatArray) -> list[Range]:
     return ranges or [(float(elements[0]), float(elements[0]) + 1.0)]
 
 
-def best_range(calibration: Calibration, requantise: Callable[[FloatArray, Range], FloatArray]) -> Range:
+def best_range(calibration: TensorCalibration, requantise: Callable[[FloatArray, Range], FloatArray]) -> Range:
     """Take the range at which the rest of the network is disturbed least.
 
     Args:
@@ -46,7 +47,7 @@ def best_range(calibration: Calibration, requantise: Callable[[FloatArray, Range
     return ranges[int(np.argmin(distortions))]
 
 
-def on_the_front(candidates: Sequence[B], calibration: Calibration, most: int = 6) -> list[B]:
+def on_the_front(candidates: Sequence[B], calibration: TensorCalibration, most: int = 6) -> list[B]:
     """Keep the settings that no other beats in both bytes and distortion, evenly spread over the rates.
 
     Those that disturb the output half as much as sending nothing would are left out, unless all do.

@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from bottlenecks.baselines.base import Calibration, FeatureBaseline, FloatArray
+from bottlenecks.baselines.features import FeatureBaseline, TensorCalibration
 from bottlenecks.baselines.selection import Range, best_range
+from bottlenecks.splitting.features import FloatArray
 
 Levels = npt.NDArray[np.uint16]
 
@@ -77,7 +78,7 @@ class Uniform(FeatureBaseline):
         return data
 
 
-def uniform(calibration: Calibration) -> list[Uniform]:
+def uniform(calibration: TensorCalibration) -> list[Uniform]:
     """Return 4 and 8 bits, each with the range that disturbs the rest of the network least.
 
     From the least to the greatest element, which is among those ranges, would be simpler; but one far outlier then

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bottlenecks.baselines.base import Calibration
+from bottlenecks.baselines.features import TensorCalibration
 from bottlenecks.baselines.hevc import hevc10
 from bottlenecks.baselines.mosaic import Mosaic
 from bottlenecks.baselines.selection import Range, on_the_front
@@ -67,7 +67,7 @@ class Vvc(Mosaic):
         return decode_vvc(stream)[0]
 
 
-def vvc(calibration: Calibration) -> list[Vvc]:
+def vvc(calibration: TensorCalibration) -> list[Vvc]:
     """Return a few settings: ranges and QPs that are HEVC's best at 10 bits, for a QP means the same in both.
 
     Returns:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bottlenecks.baselines.base import FloatArray, Pixels
+from bottlenecks.baselines.base import Pixels
 from bottlenecks.baselines.still import Plane
+from bottlenecks.splitting.features import FloatArray
 
 GREY = 128  # chroma of what has no colour
 FROM_RGB = np.array([(0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)], np.float32)

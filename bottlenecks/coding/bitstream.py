@@ -5,6 +5,8 @@ from binascii import crc_hqx
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bottlenecks.shapes import Shape
+
 VERSION = 1
 MAX_DIMS = 4  # of an explicit shape, unless several tensors state theirs
 FINGERPRINT_BYTES = 2
@@ -17,8 +19,6 @@ _MULTIPLIER_FOLLOWS = 0b0010
 _CRC_BYTES = 2
 _CRC_START = 0xFFFF
 _VARINT_BITS = 32
-
-Shape = tuple[int, ...]
 
 
 class BitstreamError(ValueError):

@@ -6,63 +6,90 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from itertools import chain
+from typing import NamedTuple
 
-from bottlenecks.coding.bitstream import BitstreamError, Frame, Limits, Shape, divide, join, pack, unpack
-from bottlenecks.coding.coder import Coder, Int32Array, IntArray
+from bottlenecks.coding.bitstream import BitstreamError, Limits, divide, join, pack, unpack
+from bottlenecks.coding.coder import Coder, Int32Array, IntArray, SymbolTables
+from bottlenecks.shapes import Shape, Shapes, Sizes, elements_of, flat
 
-Size = tuple[int, int]
-Sizes = tuple[Size, ...]
-S = TypeVar("S")
+Symbols = tuple[Int32Array, ...]
 
 
 class Decoded(NamedTuple):
     """What a frame held.
 
     Attributes:
-        symbols: a latent (K, h, w), or one a tensor.
-        size: (H, W) of the features, or one a tensor.
+        symbols: one latent (K, h, w) a tensor.
+        size: (H, W) of the features, one a tensor.
         multiplier: of the steps of a unit that takes any rate; 0 for a unit of one rate.
     """
 
-    symbols: Any
-    size: Any
+    symbols: Symbols
+    size: Sizes
     multiplier: int = 0
 
 
-class FramingBase(ABC, Generic[S]):
+class FramingBase(ABC):
     """What turns the symbols of one image into a frame, and a frame into symbols.
 
+    Nothing that shows changes after construction: threads may share one.
+
+    Args:
+        size: (H, W) of the features that the unit was made for, one a tensor; frames of other sizes state theirs.
+        latent_shapes: (K, h, w) of the latents of such features.
+        fingerprint: names the unit in a frame, 2 bytes.
+        max_scale: features of at most this many times the height and width of `size` are taken; 1 for `size` alone.
+        ranged: the unit takes any rate: its frames have a multiplier.
+
     Attributes:
-        size: of the features that the unit was made for; frames of other sizes state theirs.
-        fingerprint: names the unit in a frame.
         limits: what a receiver takes.
     """
 
-    size: S
-    fingerprint: bytes
-    limits: Limits
+    def __init__(
+        self, size: Sizes, latent_shapes: Shapes, fingerprint: bytes, max_scale: int = 1, ranged: bool = False
+    ) -> None:
+        self.size, self.latent_shapes, self.fingerprint, self.max_scale = size, latent_shapes, fingerprint, max_scale
+        self._max_positions = [max_scale**2 * math.prod(own) for own in size]
+        self.limits = Limits(
+            max_payload_bytes=16 * (len(size) + max_scale**2 * elements_of(latent_shapes)),
+            max_positions=sum(self._max_positions),
+            max_dims=2 * len(size),
+            ranged=ranged,
+        )
 
     @property
     @abstractmethod
-    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes (K, h, w) of the latents of features of its own size, one a tensor."""
+    def tables(self) -> tuple[SymbolTables, ...]:
+        """The tables that symbols are coded by: one for each tensor, or one family for all."""
 
-    @abstractmethod
-    def check_size(self, size: S) -> None:
+    def check_size(self, size: Sizes) -> None:
         """Refuse features of a size that no receiver takes.
 
         Raises:
             ValueError: they have too many positions.
         """
+        if not self._fits(size):
+            times = f"{self.max_scale} times as large as {flat(self.size)}"
+            raise ValueError(f"features of {flat(size)} are more than {times}")
 
-    @abstractmethod
-    def write(self, symbols: Any, size: S) -> bytes:
+    def write(self, symbols: Sequence[IntArray], size: Sizes, multiplier: int = 0) -> bytes:
         """Code the symbols of one image, whose features have this size, into a frame.
+
+        Args:
+            symbols: one latent (K, h, w) a tensor.
+            size: (H, W) of the features, one a tensor.
+            multiplier: of the steps by which they were quantised.
 
         Raises:
             ValueError: no receiver takes this size, or the symbols cannot be coded.
         """
+        if multiplier and not self.limits.ranged:
+            raise ValueError(f"multiplier must be 0 for a unit of one rate, got {multiplier}")
+        payload = self.encode(symbols, size, multiplier)
+        shape = None if size == self.size else tuple(chain.from_iterable(size))
+        own = multiplier if self.limits.ranged else None
+        return pack(payload, self.fingerprint, shape, self.limits.max_dims, own)
 
     def read(self, stream: bytes) -> Decoded:
         """Decode a frame to the symbols, the size of the features, and the multiplier.
@@ -75,123 +102,75 @@ class FramingBase(ABC, Generic[S]):
             raise BitstreamError(
                 f"this stream is for the unit {frame.fingerprint.hex()}, not for this one ({self.fingerprint.hex()})"
             )
-        size = self.size if frame.shape is None else self.stated(frame.shape)
+        size = self.size if frame.shape is None else self._stated(frame.shape)
+        multiplier = frame.multiplier or 0
         try:
-            return Decoded(self.decode(frame, size), size, frame.multiplier or 0)
+            return Decoded(self.decode(frame.payload, size, multiplier), size, multiplier)
         except ValueError as error:
             raise BitstreamError(str(error)) from None
 
     @abstractmethod
-    def stated(self, shape: Shape) -> S:
-        """Take the size from what a frame states.
+    def encode(self, symbols: Sequence[IntArray], size: Sizes, multiplier: int = 0) -> bytes:
+        """Code the symbols of one image into a payload.
 
         Raises:
-            BitstreamError: it is none that this unit's encoder states.
+            ValueError: no receiver takes this size, or the symbols cannot be coded.
         """
 
     @abstractmethod
-    def decode(self, frame: Frame, size: S) -> Any:
-        """Decode a frame's payload to symbols.
+    def decode(self, payload: bytes, size: Sizes, multiplier: int = 0) -> Symbols:
+        """Decode a payload to symbols.
 
         Raises:
-            ValueError: it is none of `write`'s, or features of this size are not taken.
+            ValueError: it is none of `encode`'s, or features of this size are not taken.
         """
 
+    def _stated(self, shape: Shape) -> Sizes:
+        """Take the size from what a frame states."""
+        size = tuple(zip(shape[::2], shape[1::2], strict=False))
+        if len(shape) != self.limits.max_dims or size == self.size or not self._fits(size):
+            raise BitstreamError(f"shape {shape} is not one this unit's encoder writes")
+        return size
 
-class Framing(FramingBase[Size]):
-    """Turns the latent of one image into a frame, and a frame into a latent.
+    def _fits(self, size: Sizes) -> bool:
+        if size == self.size or self.max_scale == 1:
+            return size == self.size
+        return all(math.prod(own) <= most for own, most in zip(size, self._max_positions, strict=True))
 
-    Nothing changes after construction: threads may share one.
+
+class Framing(FramingBase):
+    """Codes each tensor's latent by tables of its own, one a channel.
 
     Args:
-        coder: over the unit's tables.
-        size: (H, W) of the features that the unit was made for; frames of other sizes state theirs.
-        latent_size: (h, w) of the latent for features of (H, W).
+        coders: over the tables, one a tensor.
+        size: (H, W) of the features that the unit was made for, one a tensor; frames of other sizes state theirs.
+        latent_size: gives (h, w) of the latents for features of such sizes.
         max_scale: features of at most this many times the height and width of `size` are taken; 1 for `size` alone.
     """
 
-    def __init__(self, coder: Coder, size: Size, latent_size: Callable[[Size], Size], max_scale: int = 1) -> None:
-        self.coder, self.size, self.latent_size, self.max_scale = coder, size, latent_size, max_scale
-        self.fingerprint = coder.tables.fingerprint
-        num_symbols = max_scale**2 * math.prod(latent_size(size)) * coder.tables.num_channels
-        self.limits = Limits(max_payload_bytes=16 + 16 * num_symbols, max_positions=max_scale**2 * math.prod(size))
+    def __init__(
+        self, coders: Sequence[Coder], size: Sizes, latent_size: Callable[[Sizes], Sizes], max_scale: int = 1
+    ) -> None:
+        self.coders, self.latent_size = tuple(coders), latent_size
+        digests = [tables.digest for tables in self.tables]
+        digest = digests[0] if len(digests) == 1 else hashlib.sha256(b"".join(digests)).digest()
+        super().__init__(size, self._shapes(size), digest[:2], max_scale)
 
     @property
-    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape (K, h, w) of the latent of features of its own size, alone in a tuple."""
-        return ((self.coder.tables.num_channels, *self.latent_size(self.size)),)
+    def tables(self) -> tuple[SymbolTables, ...]:
+        """The tables of each tensor."""
+        return tuple(coder.tables for coder in self.coders)
 
-    def check_size(self, size: Size) -> None:
-        """Refuse features of a size that no receiver takes."""
-        if size != self.size and (self.max_scale == 1 or math.prod(size) > self.limits.max_positions):
-            raise ValueError(f"features of {size} are more than {self.max_scale} times as large as {self.size}")
-
-    def write(self, symbols: IntArray, size: Size) -> bytes:
-        """Code a latent (K, h, w) of features of `size`."""
-        self.check_size(size)
-        return pack(self.coder.encode(symbols), self.fingerprint, None if size == self.size else size)
-
-    def decode(self, frame: Frame, size: Size) -> Int32Array:
-        """Decode a frame's payload to the latent (K, h, w)."""
-        return self.decode_payload(frame.payload, size)
-
-    def decode_payload(self, payload: bytes, size: Size) -> Int32Array:
-        """Decode a payload to the latent (K, h, w)."""
-        return self.coder.decode(payload, (self.coder.tables.num_channels, *self.latent_size(size)))
-
-    def stated(self, shape: Shape) -> Size:
-        """Take (H, W) from what a frame states."""
-        if self.max_scale == 1 or len(shape) != 2 or shape == self.size:
-            raise BitstreamError(f"shape {shape} is not one this unit's encoder writes")
-        height, width = shape
-        return height, width
-
-
-class JointFraming(FramingBase[Sizes]):
-    """Turns the latents of several tensors of one image into one frame, and back.
-
-    Args:
-        parts: one a tensor, in their order.
-    """
-
-    def __init__(self, parts: Sequence[Framing]) -> None:
-        self.parts = tuple(parts)
-        self.size = tuple(part.size for part in self.parts)
-        digests = b"".join(part.coder.tables.digest for part in self.parts)
-        self.fingerprint = hashlib.sha256(digests).digest()[:2]
-        limits = [part.limits for part in self.parts]
-        payload = sum(limit.max_payload_bytes + 5 for limit in limits)
-        self.limits = Limits(payload, sum(limit.max_positions for limit in limits), 2 * len(self.parts))
-
-    @property
-    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes (K, h, w) of the latents of features of its own size, one a tensor."""
-        return tuple(shape for part in self.parts for shape in part.latent_shapes)
-
-    def check_size(self, size: Sizes) -> None:
-        """Refuse features of a size that no receiver takes."""
-        for part, own in zip(self.parts, size, strict=True):
-            part.check_size(own)
-
-    def write(self, symbols: Sequence[IntArray], size: Sizes) -> bytes:
+    def encode(self, symbols: Sequence[IntArray], size: Sizes, multiplier: int = 0) -> bytes:
         """Code one latent (K, h, w) a tensor."""
         self.check_size(size)
-        payload = join([part.coder.encode(latent) for part, latent in zip(self.parts, symbols, strict=True)])
-        shape = None if size == self.size else tuple(side for own in size for side in own)
-        return pack(payload, self.fingerprint, shape, self.limits.max_dims)
+        return join([coder.encode(latent) for coder, latent in zip(self.coders, symbols, strict=True)])
 
-    def decode(self, frame: Frame, size: Sizes) -> tuple[Int32Array, ...]:
-        """Decode a frame's payload to one latent (K, h, w) a tensor."""
-        payloads = divide(frame.payload, len(self.parts))
-        return tuple(part.decode_payload(one, own) for part, one, own in zip(self.parts, payloads, size, strict=True))
+    def decode(self, payload: bytes, size: Sizes, multiplier: int = 0) -> Symbols:
+        """Decode a payload to one latent (K, h, w) a tensor."""
+        parts = zip(self.coders, divide(payload, len(self.coders)), self._shapes(size), strict=True)
+        return tuple(coder.decode(own, shape) for coder, own, shape in parts)
 
-    def stated(self, shape: Shape) -> Sizes:
-        """Take one (H, W) a tensor from what a frame states."""
-        size = tuple((shape[start], shape[start + 1]) for start in range(0, len(shape) - 1, 2))
-        try:
-            if len(shape) % 2 or size == self.size:
-                raise ValueError
-            self.check_size(size)
-        except ValueError:
-            raise BitstreamError(f"shape {shape} is not one this unit's encoder writes") from None
-        return size
+    def _shapes(self, size: Sizes) -> Shapes:
+        latents = zip(self.coders, self.latent_size(size), strict=True)
+        return tuple((coder.tables.num_channels, *own) for coder, own in latents)

@@ -28,8 +28,7 @@ from bottlenecks.coding.escapes import (
     to_entries,
 )
 from bottlenecks.coding.scale_tables import MAX_INDEX, ScaleTables
-
-Shapes = tuple[tuple[int, ...], ...]
+from bottlenecks.shapes import Shapes
 
 ZERO = np.zeros(1, dtype=np.int32)  # the symbol of what is not coded
 largest = np.maximum.reduce

@@ -12,24 +12,25 @@ import numpy.typing as npt
 from PIL import Image
 
 Array = npt.NDArray[Any]
-Outputs = Any  # one image's array, or a tuple of its arrays
+Output = tuple[Array, ...]  # of one image
 MOST_CLASSES = 5
 
 
-def classes(logits: Array, class_names: Sequence[str]) -> dict[str, Any]:
+def classes(output: Output, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the most probable classes of one image's logits (C,): number, label and probability."""
+    (logits,) = output
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
     order = np.argsort(-shares, kind="stable")[:MOST_CLASSES]
     return {"classes": [{**_named(int(index), class_names), "probability": float(shares[index])} for index in order]}
 
 
-def mask(numbers: Array, class_names: Sequence[str]) -> dict[str, Any]:
+def mask(output: Output, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the class of each pixel (H, W) as the grey values of a PNG in base64, and the classes' shares.
 
     The PNG has 8 bits a pixel, or 16 where the bundle has more classes than 8 bits count.
     """
-    buffer = io.BytesIO()
+    (numbers,), buffer = output, io.BytesIO()
     most = max(int(numbers.max()), len(class_names) - 1)
     grey = np.uint8 if most <= np.iinfo(np.uint8).max else np.uint16
     Image.fromarray(numbers.astype(grey)).save(buffer, format="PNG")
@@ -41,15 +42,15 @@ def mask(numbers: Array, class_names: Sequence[str]) -> dict[str, Any]:
     return {"mask": base64.b64encode(buffer.getvalue()).decode(), "shares": shares}
 
 
-def objects(candidates: tuple[Array, ...], class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the boxes that are left of candidates when doubles are suppressed, from the surest on.
+def objects(output: Output, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the boxes that are left of an output when doubles are suppressed, from the surest on.
 
     Args:
-        candidates: boxes (K, 4), scores (K,) falling, labels (K,); then the overlap above which the less sure of two
+        output: boxes (K, 4), scores (K,) falling, labels (K,); then the overlap above which the less sure of two
             boxes of one class is left out, and the most boxes that are given.
         class_names: of the labels.
     """
-    boxes, scores, labels, (overlap, most) = candidates
+    boxes, scores, labels, (overlap, most) = output
     kept = suppress(boxes, scores, labels, float(overlap))[: int(most)]
     return {
         "objects": [
@@ -74,8 +75,9 @@ def suppress(boxes: Array, scores: Array, labels: Array, overlap: float) -> list
     return kept
 
 
-def embedding(values: Array, class_names: Sequence[str]) -> dict[str, Any]:
+def embedding(output: Output, class_names: Sequence[str]) -> dict[str, Any]:
     """Return a vector (D,), tokens (T, D) or maps (D, H, W) as lists of numbers, each as short as its precision is."""
+    (values,) = output
     return {"embedding": values.astype(str).astype(np.float64).tolist()}
 
 
@@ -83,7 +85,7 @@ def _named(number: int, class_names: Sequence[str]) -> dict[str, Any]:
     return {"class": number, "label": class_names[number] if number < len(class_names) else str(number)}
 
 
-ANSWERS: Mapping[str, Callable[[Outputs, Sequence[str]], dict[str, Any]]] = {
+ANSWERS: Mapping[str, Callable[[Output, Sequence[str]], dict[str, Any]]] = {
     "classification": classes,
     "segmentation": mask,
     "detection": objects,

@@ -21,18 +21,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import onnxruntime as ort
 
 from bottlenecks.coding.framing import FramingBase
 from bottlenecks.deploy.bundled_rate import BundledRate
-from bottlenecks.deploy.fields import shapes_of
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.shapes import Shape
 
 MAX_THREADS = 1024
-Arrays = Any  # one array, or a tuple of several
+Arrays = tuple[npt.NDArray[Any], ...]
 Graph = Callable[[Arrays], Arrays]
 MANIFEST, HEAD, TAIL = "manifest.json", "head.onnx", "tail.onnx"
 ENCODER, DECODER, TABLES, UNIT = "encoder.onnx", "decoder.onnx", "tables.json", "unit.safetensors"
@@ -106,15 +107,15 @@ class Bundle:
         return sum((folder / name).stat().st_size for name in names)
 
     def graph(
-        self, name: str, takes: Sequence[Any], threads: int | None = None, gives: Sequence[Any] | None = None
+        self, name: str, takes: Sequence[Shape], threads: int | None = None, gives: Sequence[Shape] | None = None
     ) -> Graph:
-        """Load a graph; threads may share it. It takes and gives an array, or a tuple where there are several.
+        """Load a graph of arrays; threads may share it.
 
         Args:
             name: of the file.
-            takes: shape of one image's input, or the shapes of several; () of a number.
+            takes: shapes of one image's inputs; () of a number.
             threads: that ONNX Runtime uses; None for one a core.
-            gives: the same of one image's output, where it matters.
+            gives: the same of one image's outputs, where it matters.
 
         Raises:
             BundleError: it is missing, changed, no graph, or one of other shapes.
@@ -129,32 +130,29 @@ class Bundle:
         except Exception as error:  # ONNX Runtime's errors share no base class
             raise BundleError(f"{self.folder / name}: ONNX Runtime cannot load it ({reason(error)})") from None
         inputs, outputs = ([tuple(node.shape[1:]) for node in nodes] for nodes in _ends(session))
-        if inputs != shapes_of(takes) or (gives is not None and outputs != shapes_of(gives)):
-            expected = ", ".join(map(str, shapes_of(takes)))
+        if inputs != [*takes] or (gives is not None and outputs != [*gives]):
+            expected = ", ".join(map(str, takes))
             raise BundleError(f"{self.folder / name}: is for {inputs + outputs}, not for {expected}; export anew")
         names = [node.name for node in session.get_inputs()]
 
         def graph(values: Arrays) -> Arrays:
-            arrays = values if isinstance(values, tuple) else (values,)
-            results = session.run(None, dict(zip(names, arrays, strict=True)))
-            return tuple(results) if len(results) > 1 else results[0]
+            return tuple(session.run(None, dict(zip(names, values, strict=True))))
 
         return graph
 
-    def framing(self, rate: BundledRate) -> FramingBase[Any]:
+    def framing(self, rate: BundledRate) -> FramingBase:
         """Load what turns a rate's symbols into bytes and back.
 
         Raises:
             BundleError: its tables are damaged.
         """
         name, fingerprint = f"{rate.folder}/{TABLES}", bytes.fromhex(rate.fingerprint)
-        latents, features = shapes_of(rate.latent_shape), shapes_of(self.manifest.feature_shape)
-        text = self.read(name)
+        latents, features, text = rate.latent_shape, self.manifest.feature_shape, self.read(name)
         try:
             framing = framing_from_json(text.decode(), features, latents, fingerprint, rate.range is not None)
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{self.folder / name}: no readable tables ({reason(error)}); export anew") from None
-        stated = (fingerprint, tuple(latents), rate.range is not None)
+        stated = (fingerprint, latents, rate.range is not None)
         if (framing.fingerprint, framing.latent_shapes, framing.limits.ranged) != stated:
             raise BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
         return framing

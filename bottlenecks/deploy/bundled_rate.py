@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bottlenecks.coding.rate_range import RateRange
-from bottlenecks.deploy.fields import Rule, are_shapes, check, is_above_zero, is_number, is_text, shapes_of
+from bottlenecks.deploy.fields import Rule, check, is_above_zero, is_number, is_text
+from bottlenecks.shapes import Shape, Shapes, are_shapes, flat_shapes, shapes_of
 
 OF_POINT: Mapping[str, Rule] = {
     "lambda": is_above_zero,
@@ -48,7 +49,7 @@ class BundledRate:
     Attributes:
         lmbda: the `lambda` of the loss; a larger one is finer. Of a unit of any rate it is the largest.
         fingerprint: of its tables or of the unit, hexadecimal, as frames carry it.
-        latent_shape: (K, h, w), or one such for each tensor that crosses.
+        latent_shape: (K, h, w) of each tensor that crosses.
         payload_bytes: mean on the wire per image, header included, as `evaluate.py` measured it.
         score: the metric, 0..1, measured with it; None where nothing was labelled.
         agreement: share of images on which the split network decides as the unsplit one.
@@ -58,7 +59,7 @@ class BundledRate:
 
     lmbda: float
     fingerprint: str
-    latent_shape: Sequence[Any]
+    latent_shape: Shapes
     payload_bytes: float
     score: float | None
     agreement: float
@@ -87,9 +88,9 @@ class BundledRate:
         """Return the lambda that a frame's multiplier stands for."""
         return self.lmbda if self.range is None else self.range.lmbda(multiplier)
 
-    def inputs(self, shape: Sequence[Any]) -> list[tuple[int, ...]]:
-        """List the shapes of what a graph takes: arrays, of this shape or these, and the multiplier of any rate."""
-        return shapes_of(shape) if self.range is None else [*shapes_of(shape), ()]
+    def inputs(self, shapes: Shapes) -> Sequence[Shape]:
+        """List the shapes of what a graph takes: arrays of these shapes, and the multiplier of any rate."""
+        return shapes if self.range is None else (*shapes, ())
 
     def mean_bytes(self) -> dict[float, float]:
         """Return the mean bytes of every rate that there is, by lambda: as measured, and between in proportion."""
@@ -102,7 +103,7 @@ class BundledRate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        content = _public(asdict(self))
+        content = {**_public(asdict(self)), "latent_shape": flat_shapes(self.latent_shape)}
         if self.range is None:
             return {name: content[name] for name in OF_ONE_RATE}
         curve = [_public(asdict(point)) for point in self.curve]
@@ -117,7 +118,7 @@ class BundledRate:
         """
         if "range" not in content:
             check("rates.", content, OF_ONE_RATE)
-            return cls(**_internal(content))
+            return cls(**{**_internal(content), "latent_shape": shapes_of(content["latent_shape"])})
         check("rates.", content, OF_ANY_RATE)
         for point in content["curve"]:
             check("rates.curve.", point, OF_POINT)
@@ -125,7 +126,9 @@ class BundledRate:
         points = sorted((RatePoint(**_internal(point)) for point in content["curve"]), key=lambda one: one.lmbda)
         if content["lambda"] != [own.low, own.high] or points[0].lmbda < own.low or points[-1].lmbda > own.high:
             raise ValueError(f"rates.lambda={content['lambda']} with a range of {own}")
-        return cls(**{**_internal(content), "lmbda": own.high, "range": own, "curve": tuple(points)})
+        latents = shapes_of(content["latent_shape"])
+        fields = {**_internal(content), "lmbda": own.high, "range": own, "curve": tuple(points)}
+        return cls(**{**fields, "latent_shape": latents})
 
 
 def _public(fields: Mapping[str, Any]) -> dict[str, Any]:

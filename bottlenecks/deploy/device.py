@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from bottlenecks.deploy.bundle import ENCODER, HEAD, Bundle
+from bottlenecks.coding.framing import Symbols
+from bottlenecks.deploy.bundle import ENCODER, HEAD, Arrays, Bundle
 from bottlenecks.errors import UsageError
-
-Features = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...]
-Symbols = Any  # (N, K, h, w) int32, or a tuple of such
 
 NO_SYMBOL = -(2**31)  # what an encoder gives for an element that cannot be coded
 
@@ -30,7 +25,7 @@ class Device:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle, manifest = bundle, bundle.manifest
-        self._head = bundle.graph(HEAD, manifest.image_shape, threads, manifest.feature_shape)
+        self._head = bundle.graph(HEAD, [tuple(manifest.image_shape)], threads, manifest.feature_shape)
         # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
         self._encoders = {
             rate.folder: bundle.graph(
@@ -40,47 +35,44 @@ class Device:
         }
         self._framings = {rate.folder: bundle.framing(rate) for rate in bundle.rates}
 
-    def features(self, image: Image.Image) -> Features:
-        """Prepare an image and run the head: features (1, C, H, W), or a tuple of such.
+    def features(self, image: Image.Image) -> Arrays:
+        """Prepare an image and run the head: features (1, C, H, W) of each tensor that crosses.
 
         Raises:
             UsageError: the image is of a kind that cannot be prepared, or the head's output is not finite.
         """
-        features: Features = self._head(self.bundle.preprocessing.to_array(image)[None])
-        if not all(np.isfinite(one).all() for one in (features if isinstance(features, tuple) else (features,))):
+        features = self._head((self.bundle.preprocessing.to_array(image)[None],))
+        if not all(np.isfinite(one).all() for one in features):
             raise UsageError("the features are not finite; is this the bundle's own preprocessing?")
         return features
 
-    def symbols(self, features: Features, lmbda: float) -> Symbols:
-        """Run the encoder of a lambda on features (N, C, H, W): symbols (N, K, h, w).
+    def symbols(self, features: Arrays, lmbda: float) -> Symbols:
+        """Run the encoder of a lambda on features (N, C, H, W): symbols (N, K, h, w), of each tensor that crosses.
 
         Raises:
             BundleError: there is no such rate.
             UsageError: the latent is not finite, or beyond what can be coded.
         """
         rate = self.bundle.rate_of(lmbda)
-        arrays = features if isinstance(features, tuple) else (features,)
-        multipliers = [np.full(len(arrays[0]), one) for one in rate.multipliers(lmbda)]
-        symbols: Symbols = self._encoders[rate.folder]((*arrays, *multipliers))
-        if any((one == NO_SYMBOL).any() for one in (symbols if isinstance(symbols, tuple) else (symbols,))):
+        multipliers = [np.full(len(features[0]), one) for one in rate.multipliers(lmbda)]
+        symbols = self._encoders[rate.folder]((*features, *multipliers))
+        if any((one == NO_SYMBOL).any() for one in symbols):
             raise UsageError(
                 f"lambda={lmbda!r}: the latent has elements that are not finite or too large to code; are the weights "
                 "sound? send at another rate, or train this one anew"
             )
         return symbols
 
-    def encode(self, features: Features, lmbda: float) -> bytes:
+    def encode(self, features: Arrays, lmbda: float) -> bytes:
         """Code the features of one image at a lambda, header included.
 
         Raises:
             BundleError: there is no such rate.
         """
-        symbols = self.symbols(features, lmbda)
-        latent = tuple(one[0] for one in symbols) if isinstance(symbols, tuple) else symbols[0]
-        return self.write(latent, lmbda)
+        return self.write(tuple(one[0] for one in self.symbols(features, lmbda)), lmbda)
 
-    def write(self, latent: Symbols, lmbda: float) -> bytes:
-        """Code the symbols (K, h, w) of one image, header included."""
+    def write(self, latents: Symbols, lmbda: float) -> bytes:
+        """Code the symbols of one image, (K, h, w) of each tensor, header included."""
         rate = self.bundle.rate_of(lmbda)
         framing = self._framings[rate.folder]
-        return framing.write(latent, framing.size, *rate.multipliers(lmbda))
+        return framing.write(latents, framing.size, *rate.multipliers(lmbda))

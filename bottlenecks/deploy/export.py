@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from bottlenecks.console.terminal import progress
 from bottlenecks.deploy.answers import ANSWERS
@@ -29,7 +28,6 @@ from bottlenecks.deploy.bundle import (
 )
 from bottlenecks.deploy.bundled_rate import BundledRate, RatePoint
 from bottlenecks.deploy.device import NO_SYMBOL
-from bottlenecks.deploy.fields import shapes_of
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.onnx_form import to_onnx
 from bottlenecks.deploy.requirements import DEVICE, SERVER
@@ -41,54 +39,47 @@ from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.splitting.cut import MIXED, SplitNetwork
-from bottlenecks.splitting.features import flat
 from bottlenecks.splitting.mixing import is_mixed, random_images
 from bottlenecks.tasks import Task
 from bottlenecks.units import Bottleneck
+from bottlenecks.units.part import Part
 
 MADE_WITH = ("bottlenecks", "torch", "torchvision", "onnx", "onnxscript", "constriction")
 BATCH = 5  # of the examples that graphs are traced with, which no other side has; any other number works
 
 
-class Encoder(nn.Module):
-    """Features (N, C, H, W) to symbols (N, K, h, w) int32, of each tensor that crosses.
+class Side(nn.Module):
+    """What one side of a unit runs, for each tensor that crosses.
 
     Of a unit of any rate, the last input is the images' multipliers (N,) int64.
+
+    Args:
+        unit: whose parts run.
+        run: takes a part, its input, and the multipliers where there are any.
     """
 
-    def __init__(self, unit: Bottleneck) -> None:
+    def __init__(self, unit: Bottleneck, run: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.units = nn.ModuleList(unit.parts)
+        self.units, self.run = nn.ModuleList(unit.parts), run
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Encode and round."""
-        features, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
-        pairs = zip(self.units, features, strict=True)
-        return tuple(whole(unit.steps(one, *multipliers)) for unit, one in pairs)  # type: ignore[operator]
+        """Run each part."""
+        arrays, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
+        return tuple(self.run(part, one, *multipliers) for part, one in zip(self.units, arrays, strict=True))
 
 
-def whole(steps: Tensor) -> Tensor:
-    """Turn whole numbers into int32; what is not finite, or too large to code, becomes a symbol that none is."""
+def encode(part: Part, features: Tensor, *multipliers: Tensor) -> Tensor:
+    """Turn features (N, C, H, W) into symbols (N, K, h, w) int32.
+
+    What is not finite, or too large to code, becomes a symbol that none is.
+    """
+    steps = part.steps(features, *multipliers)
     return torch.where(steps.abs() < -NO_SYMBOL, steps, float(NO_SYMBOL)).to(torch.int32)
 
 
-class Decoder(nn.Module):
-    """Symbols (N, K, h, w) int32 to features (N, C, H, W) of the unit's own size, of each tensor that crosses.
-
-    Of a unit of any rate, the last input is the images' multipliers (N,) int64.
-    """
-
-    def __init__(self, unit: Bottleneck) -> None:
-        super().__init__()
-        self.units = nn.ModuleList(unit.parts)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Decode."""
-        symbols, multipliers = inputs[: len(self.units)], inputs[len(self.units) :]
-        return tuple(
-            unit.reconstruct(one, unit.feature_shape[1:], *multipliers)  # type: ignore[operator,index]
-            for unit, one in zip(self.units, symbols, strict=True)
-        )
+def decode(part: Part, symbols: Tensor, *multipliers: Tensor) -> Tensor:
+    """Turn symbols (N, K, h, w) int32 into features (N, C, H, W) of the unit's own size."""
+    return part.reconstruct(symbols, part.own_size, *multipliers)
 
 
 class Tail(nn.Module):
@@ -144,10 +135,10 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
         for rate in ladder.files:
             unit, bundled = rate.unit, describe(rate, curve)
             (temporary / bundled.folder).mkdir()
-            symbols = [torch.zeros(BATCH, *shape, dtype=torch.int32) for shape in shapes_of(bundled.latent_shape)]
+            symbols = [torch.zeros(BATCH, *shape, dtype=torch.int32) for shape in bundled.latent_shape]
             multipliers = [] if unit.range is None else [torch.zeros(BATCH, dtype=torch.int64)]
-            graphs.append((f"{bundled.folder}/{ENCODER}", Encoder(unit), [*features, *multipliers]))
-            graphs.append((f"{bundled.folder}/{DECODER}", Decoder(unit), [*symbols, *multipliers]))
+            graphs.append((f"{bundled.folder}/{ENCODER}", Side(unit, encode), [*features, *multipliers]))
+            graphs.append((f"{bundled.folder}/{DECODER}", Side(unit, decode), [*symbols, *multipliers]))
             (temporary / bundled.folder / TABLES).write_text(framing_to_json(unit.framing))
             save_rate(temporary / bundled.folder / UNIT, rate)
             rates.append(bundled)
@@ -163,7 +154,7 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             backbone_fingerprint=info.backbone_fingerprint,
             preprocessing=info.preprocessing,
             image_shape=tuple(info.image_shape),
-            feature_shape=flat(network.feature_shape),
+            feature_shape=network.feature_shape,
             class_names=tuple(info.class_names),
             metric=curve.metric,
             unsplit=curve.unsplit,
@@ -183,11 +174,11 @@ def refuse_mixing(bundle: Bundle) -> None:
         UsageError: one does, or it draws at random.
     """
     manifest = bundle.manifest
-    head = bundle.graph(HEAD, manifest.image_shape, gives=manifest.feature_shape)
+    head = bundle.graph(HEAD, [tuple(manifest.image_shape)], gives=manifest.feature_shape)
     tail = bundle.graph(TAIL, manifest.feature_shape)
     images = random_images(tuple(manifest.image_shape))
-    features = tree_leaves(head(images.numpy()))
-    for name, graph, inputs in ((HEAD, head, [images]), (TAIL, tail, [torch.as_tensor(one) for one in features])):
+    features = [torch.from_numpy(one) for one in head((images.numpy(),))]
+    for name, graph, inputs in ((HEAD, head, [images]), (TAIL, tail, features)):
         if is_mixed(lambda *batch, graph=graph: graph(tuple(one.numpy() for one in batch)), *inputs):
             raise UsageError(f"model={manifest.model}: {name}: {MIXED}")
 
@@ -208,11 +199,11 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
         if lmbda not in points:
             raise UsageError(f"lambda={lmbda!r}: the curve has no point for it; run evaluate.py first")
     between = [] if own is None else [lmbda for lmbda in sorted(points) if own.low <= lmbda <= own.high]
-    finest, latents = points[rate.lmbda], framing.latent_shapes
+    finest = points[rate.lmbda]
     return BundledRate(
         lmbda=rate.lmbda,
         fingerprint=framing.fingerprint.hex(),
-        latent_shape=latents if len(latents) > 1 else latents[0],
+        latent_shape=framing.latent_shapes,
         payload_bytes=finest.payload_bytes,
         score=finest.score,
         agreement=finest.agreement,

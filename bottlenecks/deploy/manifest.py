@@ -9,7 +9,8 @@ from typing import Any
 
 from bottlenecks.coding.bitstream import VERSION
 from bottlenecks.deploy.bundled_rate import BundledRate
-from bottlenecks.deploy.fields import Rule, are_shapes, are_texts, check, is_number, is_shape, is_text
+from bottlenecks.deploy.fields import Rule, are_texts, check, is_number, is_text
+from bottlenecks.shapes import Shapes, are_shapes, flat_shapes, is_shape, shapes_of
 
 FORMAT_VERSION = 1
 
@@ -43,7 +44,7 @@ class Manifest:
         backbone_fingerprint: of the network's tensors.
         preprocessing: image to input, as `Preprocessing.to_dict`.
         image_shape: (3, H, W) of the network's input.
-        feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
+        feature_shape: (C, H, W) of each tensor that crosses the cut.
         class_names: of the network's outputs, [] where unknown.
         metric: what `score` and `unsplit` are.
         unsplit: the unsplit network's.
@@ -61,7 +62,7 @@ class Manifest:
     backbone_fingerprint: str
     preprocessing: Mapping[str, Any]
     image_shape: Sequence[int]
-    feature_shape: Sequence[Any]
+    feature_shape: Shapes
     class_names: Sequence[str]
     metric: str
     unsplit: float | None
@@ -73,7 +74,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Write as JSON; the same content gives the same text."""
-        content = {**asdict(self), "rates": [rate.to_dict() for rate in self.rates]}
+        content = {**asdict(self), "feature_shape": flat_shapes(self.feature_shape)}
+        content["rates"] = [rate.to_dict() for rate in self.rates]
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -92,4 +94,5 @@ class Manifest:
         for name in ("folder", "fingerprint"):
             if len({getattr(rate, name) for rate in rates}) != len(rates):
                 raise ValueError(f"two rates have one {name.replace('folder', 'lambda')}")
+        content["feature_shape"] = shapes_of(content["feature_shape"])
         return cls(**{**content, "rates": tuple(sorted(rates, key=lambda rate: rate.lmbda))})

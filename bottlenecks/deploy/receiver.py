@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from bottlenecks.coding.bitstream import BitstreamError, peek_fingerprint
-from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
+from bottlenecks.coding.framing import Symbols
+from bottlenecks.deploy.bundle import DECODER, TAIL, Arrays, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
-from bottlenecks.deploy.fields import shapes_of
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,13 @@ class Received:
 
     Attributes:
         rate: that coded it.
-        symbols: (K, h, w), or a tuple of such.
+        symbols: (K, h, w) of each tensor.
         num_bytes: of the frame.
         multiplier: of the steps of a unit of any rate.
     """
 
     rate: BundledRate
-    symbols: Any
+    symbols: Symbols
     num_bytes: int
     multiplier: int = 0
 
@@ -74,36 +73,25 @@ class Receiver:
 
     def warm_up(self) -> None:
         """Run every graph once: the first time takes longer."""
-        zeros = [[np.zeros(shape, np.int32) for shape in shapes_of(rate.latent_shape)] for rate in self.bundle.rates]
-        self.infer([Received(rate, _together(own), 0) for rate, own in zip(self.bundle.rates, zeros, strict=True)])
+        rates = self.bundle.rates
+        zeros = [tuple(np.zeros(shape, np.int32) for shape in rate.latent_shape) for rate in rates]
+        self.infer([Received(rate, own, 0) for rate, own in zip(rates, zeros, strict=True)])
 
-    def infer(self, received: Sequence[Received]) -> Any:
+    def infer(self, received: Sequence[Received]) -> Arrays:
         """Decode what was received at any mix of rates, and run the tail once: its arrays, a row each."""
-        features: list[Any] = [None] * len(received)
+        features: dict[int, Arrays] = {}
         for rate in self.bundle.rates:
             places = [place for place, one in enumerate(received) if one.rate is rate]
             if places:
-                for place, one in zip(places, self._decode(rate, [received[at] for at in places]), strict=True):
-                    features[place] = one
-        return self._tail(_stack(features))
+                decoded = self._decode(rate, [received[at] for at in places])
+                features |= zip(places, zip(*decoded, strict=True), strict=True)
+        return self._tail(_stack([features[place] for place in range(len(received))]))
 
-    def _decode(self, rate: BundledRate, received: Sequence[Received]) -> list[Any]:
+    def _decode(self, rate: BundledRate, received: Sequence[Received]) -> Arrays:
         symbols = _stack([one.symbols for one in received])
-        arrays = symbols if isinstance(symbols, tuple) else (symbols,)
         multipliers = [] if rate.range is None else [np.array([one.multiplier for one in received])]
-        return rows(self._decoders[rate.folder]((*arrays, *multipliers)))
+        return self._decoders[rate.folder]((*symbols, *multipliers))
 
 
-def rows(batch: Any) -> list[Any]:
-    """Take a batch, one array or a tuple of several, apart into its images."""
-    return list(zip(*batch, strict=True)) if isinstance(batch, tuple) else list(batch)
-
-
-def _stack(images: Sequence[Any]) -> Any:
-    if isinstance(images[0], tuple):
-        return tuple(np.stack(arrays) for arrays in zip(*images, strict=True))
-    return np.stack(images)
-
-
-def _together(arrays: Sequence[Any]) -> Any:
-    return tuple(arrays) if len(arrays) > 1 else arrays[0]
+def _stack(images: Sequence[Arrays]) -> Arrays:
+    return tuple(np.stack(own) for own in zip(*images, strict=True))

@@ -30,7 +30,7 @@ from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle, BundleError
 from bottlenecks.deploy.protocol import TimedProtocol
-from bottlenecks.deploy.receiver import Received, Receiver, rows
+from bottlenecks.deploy.receiver import Received, Receiver
 from bottlenecks.errors import check_number, fail, reason, run
 
 PROBE_BYTES = 2**18
@@ -98,7 +98,7 @@ class Batcher:
             return
         try:
             outputs = await asyncio.to_thread(self.receiver.infer, [received for received, _ in waiting])
-            pairs = [*zip(waiting, rows(outputs), strict=True)]
+            pairs = [*zip(waiting, zip(*outputs, strict=True), strict=True)]
         except Exception as error:  # one batch's misfortune is not the next one's
             for _, done in waiting:
                 _settle(done, error=error)

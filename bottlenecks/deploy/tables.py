@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bottlenecks.coding import scale_tables
 from bottlenecks.coding.coder import Coder, SymbolTables
-from bottlenecks.coding.framing import Framing, FramingBase, JointFraming, Size
+from bottlenecks.coding.framing import Framing, FramingBase
 from bottlenecks.coding.scale_coder import ScaleCoder
 from bottlenecks.coding.scale_framing import ScaleFraming
+from bottlenecks.shapes import Shapes, Sizes, flat, parts_of, sizes_of
 
-Shape = tuple[int, ...]
 
-
-def framing_to_json(framing: FramingBase[Any]) -> str:
+def framing_to_json(framing: FramingBase) -> str:
     """Write what `framing_from_json` reads: tables, and of scale tables each latent element's scale."""
     if isinstance(framing, ScaleFraming):
         return scale_tables.to_json(framing.coder.tables, framing.scales(framing.size))
-    assert isinstance(framing, (Framing, JointFraming)), type(framing)
-    parts = framing.parts if isinstance(framing, JointFraming) else [framing]
-    contents = [_content_of(part.coder.tables) for part in parts]
-    return json.dumps(contents[0] if len(contents) == 1 else contents) + "\n"
+    return json.dumps(flat([*map(_content_of, framing.tables)])) + "\n"
 
 
 def framing_from_json(
-    text: str, features: Sequence[Shape], latents: Sequence[Shape], fingerprint: bytes, ranged: bool = False
-) -> FramingBase[Any]:
+    text: str, features: Shapes, latents: Shapes, fingerprint: bytes, ranged: bool = False
+) -> FramingBase:
     """Read a framing for features of one size.
 
     Args:
@@ -42,13 +38,11 @@ def framing_from_json(
     Raises:
         ValueError, TypeError, KeyError: it is something else, or of other tensors.
     """
-    content = json.loads(text)
+    content, size = json.loads(text), sizes_of(features)
     if isinstance(content, dict) and "kind" in content:
-        return _with_scales(text, features, fingerprint, ranged)
-    contents = content if isinstance(content, list) else [content]
-    triples = zip(contents, features, latents, strict=True)
-    framings = [_with_channels(tables_of(own), feature, latent) for own, feature, latent in triples]
-    return framings[0] if len(framings) == 1 else JointFraming(framings)
+        return _with_scales(text, size, fingerprint, ranged)
+    coders = [Coder(tables_of(own)) for own, _, _ in zip(parts_of(content), features, latents, strict=True)]
+    return Framing(coders, size, lambda _: sizes_of(latents))
 
 
 def tables_of(content: Mapping[str, Any]) -> SymbolTables:
@@ -70,17 +64,8 @@ def _content_of(tables: SymbolTables) -> dict[str, Any]:
     return {"offsets": tables.offsets.tolist(), "counts": [row[:length].tolist() for row, length in rows]}
 
 
-def _with_channels(tables: SymbolTables, feature_shape: Shape, latent_shape: Shape) -> Framing:
-    def latent_size(size: Size) -> Size:
-        return latent_shape[1], latent_shape[2]
-
-    return Framing(Coder(tables), (feature_shape[1], feature_shape[2]), latent_size)
-
-
-def _with_scales(text: str, features: Sequence[Shape], fingerprint: bytes, ranged: bool) -> ScaleFraming:
+def _with_scales(text: str, size: Sizes, fingerprint: bytes, ranged: bool) -> ScaleFraming:
     tables, scales = scale_tables.from_json(text)
-    sizes = tuple((shape[1], shape[2]) for shape in features)
-    if len(scales) != len(sizes):
-        raise ValueError(f"scales of {len(scales)} latents, {len(sizes)} tensors cross")
-    size = sizes if len(sizes) > 1 else sizes[0]
+    if len(scales) != len(size):
+        raise ValueError(f"scales of {len(scales)} latents, {len(size)} tensors cross")
     return ScaleFraming(ScaleCoder(tables), size, lambda _: scales, fingerprint, ranged=ranged)

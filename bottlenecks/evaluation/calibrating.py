@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from bottlenecks.baselines.base import Baseline, Calibration
 from bottlenecks.console.terminal import progress
@@ -15,7 +14,7 @@ from bottlenecks.evaluation.points import features_of, outputs_of
 from bottlenecks.evaluation.workers import Workers
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import cat, to_arrays, to_tensors
+from bottlenecks.splitting.features import Arrays, cat, to_arrays, to_tensors
 from bottlenecks.tasks import Task
 
 
@@ -56,10 +55,9 @@ class Calibrator:
         return Calibration(to_arrays(self.features), self.distortion, self.measure, preprocessing)
 
     @torch.no_grad()
-    def distortion(self, features_hat: Any) -> float:
+    def distortion(self, features_hat: Arrays) -> float:
         """Mean distortion of the task's output where these features take the place of the true ones."""
-        features = tree_map(lambda tensor: tensor.to(self.device), to_tensors(features_hat))
-        return self._mean(self.network.finish(features))
+        return self._mean(self.network.finish(to_tensors(features_hat, self.device)))
 
     @torch.no_grad()
     def measure(self, codecs: Sequence[Baseline]) -> list[tuple[float, float]]:

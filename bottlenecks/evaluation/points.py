@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.coding.bitstream import enclose
@@ -21,7 +20,7 @@ from bottlenecks.evaluation.record import FloatArray, Record
 from bottlenecks.evaluation.workers import RoundTrip, Workers
 from bottlenecks.processes import add_up, own_share
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, all_finite, cat, flat, num_elements, num_images, split, tensors_of
+from bottlenecks.splitting.features import Features, all_finite, cat, num_elements, num_images, split
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Task
 from bottlenecks.tasks.neighbours import classes_of_neighbours, ranks, same_nearest
@@ -237,8 +236,8 @@ def evaluate(
                 agreement, statistics = task.agreement(own, reference), task.statistics(own, truth)
                 tally.add(index, streams, bits, agreement, statistics, task.vectors(own))
                 yield
-            first.setdefault("features", tree_map(lambda tensor: tensor[:timed_images], features))
-            first.setdefault("images", images[:timed_images])
+            first.setdefault("features", tuple(tensor[:timed_images] for tensor in features))
+            first.setdefault("images", (images[:timed_images],))
             shapes.add(tuple(images.shape[1:]))
 
     num_steps = len(batches) * len(codecs) if isinstance(batches, Sized) else None
@@ -246,7 +245,7 @@ def evaluate(
         pass
     record = tally.gather(device)
     one = {name: split(batch, [1])[0] for name, batch in first.items()}
-    macs = count_macs(network.head, one["images"]), count_macs(network.finish, one["features"])
+    macs = count_macs(network.head, *one["images"]), count_macs(network.finish, one["features"])
     points = [
         _point(codec, index, tally, _score(task, record.statistics[index]), macs, first)
         for index, codec in enumerate(progress(codecs, "Timing"))
@@ -256,10 +255,7 @@ def evaluate(
         _score(task, record.unsplit),
         record,
         list(shapes.pop()) if len(shapes) == 1 else None,
-        {
-            name: list(tensor.shape[1:])
-            for name, tensor in zip(names_of(network), tensors_of(one["features"]), strict=True)
-        },
+        {name: list(tensor.shape[1:]) for name, tensor in zip(names_of(network), one["features"], strict=True)},
         tally.knn_accuracy(-1),
     )
 
@@ -275,7 +271,7 @@ def features_of(network: SplitNetwork, images: Tensor) -> Features:
     Raises:
         UsageError: features are not finite.
     """
-    features: Features = flat(tuple(map(Tensor.contiguous, network.head(images))))
+    features: Features = tuple(tensor.contiguous() for tensor in network.head(images))
     if not all_finite(features):
         raise UsageError(f"split={network.split}: the features there are not finite; are the weights sound?")
     return features
@@ -302,7 +298,7 @@ def outputs_of(
         if last or sum(num_elements(decoded) for _, decoded in waiting) + num_elements(trip[1]) > ELEMENTS_PER_PASS:
             decoded = cat([decoded for _, decoded in waiting])
             features = codec.sends == "features"
-            output = network.finish_with(decoded, side) if features else network(decoded)
+            output = network.finish_with(decoded, side) if features else network(*decoded)
             outputs = split(output, [len(one) for one, _ in waiting])
             for (streams, _), own in zip(waiting, outputs, strict=True):
                 yield [enclose(stream, side) for stream in streams] if features else streams, own

@@ -13,7 +13,7 @@ from torch import Tensor
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import flat, split
+from bottlenecks.splitting.features import Features, split
 from bottlenecks.tasks import Task
 
 MOST_IMAGES, MOST_CODECS = 4, 6
@@ -44,14 +44,14 @@ def draw_strips(
         A PNG file.
     """
     images = images[:MOST_IMAGES]
-    features, sizes = flat(network.head(images)), network.sizes(images)
+    features, sizes = network.head(images), network.sizes(images)
     chosen = [codecs[index] for index in _evenly(len(codecs), MOST_CODECS)]
-    sent = {"features": features, "images": images}
+    sent: dict[str, Features] = {"features": features, "images": (images,)}
     columns = [("unsplit", [""] * len(images), network.finish(features, sizes))]
     for codec in chosen:
         streams = codec.compress(sent[codec.sends])
         decoded = codec.decompress(streams)
-        output = network.finish(decoded, sizes) if codec.sends == "features" else network(decoded)
+        output = network.finish(decoded, sizes) if codec.sends == "features" else network(*decoded)
         columns.append((f"{codec.name} {codec.setting}", [f"{len(stream)} B" for stream in streams], output))
     originals = [preprocessing.to_image(image.cpu().numpy()) for image in images]
     drawn = [[_framed(image, "input", "") for image in originals]]

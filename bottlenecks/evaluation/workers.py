@@ -13,21 +13,20 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from bottlenecks.baselines.base import Baseline
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.errors import UsageError
-from bottlenecks.splitting.features import Features, stack, to_arrays, to_tensors, unbind
+from bottlenecks.splitting.features import Arrays, Features, stack, to_arrays, to_tensors
 
 AHEAD = 2  # tasks that wait for each process; more would only hold memory
 
 RoundTrip = tuple[list[bytes], Features]
-Job = tuple[Baseline, Any]
+Coded = tuple[list[bytes], Arrays]
+Job = tuple[Baseline, Arrays]
 
 
 class Workers:
@@ -61,7 +60,7 @@ class Workers:
 
         Args:
             codecs: any number of them.
-            features: (N, C, H, W), or a tuple of such, for those that send features.
+            features: (N, C, H, W) of each tensor that crosses, for those that send features.
             images: (N, 3, H, W), for those that send images.
 
         Yields:
@@ -70,19 +69,19 @@ class Workers:
         Raises:
             UsageError: a process was killed.
         """
-        sent: dict[str, Features] = {"features": features, "images": images}
+        sent: dict[str, Features] = {"features": features, "images": (images,)}
         arrays = {name: to_arrays(batch) for name, batch in sent.items()}
         jobs = [(codec, arrays[codec.sends]) for codec in codecs if isinstance(codec, Baseline)]
         coded = self._run(jobs)
         for codec in codecs:
             if isinstance(codec, Baseline):
                 streams, decoded = next(coded)
-                yield streams, tree_map(lambda tensor: tensor.to(images.device), to_tensors(decoded))
+                yield streams, to_tensors(decoded, images.device)
             else:
                 streams = codec.compress(sent[codec.sends])
                 yield streams, codec.decompress(streams)
 
-    def _run(self, jobs: Iterable[Job]) -> Iterator[tuple[list[bytes], Any]]:
+    def _run(self, jobs: Iterable[Job]) -> Iterator[Coded]:
         """Start on the first jobs at once; give all results in order."""
         if self._pool is None:
             return (_round_trip(*job) for job in jobs)
@@ -92,8 +91,8 @@ class Workers:
         return self._collect(pool, waiting, rest)
 
     def _collect(
-        self, pool: ProcessPoolExecutor, waiting: deque[Future[tuple[list[bytes], Any]]], rest: Iterator[Job]
-    ) -> Iterator[tuple[list[bytes], Any]]:
+        self, pool: ProcessPoolExecutor, waiting: deque[Future[Coded]], rest: Iterator[Job]
+    ) -> Iterator[Coded]:
         while waiting:
             with self._may_be_killed():
                 result = waiting.popleft().result()
@@ -124,6 +123,6 @@ def _begin() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _round_trip(codec: Baseline, batch: Any) -> tuple[list[bytes], Any]:
-    streams = [codec.encode(array) for array in unbind(batch)]
+def _round_trip(codec: Baseline, batch: Arrays) -> Coded:
+    streams = [codec.encode(arrays) for arrays in zip(*batch, strict=True)]
     return streams, stack([codec.decode(stream) for stream in streams])

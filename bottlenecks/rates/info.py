@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bottlenecks.rates.places import CheckpointError
+from bottlenecks.shapes import Shapes, are_shapes, flat_shapes, is_shape, shapes_of
 
 FORMAT_VERSION = 1
-MAX_SIDE = 2**14  # of a shape that a file may claim
-
-
-def _is_shape(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(type(side) is int and 0 < side <= MAX_SIDE for side in value)
-    )
-
-
-def _are_shapes(value: Any) -> bool:
-    """Tell a shape, or several."""
-    return _is_shape(value) or (isinstance(value, list) and len(value) > 1 and all(map(_is_shape, value)))
 
 
 def _is_lambda(value: Any) -> bool:
@@ -42,8 +29,8 @@ def _is_names(value: Any) -> bool:
 EXPECTED: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("model", "split", "data", "unit_name", "backbone_fingerprint"), lambda value: type(value) is str),
     **dict.fromkeys(("backbone", "preprocessing", "unit", "training", "metrics"), lambda value: type(value) is dict),
-    "image_shape": _is_shape,
-    "feature_shape": _are_shapes,
+    "image_shape": is_shape,
+    "feature_shape": are_shapes,
     "class_names": _is_names,
     "lmbda": lambda value: _is_lambda(value) or _is_range(value),
 }
@@ -62,7 +49,7 @@ class RateInfo:
         class_names: of the backbone's outputs, [] where unknown.
         split: the split point.
         image_shape: (3, H, W) of the network's input in training.
-        feature_shape: (C, H, W) at the cut, or one such for each tensor that crosses.
+        feature_shape: (C, H, W) of each tensor that crosses the cut.
         unit_name: of the unit, or of the variant; the rate goes by it.
         unit: `architecture` and the constructor's arguments.
         lmbda: the `lambda` of the loss; of a unit of any rate, the lowest and the highest.
@@ -80,7 +67,7 @@ class RateInfo:
     class_names: list[str]
     split: str
     image_shape: list[int]
-    feature_shape: list[Any]
+    feature_shape: Shapes
     unit_name: str
     unit: Mapping[str, Any]
     lmbda: float | list[float]
@@ -92,7 +79,7 @@ class RateInfo:
 
     def to_metadata(self) -> dict[str, Any]:
         """Return the metadata of the file; `lmbda` goes by its public name there."""
-        fields = asdict(self)
+        fields = {**asdict(self), "feature_shape": flat_shapes(self.feature_shape)}
         fields["lambda"] = fields.pop("lmbda")
         return fields
 
@@ -119,4 +106,4 @@ class RateInfo:
         if wrong:
             value = getattr(info, wrong[0])
             raise CheckpointError(f"{path}: damaged metadata ({wrong[0]}={value!r}); train the rate anew")
-        return info
+        return replace(info, feature_shape=shapes_of(metadata["feature_shape"]))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bottlenecks.console.terminal import say
 from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.places import CheckpointError, find_rates, place_of, rate_name, rate_path, text_of
 from bottlenecks.rates.rate import Rate, load_rate, save_rate
+from bottlenecks.shapes import flat
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import flat
 
 
 class Ladder(Mapping[float, Rate]):
@@ -151,9 +150,9 @@ class Ladder(Mapping[float, Rate]):
                 f"split={network.split}: these rates were trained for split={info.split}; use that, or train"
             )
         for rate in self.files:
-            if not as_tuples(rate.info.feature_shape) == rate.unit.feature_shape == flat(network.feature_shape):
+            if not rate.info.feature_shape == rate.unit.feature_shape == network.feature_shape:
                 raise CheckpointError(
-                    f"{rate_name(rate.info.lmbda)} is for features of {rate.unit.feature_shape}, "
+                    f"{rate_name(rate.info.lmbda)} is for features of {flat(rate.unit.feature_shape)}, "
                     f"split={info.split} gives {flat(network.feature_shape)}; use the image size it was trained with, "
                     "or train anew"
                 )
@@ -207,8 +206,3 @@ def _told_apart(rates: Sequence[Rate]) -> list[Rate]:
     for line in lines:
         say(f"Left out {line}")
     return left
-
-
-def as_tuples(shape: Any) -> Any:
-    """Turn a shape, or a list of shapes, as JSON has them into tuples."""
-    return tuple(map(as_tuples, shape)) if isinstance(shape, (list, tuple)) else shape

@@ -77,7 +77,7 @@ class Rate:
 def save_rate(path: Path, rate: Rate) -> None:
     """Write a rate, all or nothing."""
     tensors = {f"unit.{name}": tensor for name, tensor in rate.unit.stored_state().items()}
-    for prefix, tables in zip(_table_names(rate.unit), rate.unit.tables, strict=True):
+    for prefix, tables in zip(_table_names(len(rate.unit.tables)), rate.unit.tables, strict=True):
         tensors |= {prefix + name: torch.tensor(getattr(tables, name)) for name in TABLES}
     write_safetensors(path, tensors, {**rate.info.to_metadata(), "tensors": fingerprint(tensors)})
 
@@ -97,9 +97,8 @@ def load_rate(path: Path) -> Rate:
     try:
         unit = make_unit(info.unit["architecture"], info.unit["config"])
         unit.load_state_dict(_with_prefix(tensors, "unit."))
-        unit.finalise(
-            [SymbolTables(**{name: tensors[prefix + name].numpy() for name in TABLES}) for prefix in _table_names(unit)]
-        )
+        names = _table_names(sum(name.startswith("tables.") for name in tensors) // len(TABLES))
+        unit.finalise([SymbolTables(**{name: tensors[own + name].numpy() for name in TABLES}) for own in names])
         if unit.range is not None and text_of(info.lmbda) != str(unit.range):
             raise ValueError(f"{rate_name(info.lmbda)}, and a range of {unit.range}")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -120,9 +119,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], RateInfo]:
     return tensors, info
 
 
-def _table_names(unit: Bottleneck) -> list[str]:
-    """Return under which names a unit's tables lie: of several tensors each has its number."""
-    return ["tables."] if unit.num_tables == 1 else [f"tables.{index}." for index in range(unit.num_tables)]
+def _table_names(count: int) -> list[str]:
+    """Return under which names a unit's tables lie: of several each has its number."""
+    return ["tables."] if count == 1 else [f"tables.{index}." for index in range(count)]
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -29,7 +29,6 @@ from bottlenecks.settings.model import check_learnable, is_file, with_weights
 from bottlenecks.settings.targets import path_of
 from bottlenecks.settings.weights import backbone_path, state_path
 from bottlenecks.splitting.cut import SplitNetwork, cut
-from bottlenecks.splitting.features import flat
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.backbone import check_network, obtain_backbone, train_backbone
 from bottlenecks.training.images import ImageData
@@ -188,7 +187,7 @@ def describe_rate(experiment: Experiment, settings: Mapping[str, Any], lmbda: Lm
         class_names=list(backbone.class_names or datamodule.class_names) if spec.has_classes else [],
         split=experiment.network.split,
         image_shape=list(experiment.image_shape),
-        feature_shape=as_lists(flat(experiment.network.feature_shape)),
+        feature_shape=experiment.network.feature_shape,
         unit_name=plan.unit.name,
         unit={"architecture": plan.unit.architecture, "config": unit.config()},
         lmbda=list(lmbda) if isinstance(lmbda, tuple) else lmbda,
@@ -196,11 +195,6 @@ def describe_rate(experiment: Experiment, settings: Mapping[str, Any], lmbda: Lm
         training=settings,
         training_hash=settings_hash(settings),
     )
-
-
-def as_lists(shape: Any) -> list[Any]:
-    """Turn a shape, or a tuple of shapes, into what JSON has."""
-    return [as_lists(part) if isinstance(part, tuple) else part for part in shape]
 
 
 def locate(file: Path, folder: Path, root: Path) -> str:

@@ -12,7 +12,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bottlenecks.errors import UsageError, closest, reason
-from bottlenecks.splitting.features import Features, tensors_of
+from bottlenecks.splitting.features import Features
 from bottlenecks.splitting.graph import Graph
 from bottlenecks.splitting.layouts import Shape
 from bottlenecks.splitting.mixing import is_mixed, random_images
@@ -90,7 +90,7 @@ class SplitNetwork(nn.Module):
 
     def finish(self, features: Features, sizes: Sequence[Any] = ()) -> Any:
         """Run the tail on what crossed; without sizes, those of the example."""
-        return self.tail(*tensors_of(features), *sizes)
+        return self.tail(*features, *sizes)
 
     def side_information(self, x: Tensor) -> tuple[int, ...]:
         """Return the sizes that have to travel for images (N, 3, H, W), flat; none where they are the example's."""

@@ -1,53 +1,35 @@
-"""What crosses a cut: one tensor, or a tuple of several; and the same for whatever a network gives."""
+"""What crosses a cut, always a tuple of tensors; and what a network gives, whatever its structure."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-Features = Tensor | tuple[Tensor, ...]
+Features = tuple[Tensor, ...]  # (N, C, H, W) each
+FloatArray = npt.NDArray[np.float32]
+Arrays = tuple[FloatArray, ...]
 T = TypeVar("T")
 
 
-def tensors_of(features: Features) -> tuple[Tensor, ...]:
-    """Return the tensors that cross, each (N, …)."""
-    return features if isinstance(features, tuple) else (features,)
-
-
-def like(features: Features, tensors: Sequence[Tensor]) -> Features:
-    """Put tensors together as these features are: one alone, several in a tuple."""
-    return tuple(tensors) if isinstance(features, tuple) else tensors[0]
-
-
-def flat(parts: tuple[T, ...]) -> Any:
-    """Take what there is one of for each tensor that crosses: one alone as it is, several as they are."""
-    return parts if len(parts) > 1 else parts[0]
-
-
-def to_arrays(batch: T) -> Any:
+def to_arrays(features: Features) -> Arrays:
     """Turn tensors into float32 arrays."""
-    return tree_map(lambda tensor: tensor.float().cpu().numpy(), batch)
+    return tuple(tensor.float().cpu().numpy() for tensor in features)
 
 
-def to_tensors(batch: Any) -> Any:
-    """Turn arrays into tensors that share their memory."""
-    return tree_map(torch.from_numpy, batch)
+def to_tensors(arrays: Arrays, device: torch.device | str = "cpu") -> Features:
+    """Turn arrays into tensors on a device; on the CPU they share their memory."""
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
 
-def unbind(batch: Any) -> list[Any]:
-    """Take a batch of arrays or tensors apart into its images, without the batch's dimension."""
-    return [tree_map(lambda one, place=index: one[place], batch) for index in range(num_images(batch))]
-
-
-def stack(images: Sequence[Any]) -> Any:
+def stack(images: Iterable[Arrays]) -> Arrays:
     """Put the arrays of images together to a batch."""
-    return tree_map(lambda *arrays: np.stack(arrays), *images)
+    return tuple(np.stack(own) for own in zip(*images, strict=True))
 
 
 def cat(batches: Sequence[T]) -> T:
@@ -72,11 +54,6 @@ def num_images(batch: Any) -> int:
 def num_elements(batch: Any) -> int:
     """Count the elements of all tensors of a batch."""
     return sum(tensor.numel() for tensor in tree_leaves(batch))
-
-
-def elements_of(shape: Any) -> int:
-    """Count the elements of a shape, or of a tuple of shapes."""
-    return sum(map(elements_of, shape)) if shape and not isinstance(shape[0], int) else math.prod(shape)
 
 
 def all_finite(batch: Any) -> bool:

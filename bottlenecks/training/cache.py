@@ -21,6 +21,7 @@ from bottlenecks.console.terminal import progress, say
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import one_at_a_time, write_atomically
 from bottlenecks.settings.training import GIB, CachePlan
+from bottlenecks.shapes import flat
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.features import Features, all_finite, num_images
 from bottlenecks.training.cached import CachedDataModule, CachedSplit, Rows
@@ -205,14 +206,14 @@ def _example(network: SplitNetwork, data: ImageData, device: torch.device) -> Fr
 
 def _kept(batch: FrozenBatch, precision: int) -> tuple[Features, Any, Tensor]:
     """Return what is kept of a batch: the features in this precision, the teacher's numbers in 32 bits."""
-    features = tree_map(lambda tensor: tensor.to(PRECISIONS[precision]), batch.features)
+    features = tuple(tensor.to(PRECISIONS[precision]) for tensor in batch.features)
     teacher = tree_map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch.teacher)
     return features, teacher, batch.targets
 
 
 def _names(batch: FrozenBatch) -> list[str]:
     """Name the tensors of a batch in order, such as `features` and `teacher.out`."""
-    parts = {"features": batch.features, "teacher": batch.teacher, "targets": batch.targets}
+    parts = {"features": flat(batch.features), "teacher": batch.teacher, "targets": batch.targets}
     paths = [path for path, _ in tree_flatten_with_path(parts)[0]]
     return [".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) for path in paths]
 

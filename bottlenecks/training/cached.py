@@ -22,7 +22,7 @@ class Rows:
     """The frozen network's outputs for the images of a split, view after view.
 
     Attributes:
-        features: (views * N, C, H, W), in memory or mapped from a file, or one such a tensor that crosses.
+        features: (views * N, C, H, W) of each tensor that crosses, in memory or mapped from a file.
         teacher: (views * N, …), or a dict of such.
         targets: (views * N, …).
     """
@@ -55,7 +55,7 @@ class CachedSplit(Dataset[FrozenBatch]):
         """Return the batch at these indices, or at the `(view, index)` of `EpochSampler`."""
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
         index = torch.tensor([view * self.num_images + index for view, index in pairs])
-        features = tree_map(lambda rows: rows[index].float(), self.rows.features)
+        features = tuple(rows[index].float() for rows in self.rows.features)
         teacher = tree_map(lambda rows: rows[index], self.rows.teacher)
         return FrozenBatch(features, teacher, self.rows.targets[index], self.num_pixels)
 

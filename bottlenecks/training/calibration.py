@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.splitting.features import Features, tensors_of
+from bottlenecks.splitting.features import Features
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class FeatureStatistics:
 
 
 def statistics_of(features: Features) -> tuple[FeatureStatistics, ...]:
-    """Gather the statistics of features that are at hand, (N, C, H, W) or a tuple of such."""
+    """Gather the statistics of features that are at hand, (N, C, H, W) of each tensor."""
     tallies = []
-    for tensor in tensors_of(features):
+    for tensor in features:
         tallies.append(_Tally())
         for part in tensor.split(SOME):
             tallies[-1].add(part)
@@ -52,7 +52,7 @@ def calibrate(
     """Pass images through the head and gather statistics of each tensor that comes out.
 
     Args:
-        head: gives features (N, C, H, W), or a tuple of such.
+        head: gives features (N, C, H, W), a tuple of tensors.
         batches: (images, targets); read until `num_images` have been seen.
         device: where the head is.
         num_images: how many images are enough.
@@ -60,7 +60,7 @@ def calibrate(
     tallies: list[_Tally] = []
     seen = 0
     for images, _ in batches:
-        tensors = tensors_of(head(images.to(device)))
+        tensors = head(images.to(device))
         tallies = tallies or [_Tally() for _ in tensors]
         for tally, features in zip(tallies, tensors, strict=True):
             tally.add(features.float().cpu())

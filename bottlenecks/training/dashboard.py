@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger
-from torch.utils._pytree import tree_leaves
 
 from bottlenecks.rates.places import rate_name, text_of
 from bottlenecks.training.loggers import log_figure, log_histogram, log_table
@@ -50,7 +49,7 @@ class Dashboard(pl.Callback):
         for lmbda, unit in zip(pl_module.lmbdas, pl_module.units, strict=True):
             assert isinstance(unit, Bottleneck)
             with torch.no_grad():
-                symbols = [torch.from_numpy(one).flatten() for one in tree_leaves([*unit.symbols(features)])]
+                symbols = [torch.from_numpy(one).flatten() for one in unit.symbols(features)]
                 log_histogram(self.logger, f"symbols/{rate_name(lmbda)}", torch.cat(symbols), step)
                 bits = unit.bits_per_channel(features).sort(descending=True).values
             log_figure(self.logger, f"bits_per_channel/{rate_name(lmbda)}", _bars(bits.tolist()), step)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, cat, flat, num_elements, num_images
+from bottlenecks.splitting.features import Features, cat, num_elements, num_images
 
 
 class FrozenBatch(NamedTuple):
     """A batch of images after the frozen network.
 
     Attributes:
-        features: what the head gives, (N, C, H, W), or one such a tensor that crosses.
+        features: what the head gives, (N, C, H, W) of each tensor that crosses.
         teacher: the unsplit network's output: a tensor, or a dict of tensors, each (N, …).
         targets: what the task compares with, (N, …).
         num_pixels: height times width of the network's input.
@@ -41,11 +41,11 @@ def pass_frozen(
         targets: (N, …).
         precision: that a cache would keep the features in; they are rounded to it, cache or not.
     """
-    features = flat(network.head(images))
+    features = network.head(images)
     teacher = network.finish(features)
-    features = tree_map(lambda tensor: tensor.contiguous(), features)  # as a cache gives them, to the last bit
+    features = tuple(tensor.contiguous() for tensor in features)  # as a cache gives them, to the last bit
     if precision != torch.float32:
-        features = tree_map(lambda tensor: tensor.to(precision).float(), features)
+        features = tuple(tensor.to(precision).float() for tensor in features)
     return FrozenBatch(features, teacher, targets, images.shape[-2] * images.shape[-1])
 
 

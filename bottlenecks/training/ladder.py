@@ -97,10 +97,9 @@ def build_units(
     for lmbda in lmbdas:
         with torch.random.fork_rng():
             torch.manual_seed(seed_for(seed, lmbda, "unit"))
-            units[lmbda] = make_unit(unit["architecture"], parts[0] if len(parts) == 1 else {"parts": parts})
+            units[lmbda] = make_unit(unit["architecture"], {"parts": parts})
             if warm_start:
-                samples = tuple(own.sample for own in features)
-                units[lmbda].start_from(samples[0] if len(samples) == 1 else samples)
+                units[lmbda].start_from(tuple(own.sample for own in features))
     return units
 
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from bottlenecks.settings.target import PERCENT
 from bottlenecks.settings.training import check_loss
-from bottlenecks.splitting.features import Features, tensors_of
+from bottlenecks.splitting.features import Features
 from bottlenecks.tasks import Task
 from bottlenecks.training.frozen import FrozenBatch
 
@@ -35,7 +35,7 @@ class RateDistortion(NamedTuple):
 
 
 def feature_error(features_hat: Features, features: Features, variances: Sequence[float]) -> Tensor:
-    """Share of the features' variance that is lost, per image; of several tensors, the mean of their shares.
+    """Share of the features' variance that is lost, per image; the mean of the tensors' shares.
 
     Args:
         features_hat: reconstruction, (N, C, H, W).
@@ -45,7 +45,7 @@ def feature_error(features_hat: Features, features: Features, variances: Sequenc
     Returns:
         MSE / variance, (N,).
     """
-    tensors = zip(tensors_of(features_hat), tensors_of(features), variances, strict=True)
+    tensors = zip(features_hat, features, variances, strict=True)
     shares = [(hat - true).square().flatten(1).mean(1) / variance for hat, true, variance in tensors]
     return torch.stack(shares).mean(0)
 

@@ -13,8 +13,9 @@ from sklearn.isotonic import isotonic_regression
 from torch import Tensor
 
 from bottlenecks.settings.target import Target
+from bottlenecks.shapes import elements_of
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, elements_of, like, num_images, tensors_of
+from bottlenecks.splitting.features import Features, num_images
 from bottlenecks.tasks import Task
 from bottlenecks.training.closed_form import fit_scales
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -78,7 +79,7 @@ def meet(
         task: gives the metric.
     """
     trained = copy.deepcopy(unit)
-    coefficients = encode(trained, tensors_of(features))
+    coefficients = encode(trained, features)
     lost = PointsLost(task, held.targets)
 
     def look(octaves: float) -> Figure:
@@ -109,8 +110,8 @@ def finer(unit: TransformUnit, coefficients: list[Tensor], octaves: float) -> Tr
 
 def bytes_of(unit: TransformUnit, features: Features) -> Figure:
     """Take the mean of real bytes, header included."""
-    chunks = zip(*(one.split(CHUNK) for one in tensors_of(features)), strict=True)
-    sizes = torch.tensor([float(len(frame)) for chunk in chunks for frame in unit.compress(like(features, chunk))])
+    chunks = zip(*(one.split(CHUNK) for one in features), strict=True)
+    sizes = torch.tensor([float(len(frame)) for chunk in chunks for frame in unit.compress(chunk)])
     return Figure(float(sizes.mean()), float(sizes.std(correction=0)) / math.sqrt(len(sizes)))
 
 

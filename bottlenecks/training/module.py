@@ -15,8 +15,9 @@ from bottlenecks.errors import UsageError
 from bottlenecks.processes import average_buffers, own_share, synchronise_batch_norm
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.settings.training import OptimiserConfig
+from bottlenecks.shapes import elements_of
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, cat, elements_of, num_images, split
+from bottlenecks.splitting.features import Features, cat, num_images, split
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen

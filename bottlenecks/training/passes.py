@@ -9,18 +9,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bottlenecks.splitting.features import Features, like, tensors_of
+from bottlenecks.splitting.features import Features
 
 T = TypeVar("T")
 
 
 class _GradientNow(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, function: Callable[[Sequence[Tensor]], Tensor], scale: Tensor | None, *inputs: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, function: Callable[[Features], Tensor], scale: Tensor | None, *inputs: Tensor) -> Tensor:
         with torch.enable_grad():
-            leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+            leaves = tuple(tensor.detach().requires_grad_() for tensor in inputs)
             value = function(leaves)
         ctx.scale = scale
         with torch.autocast(inputs[0].device.type, enabled=False):
@@ -42,13 +40,12 @@ def with_gradient_now(function: Callable[[Features], Tensor], inputs: Features, 
 
     Args:
         function: gives a scalar.
-        inputs: its argument, a tensor or a tuple of several.
+        inputs: its argument.
         scale: factor that the caller's backward pass will begin with, (); the gradient is taken with it already, so
             that in half precision small values do not become zero. None for none.
     """
-    tensors = tensors_of(inputs)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        value: Tensor = _GradientNow.apply(lambda leaves: function(like(inputs, leaves)), scale, *tensors)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        value: Tensor = _GradientNow.apply(function, scale, *inputs)
         return value
     return function(inputs)
 

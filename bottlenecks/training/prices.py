@@ -14,7 +14,7 @@ from bottlenecks.coding.rate_range import RateRange
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.units import Bottleneck
-from bottlenecks.units.transform_part import Multiplier
+from bottlenecks.units.part import Multiplier
 
 
 class Price(NamedTuple):

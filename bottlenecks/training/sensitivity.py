@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.target import PERCENT
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import Features, all_finite, num_elements, tensors_of
+from bottlenecks.splitting.features import Features, all_finite, num_elements
 from bottlenecks.tasks import Task
 from bottlenecks.training.loss import precise
 
@@ -38,7 +38,7 @@ def score_draws(
 
     Args:
         network: the cut network; its tail is put into eval mode.
-        features: what its head gave, a tensor (N, C, H, W) or a tuple of such, on any device.
+        features: what its head gave, (N, C, H, W) of each tensor, on any device.
         task: gives the distortion.
         weights: of `kd`, `ce` and `mse`, as in `RateDistortionLoss`; for `mse` see `identity_share`.
         seeds: one for each image.
@@ -55,19 +55,18 @@ def score_draws(
         UsageError: features or gradients are not finite.
         NotImplementedError: the task has no `probe`.
     """
-    tensors = tensors_of(features)
-    if len(seeds) != len(tensors[0]):
-        raise ValueError(f"{len(seeds)} seeds for {len(tensors[0])} images; there has to be one for each")
+    if len(seeds) != len(features[0]):
+        raise ValueError(f"{len(seeds)} seeds for {len(features[0])} images; there has to be one for each")
     scale = math.sqrt(PERCENT * (weights.get("kd", 0.0) + weights.get("ce", 0.0)))
     network.tail.eval()
-    size = max(1, memory // _bytes_for_one(network, tensors, task, num_draws))
+    size = max(1, memory // _bytes_for_one(network, features, task, num_draws))
     for start in range(0, len(seeds), size):
-        chunk = [tensor[start : start + size] for tensor in tensors]
+        chunk = [tensor[start : start + size] for tensor in features]
         _check_finite(chunk, f"split={network.split}: the features there")
         generators = [Generator().manual_seed(seed) for seed in seeds[start : start + size]]
         draws = _draw(network, chunk, task, generators, num_draws)
         _check_finite(draws, f"split={network.split}: the gradients of the output with respect to the features there")
-        yield tuple((scale * own).to(tensors[0].device) for own in draws)
+        yield tuple((scale * own).to(features[0].device) for own in draws)
 
 
 def identity_share(

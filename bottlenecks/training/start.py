@@ -16,7 +16,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.rates.places import Lmbda, middle_of, rate_name
 from bottlenecks.settings.target import Target
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import like, num_images, tensors_of
+from bottlenecks.splitting.features import num_images
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
@@ -110,7 +110,7 @@ def find_starts(
     seen = views[0]() if views else frozen
     distort = distortion_through(network, loss, seen)
     most_rank = max(rank for one in candidates for rank in one.ranks)
-    make = (samples, tensors_of(seen.features), nonnegative, distort, frozen.num_pixels, most_rank)
+    make = (samples, seen.features, nonnegative, distort, frozen.num_pixels, most_rank)
     trials = try_candidates(candidates, *make)
     if target is not None:
         lmbdas = [lambda_for(target, trials, network, loss, seen, ease)]
@@ -211,7 +211,7 @@ def begin_nonlinear(
     unit, (coefficients,) = base
     unit = with_first(unit, coefficients)
     fitted, held = fold_images(len(coefficients))[0]
-    rows = [(encode(unit, tensors_of(view.features))[0].flatten(1), view.teacher, view.num_pixels) for view in views]
+    rows = [(encode(unit, view.features)[0].flatten(1), view.teacher, view.num_pixels) for view in views]
     y, teacher, (num_pixels, *_) = zip(*rows, strict=True)
     seen = torch.cat([own[fitted] for own in y]), torch.cat([own[fitted] for own in teacher])
     lmbdas = [lmbda for lmbda in starts if isinstance(lmbda, float)]
@@ -313,7 +313,7 @@ def draw_samples(
     network: SplitNetwork, task: Task, loss: RateDistortionLoss, frozen: FrozenBatch, seed: int
 ) -> list[Sample]:
     """Draw the score at some images, and put it beside the features of each tensor."""
-    tensors = tensors_of(frozen.features)
+    tensors = frozen.features
     shapes = [tuple(one.shape[1:]) for one in tensors]
     count = min(len(tensors[0]), MOST_DRAWS)
     num_draws = max(1, min(4, MOST_DRAWS // 2 // count))
@@ -321,7 +321,7 @@ def draw_samples(
     parts: list[tuple[Tensor, ...]] = []
     if weights.get("kd", 0) + weights.get("ce", 0) > 0:
         seeds = [seed_for(seed, index, "sensitivity") for index in range(count)]
-        chosen = like(frozen.features, [one[:count] for one in tensors])
+        chosen = tuple(one[:count] for one in tensors)
         try:
             chunks = score_draws(network, chosen, task, weights, seeds, num_draws)
             parts = list(progress(chunks, "Asking the tail what it listens to", None))
@@ -348,7 +348,7 @@ def distortion_through(
         found = []
         for start in range(0, len(images), CHUNK):
             rows = rows_of(frozen, images[start : start + CHUNK], device)
-            hats = like(frozen.features, [one[start : start + CHUNK].to(device) for one in features_hat])
+            hats = tuple(one[start : start + CHUNK].to(device) for one in features_hat)
             nothing = torch.zeros(len(images[start : start + CHUNK]), device=device)
             output = network.finish(hats)
             found.append(loss(1.0, nothing, output, hats, rows).distortion.cpu())

@@ -5,9 +5,8 @@ They, and torch with them, are imported when one is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bottlenecks.errors import UsageError, closest
@@ -16,33 +15,43 @@ from bottlenecks.lazy import importer
 if TYPE_CHECKING:
     from bottlenecks.units.base import Bottleneck as Bottleneck
     from bottlenecks.units.base import UnitOutput as UnitOutput
-    from bottlenecks.units.factorized import FactorizedUnit as FactorizedUnit
-    from bottlenecks.units.joint import JointUnit as JointUnit
-    from bottlenecks.units.single import BottleneckUnit as BottleneckUnit
-    from bottlenecks.units.spic import SpicUnit as SpicUnit
+    from bottlenecks.units.channel_part import ChannelPart as ChannelPart
+    from bottlenecks.units.channels import ChannelUnit as ChannelUnit
+    from bottlenecks.units.factorized import FactorizedPart as FactorizedPart
+    from bottlenecks.units.spic import SpicPart as SpicPart
     from bottlenecks.units.transform import TransformUnit as TransformUnit
 
     Factory = Callable[..., Bottleneck]
 
-_CLASSES = {"transform": "TransformUnit", "factorized": "FactorizedUnit", "spic": "SpicUnit", "joint": "JointUnit"}
+_PARTS = {"factorized": "FactorizedPart", "spic": "SpicPart"}  # of units with a table for each channel
+_MODULES = {
+    "Bottleneck": "base",
+    "UnitOutput": "base",
+    "ChannelPart": "channel_part",
+    "ChannelUnit": "channels",
+    "TransformUnit": "transform",
+    **{own: module for module, own in _PARTS.items()},
+}
 
-__getattr__ = importer(
-    __name__,
-    {
-        **dict.fromkeys(("Bottleneck", "UnitOutput"), "base"),
-        "BottleneckUnit": "single",
-        **{own: module for module, own in _CLASSES.items()},
-    },
-)
-
-
-def _make(module: str, **config: Any) -> Bottleneck:
-    unit: Bottleneck = getattr(import_module(f"{__name__}.{module}"), _CLASSES[module])(**config)
-    return unit
+__getattr__ = importer(__name__, _MODULES)
 
 
-SINGLE = ("factorized", "spic")  # one for each tensor
-UNITS: dict[str, Factory] = {name: partial(_make, name) for name in ("transform", *SINGLE)}
+def _transform(**config: Any) -> Bottleneck:
+    from bottlenecks.units.transform import TransformUnit
+
+    return TransformUnit(**config)
+
+
+def _channels(name: str, parts: Sequence[Mapping[str, Any]] | None = None, **alone: Any) -> Bottleneck:
+    from bottlenecks.units.channels import ChannelUnit
+
+    return ChannelUnit([__getattr__(name)(**part) for part in parts or [alone]])
+
+
+UNITS: dict[str, Factory] = {
+    "transform": _transform,
+    **{architecture: partial(_channels, name) for architecture, name in _PARTS.items()},
+}
 DEFAULT_UNIT = "transform"
 
 
@@ -62,15 +71,14 @@ def make_unit(architecture: str, config: Mapping[str, Any]) -> Bottleneck:
 
     Args:
         architecture: one of `UNITS`.
-        config: its constructor's arguments; or `parts`, such arguments for each of several tensors.
+        config: `parts`, the arguments of the part for each tensor; or those of a single one, where an architecture has
+            a table for each channel.
 
     Raises:
         UsageError: an unknown architecture, or an argument it does not take.
     """
     check_architecture(architecture)
     try:
-        if architecture in SINGLE and "parts" in config:
-            return _make("joint", units=[UNITS[architecture](**part) for part in config["parts"]])
         return UNITS[architecture](**config)
     except TypeError as error:
         raise UsageError(f"unit: {architecture} was given {dict(config)} ({error})") from None

@@ -6,13 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Generator, Tensor, nn
 
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.coding.coder import SymbolTables
-from bottlenecks.coding.framing import Decoded, FramingBase
+from bottlenecks.coding.framing import FramingBase, Symbols
 from bottlenecks.coding.rate_range import RateRange
+from bottlenecks.shapes import Shapes, Sizes, flat, sizes_of
 from bottlenecks.splitting.features import Features
+from bottlenecks.units.part import Multiplier, Part
 
 MAX_SCALE = 16  # a receiver takes features of at most this many times the height and width it was made for
 
@@ -21,7 +25,7 @@ class UnitOutput(NamedTuple):
     """What a unit makes of features.
 
     Attributes:
-        features_hat: reconstruction, (N, C, H, W), or one such a tensor that crosses.
+        features_hat: reconstruction, (N, C, H, W) of each tensor that crosses.
         rate_bits: estimated bits of each image, (N,).
     """
 
@@ -60,50 +64,63 @@ class ParameterGroup(NamedTuple):
 
 
 class Bottleneck(nn.Module, ABC):
-    """What sits at a cut, as training, evaluation and files see it: a unit, or several that work as one.
+    """What sits at a cut, as training, evaluation and files see it: a part for each tensor that crosses.
 
-    Features are one tensor (N, C, H, W), whose size is (H, W); or a tuple of several, with a tuple of sizes.
+        features -> encode -> y -> quantise -> symbols -> framing -> bytes
+        features_hat <- decode <- y_hat <- symbols <- framing <- bytes
+
+    Features are a tuple of tensors (N, C, H, W), whose size is a tuple of (H, W).
 
     Attributes:
-        feature_shape: (C, H, W) of the features at the cut, or one such a tensor.
         range: of a unit of any rate; None for a unit of one rate.
     """
 
-    feature_shape: tuple[Any, ...]
     range: RateRange | None = None
+    _framing: FramingBase | None = None
 
     @property
     @abstractmethod
-    def parts(self) -> Sequence[Any]:
-        """The units, one for each tensor that crosses."""
+    def parts(self) -> Sequence[Part]:
+        """What codes each of the tensors that cross."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return what builds it again, JSON-able."""
 
-    @abstractmethod
-    def encode(self, features: Any) -> Features:
-        """Turn features into a latent."""
+    @property
+    def feature_shape(self) -> Shapes:
+        """(C, H, W) of each tensor at the cut."""
+        return tuple(part.feature_shape for part in self.parts)
 
-    @abstractmethod
-    def quantise(self, y: Any, generator: Generator | None = None) -> tuple[Features, Tensor]:
-        """Turn a latent into `y_hat` (noisy in training mode, rounded in eval mode) and bits (N,)."""
+    def encode(self, features: Features) -> Features:
+        """Turn each tensor (N, C, H, W) into a latent (N, K, h, w)."""
+        return tuple(part.encode(one) for part, one in zip(self.parts, features, strict=True))
 
-    @abstractmethod
-    def decode(self, y_hat: Any, size: Any) -> Features:
-        """Turn `y_hat` into features of this size."""
+    def quantise(
+        self, y: Features, generator: Generator | None = None, multiplier: Multiplier = 0
+    ) -> tuple[Features, Tensor]:
+        """Turn latents into `y_hat` (noisy in training mode, rounded in eval mode) and the sum of their bits (N,)."""
+        found = [part.quantise(one, generator, multiplier) for part, one in zip(self.parts, y, strict=True)]
+        return tuple(y_hat for y_hat, _ in found), torch.stack([bits for _, bits in found]).sum(0)
 
-    @abstractmethod
-    def size_of(self, features: Any) -> Any:
-        """Return the size of features."""
+    def decode(self, y_hat: Features, size: Sizes, multiplier: Multiplier = 0) -> Features:
+        """Turn each `y_hat` into features (N, C, H, W) of this size."""
+        triples = zip(self.parts, y_hat, size, strict=True)
+        return tuple(part.decode(one, own, multiplier) for part, one, own in triples)
 
-    @abstractmethod
-    def start_from(self, features: Any) -> None:
+    @staticmethod
+    def size_of(features: Features) -> Sizes:
+        """Return (H, W) of each tensor."""
+        return sizes_of([one.shape for one in features])
+
+    def start_from(self, features: Features) -> None:
         """Begin from a sample of the features instead of from noise, where the unit knows how."""
+        for part, one in zip(self.parts, features, strict=True):
+            part.start_from(one)
 
-    @abstractmethod
-    def bits_per_channel(self, features: Any) -> Tensor:
-        """Estimate the bits that an image takes in each latent channel, (K,), the mean over the images."""
+    def bits_per_channel(self, features: Features) -> Tensor:
+        """Estimate the bits that an image takes in each latent channel, (sum of K,), the mean over the images."""
+        return torch.cat([part.bits_per_channel(one) for part, one in zip(self.parts, features, strict=True)])
 
     def parameter_groups(self, plan: LearningRates) -> list[ParameterGroup]:
         """Divide what is trained into groups of one learning rate, at its peak; entropy models have their own."""
@@ -112,18 +129,14 @@ class Bottleneck(nn.Module, ABC):
         others = [value for name, value in named if "entropy." not in name]
         return [ParameterGroup(others, plan.network), ParameterGroup(entropy, plan.entropy)]
 
-    @property
-    def num_tables(self) -> int:
-        """How many `tables` there are: one for each tensor."""
-        return len(self.parts)
-
     def stored_state(self) -> dict[str, Tensor]:
         """Return the state that a file holds."""
         return self.state_dict()
 
-    @abstractmethod
     def refresh(self) -> None:
         """Bring what is derived from the parameters up to date; called before anything is evaluated."""
+        for part in self.parts:
+            part.refresh()
 
     @abstractmethod
     def finalise(self, tables: Sequence[SymbolTables] | None = None) -> None:
@@ -134,36 +147,48 @@ class Bottleneck(nn.Module, ABC):
         """
 
     @property
-    @abstractmethod
-    def framing(self) -> FramingBase[Any]:
-        """What turns symbols into bytes and back.
+    def framing(self) -> FramingBase:
+        """What turns the symbols of all tensors into one frame and back.
 
         Raises:
             RuntimeError: there are no tables yet.
         """
+        if self._framing is None:
+            raise RuntimeError("the unit has no tables yet; call finalise() after training, or load a checkpoint")
+        return self._framing
 
     @property
-    @abstractmethod
     def tables(self) -> tuple[SymbolTables, ...]:
-        """The tables that it codes with, one a tensor.
+        """The tables that it codes with: one for each tensor, or one family for all.
 
         Raises:
             RuntimeError: there are none yet.
         """
+        return self.framing.tables
 
-    @abstractmethod
-    def symbols(self, features: Any) -> Any:
-        """Quantise features to the symbols that are coded, image by image.
+    @torch.no_grad()
+    def symbols(self, features: Features, multiplier: int = 0) -> Symbols:
+        """Quantise features to the symbols that are coded, (N, K, h, w) of each tensor.
 
         Raises:
             ValueError: the latent is not finite, or beyond what 32 bits hold.
         """
+        return tuple(part.symbols(one, multiplier) for part, one in zip(self.parts, features, strict=True))
 
-    @abstractmethod
-    def restore(self, symbols: Sequence[Any], size: Any) -> Features:
-        """Turn the symbols of some images back into features of this size."""
+    @torch.no_grad()
+    def restore(self, symbols: Symbols, size: Sizes, multipliers: Sequence[int] = (0,)) -> Features:
+        """Turn symbols back into features.
 
-    def forward(self, features: Features, generator: Generator | None = None, multiplier: Any = 0) -> UnitOutput:
+        Args:
+            symbols: (N, K, h, w) of each tensor.
+            size: (H, W) of the features, of each tensor.
+            multipliers: of each image, or one for all.
+        """
+        device = next(self.parameters()).device
+        multiplier, triples = torch.tensor(multipliers, device=device), zip(self.parts, symbols, size, strict=True)
+        return tuple(part.reconstruct(torch.from_numpy(one).to(device), own, multiplier) for part, one, own in triples)
+
+    def forward(self, features: Features, generator: Generator | None = None, multiplier: Multiplier = 0) -> UnitOutput:
         """Pass features through the bottleneck.
 
         Args:
@@ -174,9 +199,9 @@ class Bottleneck(nn.Module, ABC):
         Returns:
             Reconstruction and estimated bits.
         """
-        self._refuse(multiplier)
-        y_hat, rate_bits = self.quantise(self.encode(features), generator)
-        return UnitOutput(self.decode(y_hat, self.size_of(features)), rate_bits)
+        self._check(multiplier)
+        y_hat, rate_bits = self.quantise(self.encode(features), generator, multiplier)
+        return UnitOutput(self.decode(y_hat, self.size_of(features), multiplier), rate_bits)
 
     def compress(self, features: Features, multiplier: int = 0) -> list[bytes]:
         """Code features into one byte string an image, header included.
@@ -190,10 +215,11 @@ class Bottleneck(nn.Module, ABC):
         Raises:
             ValueError: the maps have more positions than a receiver takes, or cannot be coded.
         """
-        self._refuse(multiplier)
+        self._check(multiplier)
         size = self.size_of(features)
         self.framing.check_size(size)
-        return [self.framing.write(one, size) for one in self.symbols(features)]
+        images = zip(*self.symbols(features, multiplier), strict=True)
+        return [self.framing.write(one, size, multiplier) for one in images]
 
     def decompress(self, streams: Sequence[bytes]) -> Features:
         """Decode byte strings of features of one size.
@@ -201,22 +227,18 @@ class Bottleneck(nn.Module, ABC):
         Raises:
             BitstreamError: a stream is damaged, of another unit, or claims more than the limits allow.
         """
-        decoded = [self.framing.read(stream) for stream in streams]
-        sizes = {one.size for one in decoded}
+        frames = [self.framing.read(stream) for stream in streams]
+        sizes = {frame.size for frame in frames}
         if len(sizes) != 1:
-            raise BitstreamError(f"one batch must have one size; these have {sorted(sizes)}")
-        return self.restore_frames(decoded)
-
-    def restore_frames(self, frames: Sequence[Decoded]) -> Features:
-        """Turn what some frames of one size held back into features."""
-        return self.restore([one.symbols for one in frames], frames[0].size)
+            raise BitstreamError(f"one batch must have one size; these have {sorted(map(flat, sizes))}")
+        symbols = tuple(np.stack(own) for own in zip(*(frame.symbols for frame in frames), strict=True))
+        return self.restore(symbols, sizes.pop(), [frame.multiplier for frame in frames])
 
     def estimated_bits(self, features: Features, multiplier: int = 0) -> Tensor:
         """Estimate the bits of each image (N,), without header."""
-        self._refuse(multiplier)
-        return self.quantise(self.encode(features))[1]
+        self._check(multiplier)
+        return self.quantise(self.encode(features), None, multiplier)[1]
 
-    @staticmethod
-    def _refuse(multiplier: Any) -> None:
-        if not isinstance(multiplier, int) or multiplier:
+    def _check(self, multiplier: Multiplier) -> None:
+        if self.range is None and (not isinstance(multiplier, int) or multiplier):
             raise ValueError(f"multiplier must be 0 for a unit of one rate, got {multiplier}")

@@ -10,15 +10,17 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bottlenecks.coding.coder import SymbolTables
+from bottlenecks.shapes import Size
+from bottlenecks.units.channel_part import ChannelPart
 from bottlenecks.units.entropy import FactorizedPrior
+from bottlenecks.units.part import Multiplier
 from bottlenecks.units.settings import check_factorized
-from bottlenecks.units.single import BottleneckUnit
 
 START_STEPS = 2.5  # standard deviation of the first component at a warm start, in quantiser steps
 QUANTISATION_NOISE = 1 / 12  # variance of what rounding adds
 
 
-class FactorizedUnit(BottleneckUnit):
+class FactorizedPart(ChannelPart):
     """Depthwise strided and pointwise convolution, factorized prior, and the mirror image.
 
         features (C, H, W) -> depthwise k x k / s -> BatchNorm [-> ReLU] -> 1x1 -> y (K, ceil(H/s), ceil(W/s))
@@ -49,11 +51,10 @@ class FactorizedUnit(BottleneckUnit):
         activation: str = "none",
         init_scale: float = 10.0,
     ) -> None:
-        super().__init__(feature_shape)
+        settings = {"latent_channels": latent_channels, "kernel_size": kernel_size, "nonnegative": nonnegative}
+        super().__init__(feature_shape, stride, {**settings, "activation": activation, "init_scale": init_scale})
         check_factorized(latent_channels, stride, kernel_size, activation, init_scale)
-        channels = self.feature_shape[0]
-        self.latent_channels, self.stride, self.kernel_size = latent_channels, stride, kernel_size
-        self.nonnegative, self.activation, self.init_scale = nonnegative, activation, init_scale
+        channels, self.latent_channels, self.kernel_size = self.feature_shape[0], latent_channels, kernel_size
         depthwise: dict[str, Any] = {
             "kernel_size": kernel_size,
             "stride": stride,
@@ -72,23 +73,13 @@ class FactorizedUnit(BottleneckUnit):
         self.inner = nn.ReLU() if activation == "relu" else nn.Identity()
         self.outer = nn.ReLU() if nonnegative else nn.Identity()
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, JSON-able."""
-        return {
-            "feature_shape": list(self.feature_shape),
-            "latent_channels": self.latent_channels,
-            "stride": self.stride,
-            "kernel_size": self.kernel_size,
-            "nonnegative": self.nonnegative,
-            "activation": self.activation,
-            "init_scale": self.init_scale,
-        }
-
     def encode(self, features: Tensor) -> Tensor:
         """Turn features (N, C, H, W) into a latent (N, K, ceil(H/s), ceil(W/s))."""
         return self.project(self.inner(self.down_norm(self.down(features))))
 
-    def quantise(self, y: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    def quantise(
+        self, y: Tensor, generator: Generator | None = None, multiplier: Multiplier = 0
+    ) -> tuple[Tensor, Tensor]:
         """Turn a latent into `y_hat` and bits (N,) with the factorized prior."""
         return self.entropy(y, generator)
 
@@ -96,7 +87,7 @@ class FactorizedUnit(BottleneckUnit):
         """Estimate the bits that an image takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
         return self.entropy.bits(self.encode(features))[1].sum((2, 3)).mean(0)
 
-    def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
+    def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
         """Turn `y_hat` (N, K, h, w) into features (N, C, H, W), where `size` is (H, W)."""
         wide = self.inner(self.expand_norm(self.expand(y_hat)))
         return self.outer(self.up_norm(self.up(wide, output_size=list(size))))
@@ -133,11 +124,6 @@ class FactorizedUnit(BottleneckUnit):
         pass_through(self.up_norm, fine, features.mean((0, 2, 3)))
         for module, mode in modes.items():
             module.training = mode
-
-    def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return (ceil(H/s), ceil(W/s))."""
-        height, width = size
-        return -(-height // self.stride), -(-width // self.stride)
 
     @property
     def medians(self) -> Tensor:

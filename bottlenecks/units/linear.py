@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bottlenecks.coding.framing import Size
+from bottlenecks.shapes import Size
 from bottlenecks.units.blocks import axis_transform
 
 

@@ -11,12 +11,11 @@ from torch.nn import functional as F
 
 from bottlenecks.coding.rate_range import LEAST, MOST
 from bottlenecks.units.laplacian import PARTS, RATIO
+from bottlenecks.units.part import Multiplier
 
 ROUNDING = 1e-6  # of a mean: what single precision makes of a constant
 FEW_CHANNELS = 64  # up to here the outer convolutions are 3x3: they are small
 APART = 32  # multipliers from one knot of `Tuning` to the next
-
-Multiplier = int | Tensor  # of a unit of any rate: one for all images, or int64 (N,); 0 for a unit of one rate
 
 
 class Tuning(nn.Module):

@@ -13,9 +13,11 @@ from torch import Generator, Tensor, nn
 
 from bottlenecks.coding.coder import TOTAL, SymbolTables, ideal_bits
 from bottlenecks.coding.escapes import Int64Array
+from bottlenecks.shapes import Size
+from bottlenecks.units.channel_part import ChannelPart
 from bottlenecks.units.entropy import FactorizedPrior
+from bottlenecks.units.part import Multiplier
 from bottlenecks.units.settings import check_spic
-from bottlenecks.units.single import BottleneckUnit
 
 NUM_SYMBOLS = 256  # 0 to 255 can be listed in the table; what lies above is escaped
 MOMENTUM = 0.05  # share of the newest batch in the histogram
@@ -24,7 +26,7 @@ HYPER_CHANNELS = 8
 NARROWEST = 0.11  # standard deviation of the estimator's Gaussians, in quantiser steps (CompressAI's bound)
 
 
-class SpicUnit(BottleneckUnit):
+class SpicPart(ChannelPart):
     """The units of Datta, Ahuja et al. as published, with their rate estimator and their static table.
 
         features (C, H, W) -> depthwise 3x3 / s -> BatchNorm -> ReLU -> 1x1 -> BatchNorm -> ReLU -> y, in steps of q
@@ -65,11 +67,10 @@ class SpicUnit(BottleneckUnit):
         step: float = 1.0,
         nonnegative: bool = True,
     ) -> None:
-        super().__init__(feature_shape)
+        settings = {"latent_channels": latent_channels, "step": float(step), "nonnegative": nonnegative}
+        super().__init__(feature_shape, stride, settings)
         check_spic(latent_channels, stride, step)
-        channels = self.feature_shape[0]
-        self.latent_channels, self.stride = latent_channels, stride
-        self.step, self.nonnegative = float(step), nonnegative
+        channels, self.latent_channels, self.step = self.feature_shape[0], latent_channels, float(step)
         wide = max(3, stride // 2 * 2 + 1)  # as published: 3 for stride 2, 5 for stride 4; it covers every position
         down: dict[str, Any] = {"stride": stride, "groups": channels, "bias": False}
         self.down = nn.Conv2d(channels, channels, 3, padding=1, **down)
@@ -84,22 +85,14 @@ class SpicUnit(BottleneckUnit):
         self.outer = nn.ReLU() if nonnegative else nn.Identity()
         self.register_buffer("histogram", torch.zeros(NUM_SYMBOLS + 1))  # the last entry: all symbols above
 
-    def config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, JSON-able."""
-        return {
-            "feature_shape": list(self.feature_shape),
-            "latent_channels": self.latent_channels,
-            "stride": self.stride,
-            "step": self.step,
-            "nonnegative": self.nonnegative,
-        }
-
     def encode(self, features: Tensor) -> Tensor:
         """Turn features (N, C, H, W) into a latent (N, K, ceil(H/s), ceil(W/s)), at least 0, in quantiser steps."""
         coarse = self.down_norm(self.down(features)).relu()
         return self.project_norm(self.project(coarse)).relu() / self.step
 
-    def quantise(self, y: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+    def quantise(
+        self, y: Tensor, generator: Generator | None = None, multiplier: Multiplier = 0
+    ) -> tuple[Tensor, Tensor]:
         """Turn a latent into `y_hat` and bits (N,): noise and the estimator in training mode, rounding and the table.
 
         A pass in training mode adds its symbols to the histogram.
@@ -111,15 +104,10 @@ class SpicUnit(BottleneckUnit):
         y_hat = y.round()
         return y_hat, self._code_lengths(y_hat.flatten(1))
 
-    def decode(self, y_hat: Tensor, size: Sequence[int]) -> Tensor:
+    def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
         """Turn `y_hat` (N, K, h, w), in quantiser steps, into features (N, C, H, W), where `size` is (H, W)."""
         wide = self.expand_norm(self.expand(self.step * y_hat)).relu()
         return self.outer(self.up_norm(self.up(wide, output_size=list(size))))
-
-    def latent_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Return (ceil(H/s), ceil(W/s))."""
-        height, width = size
-        return -(-height // self.stride), -(-width // self.stride)
 
     def bits_per_channel(self, features: Tensor) -> Tensor:
         """Return the bits that an image takes in each latent channel by the table, (K,), the mean over features."""
@@ -130,9 +118,6 @@ class SpicUnit(BottleneckUnit):
     def medians(self) -> Tensor:
         """Origin of the quantiser's grid, zero in every channel, (K, 1, 1)."""
         return torch.zeros_like(self.histogram[:1]).expand(self.latent_channels)[:, None, None]
-
-    def refresh(self) -> None:
-        """Do nothing: tables are read off the histogram whenever they are wanted."""
 
     def build_tables(self) -> SymbolTables:
         """Give every channel the one table of the training images' symbols."""

@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from bottlenecks.coding.framing import Size
+from bottlenecks.coding.coder import Int32Array
 from bottlenecks.errors import UsageError, check_number
+from bottlenecks.shapes import Size
 from bottlenecks.units.hidden import HiddenLayer
-from bottlenecks.units.laplacian import NUM_TABLES, PARTS, RATIO
+from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, RATIO, code_bits, laplacian_bits
 from bottlenecks.units.linear import make_transform
-from bottlenecks.units.restorer import Multiplier, Restorer
+from bottlenecks.units.part import Multiplier, Part, to_symbols
+from bottlenecks.units.restorer import Restorer
 from bottlenecks.units.settings import STRUCTURES
 
 
@@ -29,7 +32,7 @@ def factor_of(multiplier: Multiplier, like: Tensor) -> Tensor:
     return torch.exp(math.log(RATIO) / PARTS * exponent)
 
 
-class TransformPart(nn.Module):
+class TransformPart(Part):
     """The transform of one tensor that crosses, its scales, and what restores it.
 
     Args:
@@ -59,9 +62,8 @@ class TransformPart(nn.Module):
         tuned: bool = False,
         hidden: int = 0,
     ) -> None:
-        super().__init__()
-        _check(feature_shape, structure, rank, block, restorer, rounding)
-        self.feature_shape = tuple(int(side) for side in feature_shape)
+        super().__init__(feature_shape)
+        _check(structure, rank, block, restorer, rounding)
         self.structure, self.rank, self.block = structure, rank, tuple(block)
         self.nonnegative, self.rounding = nonnegative, rounding
         channels = self.feature_shape[0]
@@ -111,6 +113,47 @@ class TransformPart(nn.Module):
         symbols = self.round(self.finer(self.encode(features), multiplier))
         return symbols * self.transform.spread(self.numbers(multiplier) > 0, self.own_size)
 
+    def quantise(
+        self, y: Tensor, generator: Generator | None = None, multiplier: Multiplier = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Turn coefficients into quantised ones and bits (N,); in training mode with a gradient for both."""
+        y_hat, bits = self.bits(y, generator, multiplier)
+        return y_hat, bits.flatten(1).sum(1)
+
+    def bits(self, y: Tensor, generator: Generator | None = None, multiplier: Multiplier = 0) -> tuple[Tensor, Tensor]:
+        """Do the same, and give the bits of each element, (N, K, h, w)."""
+        with torch.autocast(y.device.type, enabled=False):
+            y = self.finer(y.to(torch.promote_types(y.dtype, self.scales.dtype)), multiplier)
+            size = self.size_of(y)
+            indices = self.indices(size, multiplier)
+            alive = indices > 0
+            symbols = self.round(y) * alive
+            if not self.training:
+                return self.dequantise(symbols, size, multiplier), code_bits(symbols, indices)
+            scales = (self.scale_map(size) + by_image(multiplier)).clamp(PARTS, LARGEST)
+            passed = self._passed(y, symbols, generator) * alive
+            return self.dequantise(passed, size, multiplier), laplacian_bits(passed, scales) * alive
+
+    def _passed(self, y: Tensor, symbols: Tensor, generator: Generator | None) -> Tensor:
+        """Return what stands for symbols in training: noise for a nonlinear encoder, which rounding would hold fast."""
+        if self.hidden is None:
+            return y + (symbols - y).detach()
+        return y + torch.rand(y.shape, generator=generator).to(y) - 0.5
+
+    def bits_per_channel(self, features: Tensor) -> Tensor:
+        """Return the bits that an image takes in each latent channel, (K,), the mean over features (N, C, H, W)."""
+        return self.bits(self.encode(features))[1].sum((2, 3)).mean(0)
+
+    def symbols(self, features: Tensor, multiplier: int = 0) -> Int32Array:
+        """Quantise features (N, C, H, W) to symbols (N, K, h, w), those included that are not coded."""
+        y = self.encode(features)
+        y = self.finer(y.to(torch.promote_types(y.dtype, torch.float32)), multiplier)
+        coefficients = y.cpu().numpy()
+        values = np.abs(coefficients)  # numpy: a call of torch costs as much as all of a small latent
+        values += self.rounding
+        np.copysign(np.floor(values, out=values), coefficients, out=values)
+        return to_symbols(values)
+
     def decode(self, y_hat: Tensor, size: Size, multiplier: Multiplier = 0) -> Tensor:
         """Return features (N, C, H, W), where `size` is (H, W), of coefficients that were quantised at a multiplier."""
         features_hat = self.transform.decode(y_hat, size)
@@ -130,11 +173,6 @@ class TransformPart(nn.Module):
         """Return (H, W) of the features whose coefficients (N, K, h, w) these are."""
         return self.transform.feature_size((y.shape[-2], y.shape[-1]))
 
-    @property
-    def own_size(self) -> Size:
-        """(H, W) of the features that this was made for."""
-        return self.feature_shape[1], self.feature_shape[2]
-
     def scale_map(self, size: Size) -> Tensor:
         """Return each latent element's scale for features of (H, W), (K, h, w), not rounded."""
         return self.transform.spread(self.scales, size)
@@ -152,13 +190,7 @@ class TransformPart(nn.Module):
         return torch.div(whole, PARTS, rounding_mode="floor").clamp(0, NUM_TABLES)
 
 
-def _check(
-    feature_shape: Sequence[int], structure: str, rank: int, block: Sequence[int], restorer: int, rounding: float
-) -> None:
-    if len(feature_shape) != 3:
-        raise UsageError(
-            f"split: the features there have shape {tuple(feature_shape)}; units take (C, H, W) maps so far"
-        )
+def _check(structure: str, rank: int, block: Sequence[int], restorer: int, rounding: float) -> None:
     if structure not in STRUCTURES:
         raise UsageError(f"unit.structure={structure}: expected {' or '.join(STRUCTURES)}")
     check_number("unit.rank", rank, 1, whole=True)

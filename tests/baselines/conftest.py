@@ -11,10 +11,12 @@ import torch
 from sklearn.datasets import load_sample_images
 
 from bottlenecks.baselines import make_baselines
-from bottlenecks.baselines.base import Baseline, Calibration, FloatArray
+from bottlenecks.baselines.base import Baseline, Calibration
+from bottlenecks.baselines.features import FeatureBaseline, Framed, TensorCalibration
 from bottlenecks.baselines.learned import import_zoo
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.splitting.features import FloatArray
 
 FEATURE_SHAPE = (24, 4, 6)
 SIZES = {  # of networks that are small enough to test with: channels N, and M where it is not N
@@ -64,23 +66,44 @@ def images(photos: list[np.ndarray]) -> list[FloatArray]:
     return [network_input(pixels) for pixels in photos]
 
 
+def send(codec: Baseline | FeatureBaseline, array: FloatArray) -> bytes:
+    """Code what is alone at a cut, or a network's input."""
+    return _framed(codec).encode((array,))
+
+
+def receive(codec: Baseline | FeatureBaseline, stream: bytes) -> FloatArray:
+    """Decode it."""
+    (array,) = _framed(codec).decode(stream)
+    return array
+
+
+def _framed(codec: Baseline | FeatureBaseline) -> Baseline:
+    return Framed([codec]) if isinstance(codec, FeatureBaseline) else codec
+
+
 @pytest.fixture(scope="session")
-def calibration() -> Calibration:
+def alone() -> TensorCalibration:
     """Features, their squared error in the place of a task's distortion, and coding for real."""
     features = make_features(4, seed=1)
 
     def distortion(features_hat: FloatArray) -> float:
         return float(np.mean((features_hat - features) ** 2))
 
-    def measure(codecs: Sequence[Baseline]) -> list[tuple[float, float]]:
+    def measure(codecs: Sequence[Baseline | FeatureBaseline]) -> list[tuple[float, float]]:
         results = []
         for codec in codecs:
-            streams = [codec.encode(array) for array in features]
-            decoded = np.stack([codec.decode(stream) for stream in streams])
+            streams = [send(codec, array) for array in features]
+            decoded = np.stack([receive(codec, stream) for stream in streams])
             results.append((sum(map(len, streams)) / len(streams), distortion(decoded)))
         return results
 
-    return Calibration(features, distortion, measure, PREPROCESSING)
+    return TensorCalibration(features, distortion, measure)
+
+
+@pytest.fixture(scope="session")
+def calibration(alone: TensorCalibration) -> Calibration:
+    """The same of all that crosses."""
+    return Calibration((alone.features,), lambda arrays: alone.distortion(*arrays), alone.measure, PREPROCESSING)
 
 
 @pytest.fixture(scope="session")

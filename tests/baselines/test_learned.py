@@ -16,7 +16,7 @@ from bottlenecks.baselines.base import Baseline, Calibration
 from bottlenecks.baselines.learned import LearnedImage, import_zoo
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
-from tests.baselines.conftest import network_input, to_pixels
+from tests.baselines.conftest import network_input, receive, send, to_pixels
 from tests.fuzzing import each_flip
 
 
@@ -32,9 +32,9 @@ def test_round_trip_is_that_of_the_network(
     codec: LearnedImage, size: tuple[int, int], photos: list[np.ndarray]
 ) -> None:
     pixels = photos[0][: size[0], : size[1]]
-    stream = codec.encode(network_input(pixels))
-    decoded = pickle.loads(pickle.dumps(codec)).decode(stream)
-    assert decoded.shape == (3, *size) and np.array_equal(decoded, codec.decode(stream))
+    stream = send(codec, network_input(pixels))
+    decoded = receive(pickle.loads(pickle.dumps(codec)), stream)
+    assert decoded.shape == (3, *size) and np.array_equal(decoded, receive(codec, stream))
     padded = np.pad(pixels, ((0, 64 - size[0]), (0, 64 - size[1]), (0, 0)), mode="edge")
     with torch.no_grad():
         expected = codec.network(torch.from_numpy(padded).permute(2, 0, 1)[None] / 255)["x_hat"][0].clamp(0, 1)
@@ -43,20 +43,20 @@ def test_round_trip_is_that_of_the_network(
 
 
 def test_damage_is_seen_before_anything_is_decoded(codec: LearnedImage, photos: list[np.ndarray]) -> None:
-    stream = codec.encode(network_input(photos[0]))
+    stream = send(codec, network_input(photos[0]))
     codec._network = torch.nn.Identity()  # which can decode nothing
     for damaged in each_flip(stream):
         with pytest.raises(BitstreamError):
-            codec.decode(damaged)
+            receive(codec, damaged)
     for length in range(len(stream)):
         with pytest.raises(BitstreamError):
-            codec.decode(stream[:length])
+            receive(codec, stream[:length])
 
 
 @pytest.mark.parametrize("codec", ["bmshj2018-hyperprior"], indirect=True)
 def test_names_and_costs(codec: LearnedImage, photos: list[np.ndarray]) -> None:
     assert codec.name.replace("_", "-") == codec.architecture and codec.setting == "quality=2"
-    image = torch.from_numpy(network_input(photos[0]))[None]
+    image = (torch.from_numpy(network_input(photos[0]))[None],)
     assert codec.encoder_macs(image) > 0 and codec.decoder_macs(image) > 0 and codec.state_bytes() > 10_000
     assert codec.path.stat().st_size > len(pickle.dumps(codec))
 
@@ -79,4 +79,4 @@ def test_weights_of_another_network_are_named(
     torch.save({"weight": torch.zeros(1)}, path)
     (codec,) = make_baselines("mbt2018", calibration)
     with pytest.raises(UsageError, match="does not fit"):
-        codec.encode(network_input(photos[0]))
+        send(codec, network_input(photos[0]))

@@ -7,9 +7,10 @@ import zlib
 import numpy as np
 import pytest
 
-from bottlenecks.baselines.base import Calibration
+from bottlenecks.baselines.features import TensorCalibration
 from bottlenecks.baselines.uniform import Uniform, from_levels, to_levels, uniform
 from bottlenecks.coding.bitstream import BitstreamError, pack
+from tests.baselines.conftest import receive, send
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -17,7 +18,7 @@ from bottlenecks.coding.bitstream import BitstreamError, pack
 def test_inside_the_range_the_error_is_half_a_step(bits: int, shape: tuple[int, int, int]) -> None:
     features = np.random.default_rng(0).uniform(-1, 3, shape).astype(np.float32)
     codec = Uniform(shape, (-1.0, 3.0), bits)
-    assert np.abs(codec.decode(codec.encode(features)) - features).max() <= 4 / (2**bits - 1) / 2 + 1e-6
+    assert np.abs(receive(codec, send(codec, features)) - features).max() <= 4 / (2**bits - 1) / 2 + 1e-6
 
 
 def test_levels_end_at_the_ends() -> None:
@@ -27,13 +28,13 @@ def test_levels_end_at_the_ends() -> None:
     assert from_levels(levels, ends, 4)[[0, -1]].tolist() == [0, 2]
 
 
-def test_the_range_is_the_best_of_the_candidates(calibration: Calibration) -> None:
-    four, eight = uniform(calibration)
-    assert four.ends[1] <= eight.ends[1] <= calibration.features.max()
+def test_the_range_is_the_best_of_the_candidates(alone: TensorCalibration) -> None:
+    four, eight = uniform(alone)
+    assert four.ends[1] <= eight.ends[1] <= alone.features.max()
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", zlib.compress(bytes(47)), zlib.compress(bytes(48)) + b"x"])
 def test_other_lengths_are_refused(payload: bytes) -> None:
     codec = Uniform((3, 4, 4), (0.0, 1.0), 8)
     with pytest.raises(BitstreamError, match="uniform"):
-        codec.decode(pack(payload, codec.fingerprint))
+        receive(codec, pack(payload, codec.fingerprint))

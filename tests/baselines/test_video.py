@@ -17,7 +17,7 @@ from bottlenecks.baselines.still import decode_hevc, encode_hevc, pad
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.errors import UsageError
 from evaluate import evaluate
-from tests.baselines.conftest import FEATURE_SHAPE, make_features
+from tests.baselines.conftest import FEATURE_SHAPE, make_features, receive, send
 from tests.conftest import TINY, configure
 from tests.fuzzing import forge
 
@@ -74,7 +74,7 @@ def test_several_images_are_refused(plane: np.ndarray) -> None:
 def test_the_finest_setting_is_within_one_level() -> None:
     features = make_features(1, seed=4)[0]
     codec = Hevc(FEATURE_SHAPE, (0.0, float(features.max())), 8, qp=0)
-    assert np.abs(codec.decode(codec.encode(features)) - features).max() <= 1.5 * features.max() / 255
+    assert np.abs(receive(codec, send(codec, features)) - features).max() <= 1.5 * features.max() / 255
 
 
 def test_parameter_sets_are_agreed_and_not_sent() -> None:
@@ -84,7 +84,7 @@ def test_parameter_sets_are_agreed_and_not_sent() -> None:
     whole = codec.head + codec.write(features) + still.END_OF_SEQUENCE
     assert decode_hevc(whole)[0].shape == (24, 24)
     with pytest.raises(BitstreamError, match="not of hevc, qp=31"):
-        Hevc(FEATURE_SHAPE, (0.0, 3.0), 8, qp=31).decode(codec.encode(features))
+        receive(Hevc(FEATURE_SHAPE, (0.0, 3.0), 8, qp=31), send(codec, features))
 
 
 @pytest.mark.parametrize("name", ["hevc", "hevc10", pytest.param("vvc", marks=pytest.mark.slow)])
@@ -92,10 +92,10 @@ def test_forged_payloads_end_in_an_error_or_in_features(name: str, make: Callabl
     from random import Random
 
     codec, random = make(name)[0], Random(0)
-    stream = codec.encode(make_features(1, seed=4)[0])
+    stream = send(codec, make_features(1, seed=4)[0])
     for _ in range(40):
         try:
-            decoded = codec.decode(forge(stream, stream, random))
+            decoded = receive(codec, forge(stream, stream, random))
         except BitstreamError:
             continue
         assert decoded.shape == FEATURE_SHAPE and np.isfinite(decoded).all()

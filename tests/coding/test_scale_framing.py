@@ -21,6 +21,7 @@ from bottlenecks.coding.escapes import INT32
 from bottlenecks.coding.scale_coder import ScaleCoder
 from bottlenecks.coding.scale_framing import OrderCache, ScaleFraming
 from bottlenecks.coding.scale_tables import ScaleTables
+from bottlenecks.shapes import Sizes
 from tests.coding.test_scale_tables import laplacians
 from tests.conftest import REPOSITORY
 from tests.fuzzing import mutate
@@ -34,46 +35,46 @@ EXAMPLE = ScaleTables(
     )
 )
 FINGERPRINT = bytes.fromhex("c0de")
+SIZE = ((4, 6),)
 FAMILY = laplacians([0, 1, 1, 2, 4, 9, 20, 60])
 OWN = np.array([[[16, 3]], [[9, 23]]])
 
 
-def scales_of_one(size: Any) -> list[np.ndarray]:
+def scales_of_one(sizes: Sizes) -> list[np.ndarray]:
     """Four channels of falling scale; only even heights."""
+    (size,) = sizes
     if size[0] % 2:
         raise ValueError(f"height must be even, got {size[0]}")
     return [np.arange(60, -20, -20)[:, None, None] + np.arange(math.prod(size)).reshape(size) % 9]
 
 
-def scales_of_two(size: Any) -> list[np.ndarray]:
+def scales_of_two(size: Sizes) -> list[np.ndarray]:
     (first, second) = size
     return [np.full((1, *first), 9), np.full((1, *second), 16)]
 
 
 def one_tensor(**settings: Any) -> ScaleFraming:
     """A framing of features of (4, 6)."""
-    return ScaleFraming(ScaleCoder(FAMILY), (4, 6), scales_of_one, b"ab", **{"max_scale": 3, **settings})
+    return ScaleFraming(ScaleCoder(FAMILY), SIZE, scales_of_one, b"ab", **{"max_scale": 3, **settings})
 
 
-SMALL = ScaleFraming(ScaleCoder(EXAMPLE), (1, 2), lambda _: [OWN], FINGERPRINT)
-RANGED = ScaleFraming(ScaleCoder(EXAMPLE), (1, 2), lambda _: [OWN], FINGERPRINT, ranged=True)
+SMALL = ScaleFraming(ScaleCoder(EXAMPLE), ((1, 2),), lambda _: [OWN], FINGERPRINT)
+RANGED = ScaleFraming(ScaleCoder(EXAMPLE), ((1, 2),), lambda _: [OWN], FINGERPRINT, ranged=True)
 TWO = ScaleFraming(ScaleCoder(EXAMPLE), ((1, 2), (1, 1)), scales_of_two, FINGERPRINT, max_scale=2)
-GOLDEN: dict[str, tuple[ScaleFraming, Any, Any, int]] = {
-    "10 c0 de 02 e5 6a eb da": (SMALL, [[[1, 0]], [[-1, 2]]], (1, 2), 0),
-    "10 c0 de 03 9c ac fe fd 54": (SMALL, [[[-300, 0]], [[0, 1]]], (1, 2), 0),
-    "12 c0 de 85 02 cc 6d f7 4e": (RANGED, [[[2, 1]], [[-1, 0]]], (1, 2), 5),
-    "11 c0 de 04 02 02 01 01 03 e6 67 f9 74 76": (TWO, ([[[0, 1], [7, 0]]], [[[2]]]), ((2, 2), (1, 1)), 0),
+GOLDEN: dict[str, tuple[ScaleFraming, list[Any], Sizes, int]] = {
+    "10 c0 de 02 e5 6a eb da": (SMALL, [[[[1, 0]], [[-1, 2]]]], ((1, 2),), 0),
+    "10 c0 de 03 9c ac fe fd 54": (SMALL, [[[[-300, 0]], [[0, 1]]]], ((1, 2),), 0),
+    "12 c0 de 85 02 cc 6d f7 4e": (RANGED, [[[[2, 1]], [[-1, 0]]]], ((1, 2),), 5),
+    "11 c0 de 04 02 02 01 01 03 e6 67 f9 74 76": (TWO, [[[[0, 1], [7, 0]]], [[[2]]]], ((2, 2), (1, 1)), 0),
 }
 
 
 @pytest.mark.parametrize("frame", GOLDEN)
 def test_golden_vectors(frame: str) -> None:
     framing, symbols, size, multiplier = GOLDEN[frame]
-    arrays = tuple(map(np.array, symbols)) if isinstance(symbols, tuple) else np.array(symbols)
-    assert framing.write(arrays, size, multiplier).hex(" ") == frame
+    assert framing.write([*map(np.array, symbols)], size, multiplier).hex(" ") == frame
     decoded = framing.read(bytes.fromhex(frame))
-    listed = tuple(one.tolist() for one in decoded.symbols) if framing is TWO else decoded.symbols.tolist()
-    assert (listed, decoded.size, decoded.multiplier) == (symbols, size, multiplier)
+    assert ([one.tolist() for one in decoded.symbols], decoded.size, decoded.multiplier) == (symbols, size, multiplier)
     assert peek_fingerprint(bytes.fromhex(frame)) == FINGERPRINT
     assert f"    frame           {frame}\n" in DOCUMENT
     for name, value in (("scales", OWN), ("indices", EXAMPLE.indices(OWN)), ("indices", EXAMPLE.indices(OWN, 5))):
@@ -96,13 +97,13 @@ def test_features_of_any_size_round_trip(size: tuple[int, int], ranged: bool) ->
     framing, rng = one_tensor(ranged=ranged), np.random.default_rng(0)
     extremes = np.array([INT32.min, INT32.max])
     for multiplier in (-128, -9, 0, 1, 127) if ranged else (0,):
-        framing.check_size(size)
-        coded = FAMILY.indices(scales_of_one(size)[0], multiplier) > 0
+        framing.check_size((size,))
+        coded = FAMILY.indices(scales_of_one((size,))[0], multiplier) > 0
         symbols = np.where(coded, rng.laplace(0, 4, coded.shape).astype(np.int32), 0)
         symbols[coded & (rng.random(coded.shape) < 0.1)] = rng.choice(extremes)
-        decoded = framing.read(framing.write(symbols, size, multiplier))
-        assert np.array_equal(decoded.symbols, symbols)
-        assert (decoded.size, decoded.multiplier) == (size, multiplier)
+        decoded = framing.read(framing.write([symbols], (size,), multiplier))
+        assert np.array_equal(*decoded.symbols, symbols)
+        assert (decoded.size, decoded.multiplier) == ((size,), multiplier)
 
 
 def test_two_tensors_are_told_apart_and_sizes_are_bounded_each() -> None:
@@ -122,9 +123,9 @@ def test_two_tensors_are_told_apart_and_sizes_are_bounded_each() -> None:
 def test_sizes_that_are_not_taken_are_refused(size: tuple[int, int]) -> None:
     framing = one_tensor()
     symbols = np.zeros((4, *size), dtype=np.int32)
-    for refuse in (framing.check_size, framing.order, lambda size: framing.write(symbols, size)):
+    for refuse in (framing.check_size, framing.order, lambda size: framing.write([symbols], size)):
         with pytest.raises(ValueError, match=r"more than 3 times as large as|height must be even"):
-            refuse(size)
+            refuse((size,))
     with pytest.raises(BitstreamError, match=r"positions are allowed|height must be even"):
         framing.read(pack(b"", b"ab", size))
 
@@ -138,39 +139,41 @@ def test_shapes_that_no_encoder_states_are_refused(shape: tuple[int, ...]) -> No
 def test_a_unit_of_one_size_refuses_all_others() -> None:
     framing = one_tensor(max_scale=1)
     with pytest.raises(ValueError, match="more than 1 times"):
-        framing.check_size((2, 2))
+        framing.check_size(((2, 2),))
     with pytest.raises(BitstreamError, match=r"not one this unit's encoder writes"):
         framing.read(pack(b"", b"ab", (2, 2)))
 
 
 def test_multipliers_belong_to_units_that_take_any_rate() -> None:
-    plain, ranged, symbols = one_tensor(), one_tensor(ranged=True), np.zeros((4, 4, 6), dtype=np.int32)
+    plain, ranged, symbols = one_tensor(), one_tensor(ranged=True), [np.zeros((4, 4, 6), dtype=np.int32)]
     with pytest.raises(BitstreamError, match="the frame has a multiplier, but this unit has one rate"):
-        plain.read(ranged.write(symbols, (4, 6), 3))
+        plain.read(ranged.write(symbols, SIZE, 3))
     with pytest.raises(BitstreamError, match="the frame has no multiplier, but this unit takes any rate"):
-        ranged.read(plain.write(symbols, (4, 6)))
+        ranged.read(plain.write(symbols, SIZE))
     with pytest.raises(ValueError, match="multiplier must be 0 for a unit of one rate, got 3"):
-        plain.write(symbols, (4, 6), 3)
+        plain.write(symbols, SIZE, 3)
     for multiplier in (-129, 128):
         with pytest.raises(ValueError, match=rf"multiplier must lie in -128..127, got {multiplier}"):
-            ranged.write(symbols, (4, 6), multiplier)
+            ranged.write(symbols, SIZE, multiplier)
     with pytest.raises(BitstreamError, match="this stream is for the unit 6162, not for this one"):
-        RANGED.read(ranged.write(symbols, (4, 6), 3))
+        RANGED.read(ranged.write(symbols, SIZE, 3))
 
 
 def attack(framing: ScaleFraming, count: int, seed: int) -> Counter[str]:
     """Decode mutated streams; count what became of them."""
     random_, rng, ends = random.Random(seed), np.random.default_rng(seed), Counter[str]()
     symbols = rng.laplace(0, 3, (20, 4, 4, 6)).astype(np.int32)
-    streams = [framing.write(one, (4, 6), rng.integers(-20, 60) if framing.ranged else 0) for one in symbols]
+    ranged = framing.limits.ranged
+    streams = [framing.write([one], SIZE, rng.integers(-20, 60) if ranged else 0) for one in symbols]
     for _ in range(count):
         try:
             decoded = framing.read(mutate(streams, random_))
         except BitstreamError as error:
             ends[str(error).split("(")[0].rstrip("0123456789, ")] += 1
             continue
-        assert decoded.symbols.shape == (4, *decoded.size) and decoded.symbols.dtype == np.int32
-        assert math.prod(decoded.size) <= 9 * 24
+        (latent,), (size,) = decoded.symbols, decoded.size
+        assert latent.shape == (4, *size) and latent.dtype == np.int32
+        assert math.prod(size) <= 9 * 24
         ends["decoded"] += 1
     return ends
 
@@ -188,29 +191,29 @@ def test_mutated_streams_end_in_an_error_or_the_promised_shape(ranged: bool) -> 
 
 
 def test_orders_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
+    made: list[Sizes] = []
 
-    def scales(size: Any) -> list[np.ndarray]:
+    def scales(size: Sizes) -> list[np.ndarray]:
         made.append(size)
         return scales_of_one(size)
 
     monkeypatch.setattr(scale_framing, "MAX_PLACES", 200)
-    framing = ScaleFraming(ScaleCoder(FAMILY), (4, 6), scales, b"ab", max_scale=3)
-    own = framing.order((4, 6))
-    assert framing.order((4, 6)) is own and made == [(4, 6)]
-    framing.order((12, 18))  # more places than are kept at all
-    assert framing.order((4, 6)) is not own and made == [(4, 6), (12, 18), (4, 6)]
+    framing = ScaleFraming(ScaleCoder(FAMILY), SIZE, scales, b"ab", max_scale=3)
+    own = framing.order(SIZE)
+    assert framing.order(SIZE) is own and made == [SIZE]
+    framing.order(((12, 18),))  # more places than are kept at all
+    assert framing.order(SIZE) is not own and made == [SIZE, ((12, 18),), SIZE]
     monkeypatch.setattr(scale_framing, "MAX_ORDERS", 2)
-    cache, order = OrderCache(), framing.order((2, 2))
+    cache, order = OrderCache(), framing.order(((2, 2),))
     for key in "abac":
         cache.get(key, lambda: order)
-    fresh = framing.order((2, 4))
+    fresh = framing.order(((2, 4),))
     assert cache.get("a", lambda: fresh) is order and cache.get("b", lambda: fresh) is fresh
 
 
 def test_a_copy_writes_the_same_frames() -> None:
-    framing, symbols = one_tensor(ranged=True), np.ones((4, 4, 6), dtype=np.int32)
-    assert copy.deepcopy(framing).write(symbols, (4, 6), 40) == framing.write(symbols, (4, 6), 40)
+    framing, symbols = one_tensor(ranged=True), [np.ones((4, 4, 6), dtype=np.int32)]
+    assert copy.deepcopy(framing).write(symbols, SIZE, 40) == framing.write(symbols, SIZE, 40)
 
 
 def test_the_modules_import_no_torch() -> None:

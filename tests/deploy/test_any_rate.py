@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bottlenecks.deploy.bundle import Bundle, BundleError
+from bottlenecks.deploy.bundle import Arrays, Bundle, BundleError
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import RateControl
@@ -94,7 +94,7 @@ def test_every_lambda_between_is_sent_and_answered_as_in_pytorch(
         assert sum(ours != own for ours, own in zip(streams, theirs, strict=True)) <= 1  # rounded on a boundary
         received = [receiver.read(stream) for stream in streams]
         assert {bundle.rates[0].multipliers(one.lmbda) for one in received} == {bundle.rates[0].multipliers(lmbda)}
-        assert np.allclose(receiver.infer(received), network.decode(streams).numpy(), atol=1e-4)
+        assert np.allclose(*receiver.infer(received), network.decode(streams).numpy(), atol=1e-4)
         sizes.append(sum(map(len, streams)))
     assert sizes == sorted(sizes) and sizes[-1] > sizes[0]
 
@@ -105,8 +105,8 @@ def test_a_batch_may_mix_multipliers(bundle: Bundle, image_paths: list[Path]) ->
     streams = [device.encode(one, lmbda) for one, lmbda in zip(features, np.geomspace(*ENDS, 6).tolist(), strict=True)]
     received = [receiver.read(stream) for stream in streams]
     assert len({one.multiplier for one in received}) == 6
-    alone = np.concatenate([receiver.infer([one]) for one in received])
-    assert np.allclose(receiver.infer(received), alone, atol=1e-4)
+    alone = np.concatenate([receiver.infer([one])[0] for one in received])
+    assert np.allclose(*receiver.infer(received), alone, atol=1e-4)
 
 
 def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: list[Path]) -> None:
@@ -114,7 +114,7 @@ def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: l
     for path in image_paths[:10]:
         features, tried = device.features(Image.open(path)), list[float]()
 
-        def encode(lmbda: float, features: np.ndarray = features, tried: list[float] = tried) -> bytes:
+        def encode(lmbda: float, features: Arrays = features, tried: list[float] = tried) -> bytes:
             tried.append(lmbda)
             return device.encode(features, lmbda)
 
@@ -128,7 +128,7 @@ def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: l
 
 def test_lambdas_outside_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"lambda=0\.5: no such rate in .*; there are 0\.003\.\.0\.03"):
-        Device(bundle).symbols(np.zeros((1, 16, 8, 8), np.float32), 0.5)
+        Device(bundle).symbols((np.zeros((1, 16, 8, 8), np.float32),), 0.5)
 
 
 def test_clients_and_servers_agree_on_any_rate(root: Path, image_paths: list[Path]) -> None:

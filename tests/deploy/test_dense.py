@@ -18,14 +18,13 @@ from bottlenecks.deploy.answers import ANSWERS, mask, suppress
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.export import export_bundle
-from bottlenecks.deploy.receiver import Receiver, rows
+from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.splitting.cut import SplitNetwork, cut
-from bottlenecks.splitting.features import flat
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.calibration import calibrate
 from bottlenecks.training.ladder import build_units
@@ -38,11 +37,10 @@ SEGMENTER, DETECTOR = "tests.networks.TinySegmenter", "bottlenecks.backbones.det
 
 
 def describe(network: SplitNetwork, unit: Bottleneck, architecture: str) -> RateInfo:
-    shape = network.feature_shape
     return RateInfo(
         model="m", backbone={}, backbone_fingerprint="f", preprocessing=PREPROCESSING, class_names=["a", "b", "c"],
         split=network.split, image_shape=list(IMAGE), unit_name=architecture, data="d", training={},
-        feature_shape=[list(one) if isinstance(one, tuple) else one for one in shape], training_hash="h",
+        feature_shape=network.feature_shape, training_hash="h",
         unit={"architecture": architecture, "config": unit.config()},
         lmbda=0.01 if unit.range is None else [unit.range.low, unit.range.high],
     )  # fmt: skip
@@ -97,12 +95,12 @@ def test_masks_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
     image = torch.from_numpy(bundle.preprocessing.to_array(scene()))[None]
     stream = device.encode(device.features(scene()), 0.01)
     expected = network.finish(unit.decompress([stream]))["out"].argmax(1)[0].numpy()
-    (output,) = rows(receiver.infer([receiver.read(stream)]))
-    answer = ANSWERS["segmentation"](output, ["a", "b", "c"])
+    (numbers,) = receiver.infer([receiver.read(stream)])
+    answer = ANSWERS["segmentation"]((numbers[0],), ["a", "b", "c"])
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     assert mask.shape == (64, 96) and (mask == expected).mean() > 0.999
     assert sum(one["share"] for one in answer["shares"]) == pytest.approx(1)
-    assert stream == unit.compress(flat(network.head(image)), *bundle.rate_of(0.01).multipliers(0.01))[0]
+    assert stream == unit.compress(network.head(image), *bundle.rate_of(0.01).multipliers(0.01))[0]
 
 
 @pytest.mark.slow
@@ -117,7 +115,8 @@ def test_boxes_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
     lmbdas = (0.01, 0.02) if kind == "any rate" else (0.01, 0.01)
     streams = [device.encode(device.features(scene(seed)), lmbda) for seed, lmbda in enumerate(lmbdas)]
     expected = task.predict(network.finish(unit.decompress(streams)))
-    for index, output in enumerate(rows(receiver.infer([receiver.read(stream) for stream in streams]))):
+    outputs = receiver.infer([receiver.read(stream) for stream in streams])
+    for index, output in enumerate(zip(*outputs, strict=True)):
         found = ANSWERS["detection"](output, [])["objects"]
         count = int((expected["labels"][index] >= 0).sum())
         assert len(found) == count > 10
@@ -131,7 +130,7 @@ def test_boxes_are_the_networks(split: str, kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("num_classes", "bits"), [(200, 8), (256, 8), (257, 16), (300, 16)])
 def test_a_mask_holds_class_numbers_of_any_size(num_classes: int, bits: int) -> None:
     numbers = np.random.default_rng(0).integers(0, num_classes, (12, 16)).astype(np.int32)
-    answer = mask(numbers, [f"class {number}" for number in range(num_classes)])
+    answer = mask((numbers,), [f"class {number}" for number in range(num_classes)])
     with Image.open(io.BytesIO(base64.b64decode(answer["mask"]))) as image:
         assert np.array_equal(np.asarray(image), numbers)
         assert np.asarray(image).dtype.itemsize == bits // 8

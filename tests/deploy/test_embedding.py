@@ -13,7 +13,7 @@ import bottlenecks as bn
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
-from bottlenecks.deploy.receiver import Receiver, rows
+from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.deploy.replies import Answer
 from tests.deploy.test_dense import scene
 from tests.tasks.test_embedding import Embedder
@@ -38,7 +38,7 @@ def test_answers_are_the_networks_embeddings(form: str, shape: tuple[int, ...], 
     assert bundle.manifest.task == "embedding" and not bundle.manifest.class_names
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
     stream = device.encode(device.features(scene()), 0.3)
-    (output,) = rows(receiver.infer([receiver.read(stream)]))
+    (output,) = zip(*receiver.infer([receiver.read(stream)]), strict=True)
     expected = net.decode([stream])
     expected = (expected["pooler_output"] if form == "both" else expected)[0].numpy()
     answer = Answer.of(json.loads(json.dumps(ANSWERS["embedding"](output, []))))

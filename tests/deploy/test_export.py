@@ -81,15 +81,16 @@ def test_onnx_runtime_finds_what_pytorch_finds(
     images = torch.stack([transform(image) for image in files])
     for lmbda, rate in network.ladder.items():
         network.lmbda = lmbda
-        expected = rate.unit.symbols(*network.network.head(images))
-        features = np.concatenate([device.features(image) for image in files])
-        symbols = device.symbols(features, lmbda)
+        (expected,) = rate.unit.symbols(network.network.head(images))
+        features = np.concatenate([device.features(image)[0] for image in files])
+        (symbols,) = device.symbols((features,), lmbda)
         assert symbols.dtype == np.int32
         assert (symbols != expected).mean() < 1e-4  # the two round differently only on a boundary
-        received = [receiver.read(device.encode(one[None], lmbda)) for one in features]
-        assert all(np.array_equal(one.symbols, latent) for one, latent in zip(received, symbols, strict=True))
+        received = [receiver.read(device.encode((one[None],), lmbda)) for one in features]
+        assert all(np.array_equal(*one.symbols, latent) for one, latent in zip(received, symbols, strict=True))
         theirs = network.decode(network.encode(images)).argmax(1).numpy()
-        assert (receiver.infer(received).argmax(1) == theirs).all()
+        (ours,) = receiver.infer(received)
+        assert (ours.argmax(1) == theirs).all()
 
 
 def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetwork, image_paths: list[Path]) -> None:
@@ -100,9 +101,9 @@ def test_the_server_decodes_any_mix(bundle_folder: Path, network: BottleneckNetw
     streams = [device.encode(one, lmbda) for one, lmbda in zip(features, lmbdas, strict=True)]
     received = [receiver.read(stream) for stream in streams]
     assert [one.rate.lmbda for one in received] == lmbdas
-    together = receiver.infer(received)
+    (together,) = receiver.infer(received)
     assert np.allclose(together, network.decode(streams).numpy(), atol=1e-4)
-    assert np.allclose(together, np.concatenate([receiver.infer([one]) for one in received]), atol=1e-4)
+    assert np.allclose(together, np.concatenate([receiver.infer([one])[0] for one in received]), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -247,19 +248,19 @@ def test_a_graph_of_another_network_is_refused(bundle_folder: Path, tmp_path: Pa
 
 def test_features_that_are_not_finite_are_not_sent(bundle_folder: Path, image_paths: list[Path]) -> None:
     device = Device(Bundle(bundle_folder))
-    device._head = lambda values: np.full((1, 16, 8, 8), np.nan, np.float32)
+    device._head = lambda values: (np.full((1, 16, 8, 8), np.nan, np.float32),)
     with pytest.raises(UsageError, match="the features are not finite"):
         device.features(Image.open(image_paths[0]))
 
 
 def test_a_latent_that_cannot_be_coded_is_not_sent(bundle_folder: Path) -> None:
     device = Device(Bundle(bundle_folder))
-    features = np.zeros((1, *device.bundle.manifest.feature_shape), np.float32)
+    features = np.zeros((1, *device.bundle.manifest.feature_shape[0]), np.float32)
     for rate in device.bundle.rates:
         for value in (3e38, np.inf, np.nan, 1e20):
             with pytest.raises(UsageError, match=r"lambda=0.0?03: the latent has elements that are not finite"):
-                device.encode(np.full_like(features, value), rate.lmbda)
-        assert device.encode(features, rate.lmbda)
+                device.encode((np.full_like(features, value),), rate.lmbda)
+        assert device.encode((features,), rate.lmbda)
 
 
 def test_export_without_rates_ends_at_once(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ import pytest
 from starlette.testclient import TestClient
 from uvicorn import Server
 
-from bottlenecks.deploy import server as module
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.protocol import TimedProtocol
@@ -63,7 +62,8 @@ def receiver(bundle_folder: Path) -> Receiver:
 @pytest.fixture
 def stream(bundle_folder: Path) -> bytes:
     device = Device(Bundle(bundle_folder), 1)
-    return device.encode(np.ones((1, *device.bundle.manifest.feature_shape), np.float32), device.bundle.rates[0].lmbda)
+    features = tuple(np.ones((1, *shape), np.float32) for shape in device.bundle.manifest.feature_shape)
+    return device.encode(features, device.bundle.rates[0].lmbda)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_outputs_that_do_not_belong_to_the_frames_are_an_error_of_their_batch_al
     served: Served, stream: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module, "rows", lambda outputs: [])
+        patch.setattr(Receiver, "infer", lambda self, received: (np.zeros((0, 10), np.float32),))
         assert httpx.post(f"{served.url}/predict", content=stream, timeout=60).status_code == 500
     assert httpx.post(f"{served.url}/predict", content=stream, timeout=60).status_code == 200
     assert httpx.get(f"{served.url}/health").json()["status"] == "ok"

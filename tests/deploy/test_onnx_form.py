@@ -9,10 +9,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from bottlenecks.deploy.export import Decoder, Encoder
+from bottlenecks.deploy.export import Side, decode, encode
 from bottlenecks.deploy.onnx_form import store_narrowly, to_onnx
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import FactorizedUnit, TransformUnit
+from bottlenecks.units import ChannelUnit, FactorizedPart, TransformUnit
 from tests.deploy.units import transform_unit
 
 SHAPES = {"separable": (12, 21, 30), "joint": (32, 4, 4)}
@@ -36,14 +36,16 @@ def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
     multipliers = [torch.tensor([-20, -3, 0, 1, 9, 28, 0])] if any_rate else []
     few = [one[:2] for one in multipliers]
     features = features_of(unit, 7)
-    found = run(to_onnx(Encoder(unit), [*features_of(unit, 2), *few], "encoder"), [*features, *multipliers])
+    found = run(to_onnx(Side(unit, encode), [*features_of(unit, 2), *few], "encoder"), [*features, *multipliers])
     symbols = [part.steps(one, *multipliers).int() for part, one in zip(unit.parts, features, strict=True)]
     for part, own, expected in zip(unit.parts, found, symbols, strict=True):
         coded = part.indices(part.own_size, *multipliers).gt(0).expand(expected.shape)
         assert 0 < coded.float().mean() < 1 and not own[~coded.numpy()].any()
         assert own.dtype == np.int32 and len(np.unique(own)) > 5
         assert (own != expected.numpy()).mean() < 1e-3  # the two round differently only on a boundary
-    restored = run(to_onnx(Decoder(unit), [*(one[:2] for one in symbols), *few], "decoder"), [*symbols, *multipliers])
+    restored = run(
+        to_onnx(Side(unit, decode), [*(one[:2] for one in symbols), *few], "decoder"), [*symbols, *multipliers]
+    )
     for part, own, one in zip(unit.parts, restored, symbols, strict=True):
         assert np.allclose(own, part.reconstruct(one, part.own_size, *multipliers).numpy(), rtol=1e-3, atol=1e-3)
 
@@ -51,22 +53,22 @@ def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
 @torch.no_grad()
 def test_graphs_of_the_former_unit_compute_what_it_does() -> None:
     torch.manual_seed(0)
-    unit = FactorizedUnit((12, 8, 8), 6).eval()
+    unit = ChannelUnit([FactorizedPart((12, 8, 8), 6)]).eval()
     features = torch.randn(7, 12, 8, 8).relu()
-    unit.start_from(features)
+    unit.start_from((features,))
     unit.finalise()
-    (found,) = run(to_onnx(Encoder(unit), [features[:2]], "encoder"), [features])
-    symbols = unit.symbols(features)
+    (found,) = run(to_onnx(Side(unit, encode), [features[:2]], "encoder"), [features])
+    (symbols,) = unit.symbols((features,))
     assert found.dtype == np.int32 and len(np.unique(found)) > 5
     assert (found != symbols).mean() < 1e-3
     latent = torch.as_tensor(symbols)
-    (restored,) = run(to_onnx(Decoder(unit), [latent[:2]], "decoder"), [latent])
-    assert np.allclose(restored, unit.reconstruct(latent, (8, 8)).numpy(), rtol=1e-3, atol=1e-3)
+    (restored,) = run(to_onnx(Side(unit, decode), [latent[:2]], "decoder"), [latent])
+    assert np.allclose(restored, unit.parts[0].reconstruct(latent, (8, 8)).numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_an_encoder_holds_little_but_its_weights() -> None:
     unit = transform_unit([SHAPES["separable"]], ["separable"])
-    graph = onnx.load_from_string(to_onnx(Encoder(unit), features_of(unit, 2), "encoder")).graph
+    graph = onnx.load_from_string(to_onnx(Side(unit, encode), features_of(unit, 2), "encoder")).graph
     (part,) = unit.parts
     height, width = part.own_size
     held = {tensor.name: tensor for tensor in graph.initializer}

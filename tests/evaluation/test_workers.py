@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from bottlenecks.baselines.base import Baseline, FloatArray
+from bottlenecks.baselines.base import Baseline
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.workers import Workers
+from bottlenecks.splitting.features import Arrays, Features
 from tests.conftest import REPOSITORY
 
 
@@ -32,24 +32,25 @@ class Doubling(Baseline):
         self.setting, self.offset, self.sends = str(offset), offset, sends
         self.shape: tuple[int, ...] = (2, 3, 3)
 
-    def encode(self, array: FloatArray) -> bytes:
+    def encode(self, arrays: Arrays) -> bytes:
+        (array,) = arrays
         return (array + self.offset).tobytes()
 
-    def decode(self, stream: bytes) -> FloatArray:
-        return 2 * np.frombuffer(stream, np.float32).reshape(self.shape)
+    def decode(self, stream: bytes) -> Arrays:
+        return (2 * np.frombuffer(stream, np.float32).reshape(self.shape),)
 
 
 class Failing(Doubling):
     """Refuses what it is given."""
 
-    def encode(self, array: FloatArray) -> bytes:
+    def encode(self, arrays: Arrays) -> bytes:
         raise ValueError("no such features")
 
 
 class Killed(Doubling):
     """Dies."""
 
-    def encode(self, array: FloatArray) -> bytes:
+    def encode(self, arrays: Arrays) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
@@ -59,12 +60,12 @@ class Here(Codec):
 
     name, setting = "here", ""
 
-    def compress(self, batch: Tensor) -> list[bytes]:
+    def compress(self, batch: Features) -> list[bytes]:
         self.process = os.getpid()
-        return [b"x"] * len(batch)
+        return [b"x"] * len(batch[0])
 
-    def decompress(self, streams: Sequence[bytes]) -> Tensor:
-        return torch.full((len(streams), 2, 3, 3), 7.0)
+    def decompress(self, streams: Sequence[bytes]) -> Features:
+        return (torch.full((len(streams), 2, 3, 3), 7.0),)
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -73,9 +74,9 @@ def test_results_come_in_the_order_of_the_codecs(count: int) -> None:
     here = Here()
     codecs = [Doubling(0), Doubling(1, "images"), here, *(Doubling(offset) for offset in range(2, 12))]
     with Workers(count) as workers:
-        trips = list(workers.round_trips(codecs, features, images))
+        trips = list(workers.round_trips(codecs, (features,), images))
     assert here.process == os.getpid()
-    for codec, (streams, decoded) in zip(codecs, trips, strict=True):
+    for codec, (streams, (decoded,)) in zip(codecs, trips, strict=True):
         assert len(streams) == 4
         if codec is not here:
             sent = images if codec.sends == "images" else features
@@ -85,25 +86,25 @@ def test_results_come_in_the_order_of_the_codecs(count: int) -> None:
 def test_errors_of_a_codec_arrive() -> None:
     batch = torch.rand(1, 2, 3, 3)
     with Workers(1) as workers, pytest.raises(ValueError, match="no such features"):
-        list(workers.round_trips([Doubling(0), Failing(0)], batch, batch))
+        list(workers.round_trips([Doubling(0), Failing(0)], (batch,), batch))
 
 
 def test_a_killed_process_is_an_error_with_a_way_out() -> None:
     batch = torch.rand(1, 2, 3, 3)
     with Workers(1) as workers, pytest.raises(UsageError, match=r"workers=1: a coding process was killed"):
-        list(workers.round_trips([Killed(0)], batch, batch))
+        list(workers.round_trips([Killed(0)], (batch,), batch))
 
 
 def test_a_process_killed_between_two_batches_is_told_too() -> None:
     batch = torch.rand(1, 2, 3, 3)
     with Workers(1) as workers:
-        list(workers.round_trips([Doubling(0)], batch, batch))
+        list(workers.round_trips([Doubling(0)], (batch,), batch))
         (child,) = multiprocessing.active_children()
         child.kill()
         child.join()
         time.sleep(0.5)  # until the pool has seen it
         with pytest.raises(UsageError, match="a coding process was killed"):
-            list(workers.round_trips([Doubling(0)], batch, batch))
+            list(workers.round_trips([Doubling(0)], (batch,), batch))
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ def test_a_lambda_outside_is_an_error_that_names_the_range(network: BottleneckNe
 
 def test_the_finest_rate_within_a_budget_is_found(network: BottleneckNetwork) -> None:
     unit, image = network.ladder[0.3].unit, batch(1)
-    (features,) = network.network.head(image)
+    features = network.network.head(image)
     rates = unit.range
     assert rates is not None
     sizes = {at: len(unit.compress(features, at)[0]) for at in range(rates.lowest, rates.highest + 1)}

@@ -56,7 +56,7 @@ def test_saving_and_loading_changes_no_byte_on_the_wire(folder: Path, tmp_path: 
     rate = load_rate(rate_path(folder, 0.03))
     save_rate(tmp_path / "again.safetensors", rate)
     again = load_rate(tmp_path / "again.safetensors")
-    features = torch.rand(4, 16, 8, 8)
+    features = (torch.rand(4, 16, 8, 8),)
     assert rate.unit.compress(features) == again.unit.compress(features)
     assert again.info == rate.info
     assert (tmp_path / "again.safetensors").read_bytes() == rate_path(folder, 0.03).read_bytes()

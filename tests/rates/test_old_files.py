@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.places import CheckpointError, find_rates, place_of, rate_folder, rate_path, rates_of, unit_of
 from bottlenecks.rates.rate import load_rate, read_info
 from bottlenecks.run import main as run_images
+from bottlenecks.splitting.features import Features
 from bottlenecks.training.old_values import OLD_VALUES
 from bottlenecks.training.resume import differences
 from bottlenecks.units import UNITS
@@ -73,9 +73,9 @@ def image(size: int) -> Tensor:
     return ((torch.arange(3 * size * size) * 7919 % 256).reshape(1, 3, size, size) / 128 - 1).round(decimals=3)
 
 
-def digest(features: Any) -> list[list[float]]:
+def digest(features: Features) -> list[list[float]]:
     """Some values of each tensor of features."""
-    return [one.flatten()[::97][:40].tolist() for one in (features if isinstance(features, tuple) else (features,))]
+    return [one.flatten()[::97][:40].tolist() for one in features]
 
 
 @pytest.mark.parametrize("folder", EXPECTED)
@@ -102,11 +102,11 @@ def test_streams_of_then_are_decoded_and_written_as_then(folder: str) -> None:
 def test_a_bundle_of_then_sends_and_answers_as_then() -> None:
     bundle = Bundle(FILES / "bundle")
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    features = device._head(image(32).numpy())
+    features = device._head((image(32).numpy(),))
     for one in EXPECTED[DIGITS]["rates"]:
         stream = device.encode(features, one["lambda"])
         assert stream == bytes.fromhex(one["stream"])
-        logits = receiver.infer([receiver.read(stream)])
+        (logits,) = receiver.infer([receiver.read(stream)])
         assert np.ravel(logits).tolist() == pytest.approx(one["logits"], abs=1e-3)
 
 

@@ -61,12 +61,12 @@ def test_figures_are_what_a_plain_loop_over_the_images_finds(trained: Path, resu
     data = Digits(name="digits", batch_size=1, num_workers=0, limit_test=40)
     data.preprocessing = network.preprocessing
     empty = np.zeros((1, 16, 8, 8), np.float32)
-    (png,) = make_baselines("png", Calibration(empty, lambda _: 0.0, lambda _: [], network.preprocessing))
+    (png,) = make_baselines("png", Calibration((empty,), lambda _: 0.0, lambda _: [], network.preprocessing))
     sizes, right = [], []
     for images, targets in data.test_dataloader():
-        stream = png.compress(images)
+        stream = png.compress((images,))
         sizes.append(len(stream[0]))
-        right.append(int(network.network(png.decompress(stream)).argmax(1) == targets))
+        right.append(int(network.network(*png.decompress(stream)).argmax(1) == targets))
     record, index = Record.read(results / "images.npz"), curve.codecs.index("png") - len(CODECS)
     assert record.num_bytes[index].tolist() == sizes and record.statistics[index, :, 0].tolist() == right
     point = curve.points[index]

@@ -62,8 +62,8 @@ def bits_at_error(structure: str, sample: Sample, wanted: float) -> float:
         unit = fit.unit(Candidate(structure, (NUM,), ((1, 1),)), [False], [0])
         set_step(unit, [sample.features], encode(unit, [sample.features]), 2.0**exponent)
         with torch.no_grad():
-            output = unit(evaluated)
-        error = ((output.features_hat - evaluated)[:, :, 0, 0] @ tail().T).square().sum(1).mean()
+            output = unit((evaluated,))
+        error = ((output.features_hat[0] - evaluated)[:, :, 0, 0] @ tail().T).square().sum(1).mean()
         return float(error), float(output.rate_bits.mean())
 
     low, high = -8.0, 6.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from bottlenecks.errors import UsageError
 from bottlenecks.rates.rate import Rate, load_rate
+from bottlenecks.splitting.features import Features
 from evaluate import evaluate
 from tests.conftest import configure, quiet
 from tests.networks import Edge
@@ -63,7 +63,7 @@ def crossing(root: Path, odd: str = "", size: tuple[int, int] = (32, 32)) -> tup
         )
 
 
-def send(rate: Rate, features: Tensor | tuple[Tensor, ...]) -> tuple[Any, list[bytes]]:
+def send(rate: Rate, *features: Tensor) -> tuple[Features, list[bytes]]:
     """Send features through real frames; give what arrives, and the frames."""
     frames = rate.unit.compress(features)
     return rate.unit.decompress(frames), frames
@@ -92,7 +92,7 @@ def test_channels_that_never_change_are_restored(odd: str, structure: str, tmp_p
     options = ("training.epochs=0", "lambda=1e4", f"unit.structure={structure}")
     rate = run(tmp_path, network_options(tmp_path, odd), *options)
     features, _ = crossing(tmp_path, odd)
-    hat, frames = send(rate, features)
+    (hat,), frames = send(rate, features)
     torch.testing.assert_close(hat[:, 5:], features[:, 5:], rtol=1e-6, atol=1e-6)
     if odd == "dead":  # behind a constant of 1,000 the tail hardly listens to anything else
         assert not torch.equal(hat[0, :5], hat[1, :5]) and min(map(len, frames)) > 6
@@ -102,7 +102,7 @@ def test_constant_channels_do_no_harm_in_training(tmp_path: Path) -> None:
     network = network_options(tmp_path, "constant")
     rate = run(tmp_path, network, "lambda=10.0", "training.epochs=3")
     features, _ = crossing(tmp_path, "constant")
-    hat, _ = send(rate, features)
+    (hat,), _ = send(rate, features)
     assert float((hat - features)[:, 5:].abs().max()) < 1
     assert figures_of(tmp_path, network)[1] > 0.5
 
@@ -122,7 +122,7 @@ def test_nothing_is_sent_of_a_tensor_that_the_tail_ignores(structure: str, tmp_p
     used = {part.feature_shape: bool((part.numbers() > 0).any()) for part in rate.unit.parts}  # type: ignore[attr-defined]
     assert used == {(8, 4, 4): True, (4, 4, 4): False}
     tensors = dict(zip([(8, 4, 4), (4, 4, 4)], crossing(tmp_path, "aside"), strict=True))
-    hats, _ = send(rate, tuple(tensors[part.feature_shape] for part in rate.unit.parts))
+    hats, _ = send(rate, *(tensors[part.feature_shape] for part in rate.unit.parts))
     assert all(hat.isfinite().all() for hat in hats)
 
 
@@ -133,7 +133,7 @@ def test_tiny_and_odd_maps(size: tuple[int, int], structure: str, tmp_path: Path
     options = (f"data.image_size=[{height},{width}]", "lambda=10.0", f"unit.structure={structure}")
     rate = run(tmp_path, network_options(tmp_path), *options)
     features, _ = crossing(tmp_path, size=(height, width))
-    hat, frames = send(rate, features)
+    (hat,), frames = send(rate, features)
     assert hat.shape == features.shape == (6, 8, *size) and min(map(len, frames)) > 6
 
 
@@ -152,7 +152,7 @@ def test_the_range_of_values_makes_no_difference(structure: str, tmp_path: Path)
         root.mkdir()
         rate = run(root, network_options(root, odd), "training.epochs=0", "lambda=30.0", f"unit.structure={structure}")
         features, _ = crossing(root, odd)
-        hat, frames = send(rate, features)
+        (hat,), frames = send(rate, features)
         found[odd] = np.mean([*map(len, frames)]), float((hat - features).norm() / features.norm())
     for odd in ("small", "large"):
         assert found[odd] == pytest.approx(found[""], rel=0.03)

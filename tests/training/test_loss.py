@@ -20,8 +20,8 @@ def batch() -> dict[str, Any]:
     return {
         "rate_bits": torch.tensor([64.0, 128.0, 0.0]),
         "output": torch.randn(3, 5),
-        "features_hat": torch.randn(3, 2, 4, 4),
-        "frozen": FrozenBatch(torch.randn(3, 2, 4, 4), torch.randn(3, 5), torch.tensor([0, 4, 2]), 32 * 32),
+        "features_hat": (torch.randn(3, 2, 4, 4),),
+        "frozen": FrozenBatch((torch.randn(3, 2, 4, 4),), torch.randn(3, 5), torch.tensor([0, 4, 2]), 32 * 32),
     }
 
 
@@ -39,7 +39,7 @@ def test_ce_is_the_negative_log_probability_in_percent_nats(batch: dict[str, Any
 
 def test_mse_is_the_lost_share_of_the_variance(batch: dict[str, Any]) -> None:
     parts = RateDistortionLoss(Classification(), {"mse": 1.0}, variances=[4.0])(0.01, **batch).parts
-    error = (batch["features_hat"] - batch["frozen"].features).numpy() ** 2
+    error = (batch["features_hat"][0] - batch["frozen"].features[0]).numpy() ** 2
     assert parts["mse"].numpy() == pytest.approx(100 * error.reshape(3, -1).mean(1) / 4.0)
 
 

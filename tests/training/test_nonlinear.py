@@ -69,4 +69,4 @@ def test_a_unit_takes_what_was_learnt() -> None:
         assert torch.allclose(part.encode(features).flatten(1), own.layer(y[:, :, None, None]).flatten(1), atol=1e-4)
     assert part.config()["hidden"] == 16 and part.rounding == 0.5
     bent.finalise()
-    assert bent.estimated_bits(features).mean() == pytest.approx(own.bits, rel=0.05)
+    assert bent.estimated_bits((features,)).mean() == pytest.approx(own.bits, rel=0.05)

@@ -17,6 +17,7 @@ from torchvision import models
 from bottlenecks.backbones.backbone import freeze
 from bottlenecks.errors import UsageError
 from bottlenecks.splitting.cut import SplitNetwork, cut
+from bottlenecks.splitting.features import cat
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Classification
 from bottlenecks.training import nonlinear
@@ -178,8 +179,7 @@ def frozen_of(network: SplitNetwork, batch: int, count: int = 48) -> FrozenBatch
     """What the frozen network makes of some images, so many at once."""
     images = torch.rand(count, 3, 32, 32, generator=generator_for("images"))
     parts = [pass_frozen(network, one, torch.zeros(len(one), dtype=torch.long)) for one in images.split(batch)]
-    features, teacher, targets, _ = zip(*parts, strict=True)
-    return FrozenBatch(torch.cat(features), torch.cat(teacher), torch.cat(targets), 32 * 32)
+    return FrozenBatch(*cat([part[:3] for part in parts]), 32 * 32)
 
 
 def sharp() -> SplitNetwork:

@@ -135,7 +135,7 @@ def test_what_cannot_be_met_is_said_and_the_nearest_kept(
     path = run(root, given, "training.epochs=0")
     said = " ".join(capsys.readouterr().out.split())
     assert f"{given}: cannot be met; kept what is nearest" in said and ways_out in said
-    assert load_rate(path).unit.compress(torch.rand(1, 16, 8, 8))
+    assert load_rate(path).unit.compress((torch.rand(1, 16, 8, 8),))
 
 
 @pytest.mark.parametrize(

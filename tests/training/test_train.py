@@ -64,7 +64,7 @@ def run(root: Path, *overrides: str) -> dict[Path, object]:
 def test_a_trained_rate_says_what_it_is(trained: Path) -> None:
     info = read_info(trained / FOLDER / "lambda=0.03.safetensors")
     assert (info.model, info.split, info.data, info.lmbda) == ("tiny", "body", "digits", 0.03)
-    assert info.feature_shape == [16, 8, 8] and info.image_shape == [3, 32, 32]
+    assert info.feature_shape == ((16, 8, 8),) and info.image_shape == [3, 32, 32]
     assert info.backbone["weights"] == "../../backbone/digits.safetensors"
     assert {"val/loss", "val/bpp", "val/accuracy", "val/agreement", "val/distortion_kd"} <= set(info.metrics)
     assert info.class_names == [str(digit) for digit in range(10)]

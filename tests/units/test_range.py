@@ -14,9 +14,10 @@ from torch import Tensor
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.coding.rate_range import LEAST, MOST, RateRange, finest_within
 from bottlenecks.errors import UsageError
+from bottlenecks.splitting.features import Features
 from bottlenecks.training.any_rate import Measured, find_range, fit_scales_over, fit_way_back
 from bottlenecks.training.closed_form import fit_decoder, fit_scales
-from bottlenecks.units import FactorizedUnit, TransformUnit
+from bottlenecks.units import ChannelUnit, FactorizedPart, TransformUnit
 from bottlenecks.units.laplacian import PARTS, RATIO, code_bits
 from bottlenecks.units.linear import JointTransform, SeparableTransform
 from bottlenecks.units.transform_part import TransformPart
@@ -71,10 +72,9 @@ def laplacian(part: TransformPart, count: int = 400, seed: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def features_of(unit: TransformUnit, count: int = 3) -> Any:
+def features_of(unit: TransformUnit, count: int = 3) -> Features:
     """Make features of such coefficients."""
-    drawn = [part.transform.decode(laplacian(part, count, seed=2), part.own_size) for part in unit.parts]
-    return tuple(drawn) if len(drawn) > 1 else drawn[0]
+    return tuple(part.transform.decode(laplacian(part, count, seed=2), part.own_size) for part in unit.parts)
 
 
 def bits_at(part: TransformPart, y: Tensor, multiplier: int, factor: float = 1.0) -> float:
@@ -137,11 +137,10 @@ def test_every_multiplier_round_trips_and_bytes_rise_with_it(kind: str) -> None:
         streams = unit.compress(features, multiplier)
         frames = [unit.framing.read(stream) for stream in streams]
         assert {frame.multiplier for frame in frames} == {multiplier}
-        for own, frame in zip(unit.symbols(features, multiplier), frames, strict=True):
-            pairs = [(own, frame.symbols)] if len(unit.parts) == 1 else zip(own, frame.symbols, strict=True)
-            assert all((one == two).all() for one, two in pairs) or not -40 <= multiplier <= 40
-        decoded = unit.decompress(streams)
-        assert unit.size_of(decoded) == size
+        decoded = zip(*(frame.symbols for frame in frames), strict=True)
+        for own, read in zip(unit.symbols(features, multiplier), decoded, strict=True):
+            assert (own == np.stack(read)).all() or not -40 <= multiplier <= 40
+        assert unit.size_of(unit.decompress(streams)) == size
         totals.append(sum(map(len, streams)))
     inside = totals[-40 - LEAST : 41 - LEAST]
     assert inside[0] < inside[-1] and all(after >= before - 2 for before, after in pairwise(inside))
@@ -155,7 +154,7 @@ def test_a_batch_may_mix_multipliers(kind: str) -> None:
     alone = [unit.decompress([stream]) for stream in mixed]
     together = unit.decompress(mixed)
     for at, own in enumerate(alone):
-        pairs = [(own, together)] if len(unit.parts) == 1 else zip(own, together, strict=True)
+        pairs = zip(own, together, strict=True)
         assert all(torch.allclose(one[0], both[at], atol=1e-5) for one, both in pairs)
 
 
@@ -163,8 +162,8 @@ def test_finer_steps_restore_more() -> None:
     unit = make_unit("separable", RATES)
     features = features_of(unit)
     with torch.no_grad():
-        restored = [unit(features, multiplier=at).features_hat for at in (-40, 0, 40)]
-    errors = [float((own - features).square().mean()) for own in restored]
+        restored = [unit(features, multiplier=at).features_hat[0] for at in (-40, 0, 40)]
+    errors = [float((own - features[0]).square().mean()) for own in restored]
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
@@ -177,12 +176,13 @@ def test_bits_in_training_are_those_of_the_multiplier_of_each_image() -> None:
     assert rate_bits[0] < rate_bits[1] < rate_bits[2]
     assert unit.parts[0].scales.grad is not None and unit.parts[0].scales.grad.abs().sum() > 0
     unit.zero_grad()
-    unit(features, torch.Generator().manual_seed(0), multiplier).features_hat.square().sum().backward()
+    unit(features, torch.Generator().manual_seed(0), multiplier).features_hat[0].square().sum().backward()
     assert unit.parts[0].gains is not None and unit.parts[0].gains.grad.abs().sum() > 0  # type: ignore[union-attr]
 
 
 def test_a_unit_of_one_rate_takes_no_multiplier() -> None:
-    plain, factorized = make_unit("separable", None), FactorizedUnit((6, 7, 7), 4, 1, nonnegative=False)
+    plain = make_unit("separable", None)
+    factorized = ChannelUnit([FactorizedPart((6, 7, 7), 4, 1, nonnegative=False)])
     factorized.finalise()
     for unit in (plain, factorized):
         with pytest.raises(ValueError, match="multiplier must be 0 for a unit of one rate, got 3"):

@@ -18,7 +18,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, load_rate, read_info, save_rate
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.units import SpicUnit, make_unit
+from bottlenecks.units import Bottleneck, ChannelUnit, SpicPart, make_unit
 from bottlenecks.units.spic import MOMENTUM, NARROWEST, NUM_SYMBOLS, gaussian_bits, whole_counts
 from evaluate import evaluate
 from tests.conftest import QUICK, TINY, configure, quiet
@@ -31,35 +31,53 @@ def features_like(count: int = 16, seed: int = 0, shape: tuple[int, ...] = SHAPE
     return torch.randn(count, *shape, generator=generator_for(seed, "features")).relu()
 
 
-def fitted(**config: object) -> SpicUnit:
+def fitted(**config: object) -> ChannelUnit:
     """A unit that has seen training batches."""
     torch.manual_seed(0)
     unit = make_unit("spic", {"feature_shape": SHAPE, "latent_channels": 6, "step": 0.25, **config})
-    assert isinstance(unit, SpicUnit)
+    assert isinstance(unit, ChannelUnit)
     for step in range(20):
-        unit(features_like(seed=step), generator_for(step))
+        unit((features_like(seed=step),), generator_for(step))
     unit.eval().finalise()
     return unit
 
 
+def part_of(unit: Bottleneck) -> SpicPart:
+    (part,) = unit.parts
+    assert isinstance(part, SpicPart)
+    return part
+
+
 @pytest.fixture(scope="module")
-def unit() -> SpicUnit:
+def unit() -> ChannelUnit:
     return fitted()
+
+
+@pytest.fixture(scope="module")
+def part(unit: ChannelUnit) -> SpicPart:
+    return part_of(unit)
+
+
+@torch.no_grad()
+def check_bytes(unit: Bottleneck, *features: Tensor) -> None:
+    """Bytes give what the forward pass gives."""
+    (restored,), (expected,) = unit.decompress(unit.compress(features)), unit(features).features_hat
+    assert torch.equal(restored, expected)
 
 
 @pytest.mark.parametrize(("stride", "encoder", "total"), [(2, 76_928, 155_776), (4, 76_928, 172_160)])
 def test_the_layers_are_those_published_for_s3(stride: int, encoder: int, total: int) -> None:
-    unit = SpicUnit((1024, 14, 14), 64, stride)
+    part = SpicPart((1024, 14, 14), 64, stride)
     counts: dict[str, int] = {}
-    for name, parameter in unit.named_parameters():
-        part = name.split(".")[0]
-        counts[part] = counts.get(part, 0) + parameter.numel()
+    for name, parameter in part.named_parameters():
+        layer = name.split(".")[0]
+        counts[layer] = counts.get(layer, 0) + parameter.numel()
     assert counts.pop("prior") < 4000
     assert sum(counts.values()) == total
-    assert sum(counts[part] for part in ("down", "down_norm", "project", "project_norm")) == encoder
+    assert sum(counts[layer] for layer in ("down", "down_norm", "project", "project_norm")) == encoder
     wide = stride + 1
     assert {
-        name: tuple(value.shape) for name, value in unit.named_parameters() if value.dim() == 4 and "prior" not in name
+        name: tuple(value.shape) for name, value in part.named_parameters() if value.dim() == 4 and "prior" not in name
     } == {
         "down.weight": (1024, 1, 3, 3),
         "project.weight": (64, 1024, 1, 1),
@@ -69,62 +87,62 @@ def test_the_layers_are_those_published_for_s3(stride: int, encoder: int, total:
 
 
 def test_the_rate_estimator_has_eight_hyper_channels_and_mirrored_layers() -> None:
-    shapes = {name: tuple(value.shape) for name, value in SpicUnit(SHAPE, 6).prior.named_parameters()}
+    shapes = {name: tuple(value.shape) for name, value in SpicPart(SHAPE, 6).prior.named_parameters()}
     assert shapes["down.weight"] == shapes["up.weight"] == (6, 1, 3, 3)
     assert shapes["project.weight"] == (8, 6, 1, 1) and shapes["expand.weight"] == (6, 8, 1, 1)
     assert all(shape[0] == 8 for name, shape in shapes.items() if name.startswith("entropy."))
 
 
 def test_only_the_densities_of_the_hyper_latent_learn_at_the_entropy_models_rate() -> None:
-    names = {f"units.0.{name}" for name, _ in SpicUnit(SHAPE).named_parameters()}
+    names = {f"units.0.{name}" for name, _ in SpicPart(SHAPE).named_parameters()}
     entropy = {name for name in names if ".entropy." in name}
     assert entropy and all(name.startswith("units.0.prior.entropy.") for name in entropy)
 
 
-def test_the_latent_is_rectified_and_counted_in_steps(unit: SpicUnit) -> None:
-    wider = copy.deepcopy(unit)
-    wider.step = 4 * unit.step
+def test_the_latent_is_rectified_and_counted_in_steps(part: SpicPart) -> None:
+    wider = copy.deepcopy(part)
+    wider.step = 4 * part.step
     features = features_like()
     with torch.no_grad():
-        y = unit.encode(features)
+        y = part.encode(features)
         assert (y >= 0).all() and (y == 0).any()
         assert torch.equal(wider.encode(features), y / 4)
-        assert torch.equal(wider.decode(y / 4, SHAPE[1:]), unit.decode(y, SHAPE[1:]))
-    assert torch.equal(unit.medians, torch.zeros(6, 1, 1))
+        assert torch.equal(wider.decode(y / 4, (7, 10)), part.decode(y, (7, 10)))
+    assert torch.equal(part.medians, torch.zeros(6, 1, 1))
 
 
 def test_the_table_is_the_histogram_of_the_training_symbols() -> None:
-    unit = SpicUnit(SHAPE, 6, step=0.25)
+    part = SpicPart(SHAPE, 6, step=0.25)
     expected = np.zeros(NUM_SYMBOLS + 1)
     for step in range(10):
         y = 40 * torch.rand(4, 6, 4, 5, generator=generator_for(step)).square()
-        unit.quantise(y)
+        part.quantise(y)
         shares = np.bincount(np.rint(y.numpy()).astype(int).ravel(), minlength=NUM_SYMBOLS + 1) / y.numel()
         expected = (1 - MOMENTUM) * expected + MOMENTUM * shares
-    tables = unit.build_tables()
+    tables = part.build_tables()
     counts = tables.frequencies[0, :-1] / TOTAL
     assert len(counts) == 41 and set(tables.offsets) == {0}
     assert counts == pytest.approx(expected[:41] / expected.sum(), abs=50 / TOTAL)
     assert tables.frequencies[0, -1] == 1
 
 
-def test_evaluation_leaves_the_table_alone(unit: SpicUnit) -> None:
-    before = unit.histogram.clone()
-    unit(features_like(seed=99))
-    unit.bits_per_channel(features_like(seed=99))
-    assert torch.equal(unit.histogram, before)
+def test_evaluation_leaves_the_table_alone(unit: ChannelUnit, part: SpicPart) -> None:
+    before = part.histogram.clone()
+    unit((features_like(seed=99),))
+    unit.bits_per_channel((features_like(seed=99),))
+    assert torch.equal(part.histogram, before)
 
 
-def test_all_channels_have_one_table(unit: SpicUnit) -> None:
-    tables = unit.build_tables()
+def test_all_channels_have_one_table(part: SpicPart) -> None:
+    tables = part.build_tables()
     assert tables.frequencies.shape[0] == 6
     assert (tables.frequencies == tables.frequencies[0]).all() and (tables.lengths == tables.lengths[0]).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 20.0])
-def test_what_is_evaluated_is_the_length_of_the_code(unit: SpicUnit, scale: float) -> None:
-    features = scale * features_like(seed=77)
-    symbols, tables = unit.symbols(features), unit.coder.tables
+def test_what_is_evaluated_is_the_length_of_the_code(unit: ChannelUnit, scale: float) -> None:
+    features = (scale * features_like(seed=77),)
+    (symbols,), (tables,) = unit.symbols(features), unit.tables
     assert (symbols.max() >= tables.lengths[0] - 1) == (scale > 1)  # with escapes, and without
     with torch.no_grad():
         bits = unit(features).rate_bits
@@ -134,31 +152,28 @@ def test_what_is_evaluated_is_the_length_of_the_code(unit: SpicUnit, scale: floa
 
 
 @pytest.mark.parametrize("largest", [300.0, 2.0**24])
-def test_symbols_that_training_never_saw_are_coded_too(unit: SpicUnit, largest: float) -> None:
+def test_symbols_that_training_never_saw_are_coded_too(unit: ChannelUnit, largest: float) -> None:
     features = features_like(count=2)
     features[0, :, 2, 3] = largest
-    assert unit.symbols(features).max() > NUM_SYMBOLS
-    with torch.no_grad():
-        assert torch.equal(unit.decompress(unit.compress(features)), unit(features).features_hat)
+    assert unit.symbols((features,))[0].max() > NUM_SYMBOLS
+    check_bytes(unit, features)
 
 
 def test_a_unit_that_saw_nothing_codes_all_the_same() -> None:
-    unit = SpicUnit(SHAPE, 6).eval()
+    unit = ChannelUnit([SpicPart(SHAPE, 6)]).eval()
     unit.finalise()
-    features = features_like(count=2)
-    with torch.no_grad():
-        assert torch.equal(unit.decompress(unit.compress(features)), unit(features).features_hat)
+    check_bytes(unit, features_like(count=2))
 
 
 def test_a_latent_that_is_not_finite_is_no_crash() -> None:
-    unit = SpicUnit(SHAPE, 6)
+    part = SpicPart(SHAPE, 6)
     for mode in (True, False):
-        unit.train(mode)
-        y_hat, _ = unit.quantise(torch.full((2, 6, 4, 5), math.nan))
+        part.train(mode)
+        y_hat, _ = part.quantise(torch.full((2, 6, 4, 5), math.nan))
         assert y_hat.isnan().all()
 
 
-def test_a_file_holds_all_of_it(unit: SpicUnit, trained: Path, tmp_path: Path) -> None:
+def test_a_file_holds_all_of_it(unit: ChannelUnit, trained: Path, tmp_path: Path) -> None:
     info = read_info(trained / "checkpoints/tiny/body/digits/lambda=0.03.safetensors")
     described = type(info)(**{**vars(info), "unit": {"architecture": "spic", "config": unit.config()}})
     save_rate(tmp_path / "rate.safetensors", Rate(unit, described))
@@ -166,8 +181,9 @@ def test_a_file_holds_all_of_it(unit: SpicUnit, trained: Path, tmp_path: Path) -
     assert loaded.config() == unit.config()
     for name, value in unit.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
-    assert loaded.coder.tables.digest == unit.build_tables().digest == loaded.build_tables().digest
-    assert loaded.compress(features_like()) == unit.compress(features_like())
+    built = [part_of(own).build_tables().digest for own in (loaded, unit)]
+    assert [loaded.tables[0].digest] * 2 == built
+    assert loaded.compress((features_like(),)) == unit.compress((features_like(),))
 
 
 def test_a_gaussian_has_the_bits_of_its_integral() -> None:
@@ -191,11 +207,11 @@ def test_whole_counts_leave_nothing_at_zero(shares: list[float]) -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_any_stride_restores_odd_sizes(stride: int, nonnegative: bool) -> None:
-    unit = SpicUnit(SHAPE, 4, stride, step=0.01, nonnegative=nonnegative).eval()
+    unit = ChannelUnit([SpicPart(SHAPE, 4, stride, step=0.01, nonnegative=nonnegative)]).eval()
     for size in ((7, 10), (9, 9), (14, 14), (1, 3)):
         features = features_like(shape=(SHAPE[0], *size))
-        assert unit.encode(features).shape[-2:] == unit.latent_size(size)
-        restored = unit(features).features_hat
+        assert unit.encode((features,))[0].shape[-2:] == part_of(unit).latent_size(size)
+        (restored,) = unit((features,)).features_hat
         assert restored.shape == features.shape
         assert (restored < 0).any() != nonnegative
 
@@ -226,10 +242,8 @@ def test_it_trains_and_is_evaluated_through_the_real_commands(
     ladder = Ladder.load(tmp_path / "checkpoints/tiny/body/digits/unit=spic")
     assert [*ladder] == [0.01, 0.1] and ladder.info.unit_name == "spic"
     unit = ladder[0.1].unit
-    assert isinstance(unit, SpicUnit) and unit.histogram.sum() > 0.5
-    features = features_like(shape=(16, 8, 8))
-    with torch.no_grad():
-        assert torch.equal(unit.decompress(unit.compress(features)), unit(features).features_hat)
+    assert part_of(unit).histogram.sum() > 0.5
+    check_bytes(unit, features_like(shape=(16, 8, 8)))
     evaluate(configure("evaluate", tmp_path, *chosen))
     (curve,) = (tmp_path / "results/tiny/body/digits/unit=spic").glob("curve.json")
     points = [point for point in json.loads(curve.read_text())["points"] if point["codec"] == "unit"]

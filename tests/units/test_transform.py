@@ -21,7 +21,7 @@ from bottlenecks.units import Bottleneck, TransformUnit, make_unit
 from bottlenecks.units.base import LearningRates
 from bottlenecks.units.laplacian import LARGEST, PARTS, RATIO
 from bottlenecks.units.transform_part import TransformPart
-from tests.units.test_units import SHAPE, features_like
+from tests.units.test_units import SHAPE, batch_like, features_like
 from tests.units.transforms import begin
 
 KINDS = {"separable": (4, 4), "joint": (7, 10)}
@@ -82,10 +82,10 @@ def test_a_file_holds_half_precision_and_gives_the_same_unit(unit: TransformUnit
     again = load_rate(path).unit
     assert all(torch.equal(own, again.state_dict()[name]) for name, own in unit.state_dict().items())
     assert again.framing.fingerprint == unit.framing.fingerprint and again.config() == unit.config()
-    features = features_like()
+    features = batch_like()
     streams = unit.compress(features)
     assert again.compress(features) == streams
-    assert torch.equal(again.decompress(streams), unit.decompress(streams))
+    assert torch.equal(again.decompress(streams)[0], unit.decompress(streams)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,15 +96,15 @@ def test_what_half_precision_cannot_hold_stays_in_single(kind: str, scale: float
     features = features_like()
     made = begin([scale * features_like(count=64)], kind, KINDS[kind])
     with torch.no_grad():
-        before = made(scale * features)
+        (before,), bits_before = made((scale * features,))
     made.finalise()
     reference.finalise()
     with torch.no_grad():
-        after = made(scale * features)
-    assert float((after.features_hat - before.features_hat).norm() / before.features_hat.norm()) < 0.05
-    assert float(after.rate_bits.sum()) == pytest.approx(float(before.rate_bits.sum()), rel=0.02)
+        (after,), bits_after = made((scale * features,))
+    assert float((after - before).norm() / before.norm()) < 0.05
+    assert float(bits_after.sum()) == pytest.approx(float(bits_before.sum()), rel=0.02)
     lost = [
-        float((own.decompress(own.compress(by * features)) / by - features).square().mean())
+        float((own.decompress(own.compress((by * features,)))[0] / by - features).square().mean())
         for own, by in ((reference, 1.0), (made, scale))
     ]
     assert lost[1] == pytest.approx(lost[0], rel=0.02)
@@ -139,9 +139,9 @@ def test_the_halves_that_are_exported_are_what_compresses_and_restores(unit: Tra
     (part,), features = unit.parts, features_like()
     sender = torch.export.export(Sender(part), (features,)).module()
     symbols = sender(features)
-    assert np.array_equal(symbols.detach().numpy(), unit.symbols(features)) and symbols.abs().max() > 1
+    assert np.array_equal(symbols.detach().numpy(), *unit.symbols((features,))) and symbols.abs().max() > 1
     receiver = torch.export.export(Receiver(part), (symbols.detach(),)).module()
-    restored = unit.decompress(unit.compress(features))
+    (restored,) = unit.decompress(unit.compress((features,)))
     assert torch.allclose(receiver(symbols.detach()), restored, atol=1e-5)
 
 
@@ -149,22 +149,21 @@ def test_the_halves_that_are_exported_are_what_compresses_and_restores(unit: Tra
 def test_only_nonnegative_features_end_in_relu(nonnegative: bool) -> None:
     features = features_like(count=64) - 0.5 * (not nonnegative)
     unit = begin([features], "separable", (4, 4), nonnegative=nonnegative)
-    assert bool((unit(features).features_hat < 0).any()) != nonnegative
+    assert bool((unit((features,)).features_hat[0] < 0).any()) != nonnegative
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_dead_coefficients_are_not_coded(unit: TransformUnit, training: bool) -> None:
-    features = 100 * features_like()
-    (part,) = unit.parts
+    features, (part,) = (100 * features_like(),), unit.parts
     with torch.no_grad():
         part.scales[:3] = PARTS - 1.0
-    y_hat, bits = unit.train(training).quantise(unit.encode(features), generator_for(0))
+    (y_hat,), bits = unit.train(training).quantise(unit.encode(features), generator_for(0))
     assert not y_hat[:, :3].any() and y_hat[:, 3:].any() and (bits > 0).all()
     if not training:
         assert not unit.bits_per_channel(features)[:3].any()
     unit.finalise()
     (stream, *_) = unit.compress(features)
-    symbols, _, _ = unit.framing.read(stream)
+    (symbols,), _, _ = unit.framing.read(stream)
     assert not symbols[:3].any() and symbols[3:].any()
 
 
@@ -174,9 +173,9 @@ def test_a_unit_that_sends_nothing_restores_nearly_the_mean(unit: TransformUnit)
         part.scales.data.zero_()
         part.restorer = None
     unit.finalise()
-    streams = unit.compress(features)
-    assert [len(stream) for stream in streams] == [6, 6, 6] and unit.compress(0 * features) == streams
-    restored = unit.decompress(streams)
+    streams = unit.compress((features,))
+    assert [len(stream) for stream in streams] == [6, 6, 6] and unit.compress((0 * features,)) == streams
+    (restored,) = unit.decompress(streams)
     assert torch.equal(restored[0], restored[1])
     over = 0 if unit.parts[0].structure == "joint" else (0, 2, 3)
     mean = features_like(count=64).mean(over, keepdim=True)[0]
@@ -184,18 +183,18 @@ def test_a_unit_that_sends_nothing_restores_nearly_the_mean(unit: TransformUnit)
 
 
 def test_training_sees_rounded_symbols_and_bits_near_those_of_the_tables(unit: TransformUnit) -> None:
-    features = features_like(count=64)
+    features = batch_like(count=64)
     with torch.no_grad():
         evaluated = unit.eval()(features)
         learned = unit.train()(features, generator_for(0))
-    assert torch.allclose(learned.features_hat, evaluated.features_hat, atol=1e-4)
+    assert torch.allclose(learned.features_hat[0], evaluated.features_hat[0], atol=1e-4)
     assert float(learned.rate_bits.mean()) == pytest.approx(float(evaluated.rate_bits.mean()), rel=0.15)
 
 
 def test_every_parameter_gets_a_gradient_from_rate_and_distortion(unit: TransformUnit) -> None:
     features = features_like(count=16)
-    output = unit.train()(features, generator_for(0))
-    (output.features_hat - features).square().mean().backward(retain_graph=True)
+    output = unit.train()((features,), generator_for(0))
+    (output.features_hat[0] - features).square().mean().backward(retain_graph=True)
     silent = {name for name, own in unit.named_parameters() if own.grad is None or not own.grad.any()}
     assert silent == {"tensors.0.scales"}
     output.rate_bits.mean().backward()
@@ -204,7 +203,7 @@ def test_every_parameter_gets_a_gradient_from_rate_and_distortion(unit: Transfor
 
 
 def test_bits_of_channels_add_up(unit: TransformUnit) -> None:
-    features = features_like()
+    features = batch_like()
     bits = unit.bits_per_channel(features)
     assert bits.shape == (6,) and float(bits.sum()) == pytest.approx(float(unit(features).rate_bits.mean()), rel=1e-5)
 

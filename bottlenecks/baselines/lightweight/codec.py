@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from bottlenecks.baselines.base import Calibration, FeatureBaseline, FloatArray
+from bottlenecks.baselines.features import FeatureBaseline, TensorCalibration
 from bottlenecks.baselines.lightweight.activations import ActivationModel
 from bottlenecks.baselines.lightweight.quantiser import Quantiser, design, uniform
 from bottlenecks.baselines.lightweight.unary import AdaptiveUnary, IndexCoder, StaticTable
 from bottlenecks.baselines.selection import Range, best_range, on_the_front
+from bottlenecks.splitting.features import FloatArray
 
 NUM_LEVELS = range(2, 9)
 LMBDAS = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)  # in variances of the clipped features
@@ -62,7 +63,7 @@ class Lightweight(FeatureBaseline):
         return self.quantiser.values(indices).reshape(self.feature_shape)
 
 
-def lightweight(calibration: Calibration) -> list[Lightweight]:
+def lightweight(calibration: TensorCalibration) -> list[Lightweight]:
     """Return the settings of the papers' best variant: levels designed with pinned ends, adaptive coding.
 
     For each N the range is that at which uniform levels disturb the rest of the network least. N and lambda that
@@ -81,7 +82,7 @@ def lightweight(calibration: Calibration) -> list[Lightweight]:
     return on_the_front(candidates, calibration)
 
 
-def lightweight_static(calibration: Calibration) -> list[Lightweight]:
+def lightweight_static(calibration: TensorCalibration) -> list[Lightweight]:
     """Return the settings of `lightweight` with a table of frequencies from calibration features."""
     candidates = []
     for quantiser, setting in _designed(calibration):
@@ -92,12 +93,12 @@ def lightweight_static(calibration: Calibration) -> list[Lightweight]:
     return on_the_front(candidates, calibration)
 
 
-def lightweight_uniform(calibration: Calibration) -> list[Lightweight]:
+def lightweight_uniform(calibration: TensorCalibration) -> list[Lightweight]:
     """Return one setting for each N: uniform levels in the range of `lightweight`, adaptive coding."""
     return _uniform(calibration, "lightweight_uniform", lambda num_levels: _empirical_range(calibration, num_levels))
 
 
-def lightweight_model(calibration: Calibration) -> list[Lightweight]:
+def lightweight_model(calibration: TensorCalibration) -> list[Lightweight]:
     """Return one setting for each N: uniform levels in the range of the activation model, adaptive coding.
 
     The range needs nothing but the mean and the variance of the calibration features: neither labels nor the rest of
@@ -116,7 +117,7 @@ def lightweight_model(calibration: Calibration) -> list[Lightweight]:
     return _uniform(calibration, "lightweight_model", lambda num_levels: (0.0, model.best_high(num_levels)))
 
 
-def _uniform(calibration: Calibration, name: str, find_range: Callable[[int], Range]) -> list[Lightweight]:
+def _uniform(calibration: TensorCalibration, name: str, find_range: Callable[[int], Range]) -> list[Lightweight]:
     shape = calibration.features.shape[1:]
     return [
         Lightweight(
@@ -126,7 +127,7 @@ def _uniform(calibration: Calibration, name: str, find_range: Callable[[int], Ra
     ]
 
 
-def _empirical_range(calibration: Calibration, num_levels: int) -> Range:
+def _empirical_range(calibration: TensorCalibration, num_levels: int) -> Range:
     def requantise(features: FloatArray, ends: Range) -> FloatArray:
         quantiser = uniform(num_levels, *ends)
         return quantiser.values(quantiser.indices(features))
@@ -134,7 +135,7 @@ def _empirical_range(calibration: Calibration, num_levels: int) -> Range:
     return best_range(calibration, requantise)
 
 
-def _designed(calibration: Calibration) -> Iterator[tuple[Quantiser, str]]:
+def _designed(calibration: TensorCalibration) -> Iterator[tuple[Quantiser, str]]:
     """Quantisers and their settings; lambda is in variances of the features inside of the range.
 
     Heavy tails make the variance of the features themselves a matter of a few elements, which are clipped: a lambda in
