@@ -19,7 +19,7 @@ from tests.conftest import TINY, configure
 TOP = ["model", "split", "data", "num_images", "image_shape", "feature_shapes", "metric", "unsplit", "points"]
 POINT = [
     "codec", "setting", "lambda", "payload_bytes", "bpp", "bits_per_element", "estimated_bpp", "accuracy",
-    "agreement", "encode_ms", "decode_ms", "device_macs",
+    "agreement", "recall_at_1", "neighbour_agreement", "knn_accuracy", "encode_ms", "decode_ms", "device_macs",
 ]  # fmt: skip
 MORE = ["server_macs", "state_bytes", "interval"]
 
@@ -35,7 +35,7 @@ def curve(folder: Path) -> dict:
 
 
 def test_the_curve_follows_its_contract(folder: Path, curve: dict) -> None:
-    assert list(curve) == [*TOP, "unsplit_interval"]
+    assert list(curve) == [*TOP, "unsplit_interval", "unsplit_knn_accuracy"]
     assert (curve["model"], curve["split"], curve["data"], curve["metric"]) == ("tiny", "body", "digits", "accuracy")
     assert curve["num_images"] == 397 and curve["image_shape"] == [3, 32, 32]
     assert curve["feature_shapes"] == {"body": [16, 8, 8]}
