@@ -24,7 +24,8 @@ def choose_weights(spec: BackboneSpec, data: str, labels: str, checkpoints: Path
     """Decide which weights a frozen network has.
 
     `auto` takes pretrained weights where the images carry ImageNet's labels or none, or the network has no classes;
-    else the backbone trained earlier for this model and data, else, for digits alone, trains one now.
+    else the backbone trained earlier for this model and data, else, for digits alone, trains one now. A model of
+    transformers may have been trained for the data elsewhere: `DEFAULT` takes it with its own classes.
 
     Args:
         spec: the network.
@@ -52,7 +53,10 @@ def choose_weights(spec: BackboneSpec, data: str, labels: str, checkpoints: Path
             f"model.weights=auto: no {spec.name} for data={data} yet ({kept} is not there); train one "
             "with stage=backbone, give a file with model.weights=FILE, or choose data with ImageNet's labels"
         )
-    if labels == "own" and not is_file(spec.weights):
+    own_classes = (
+        spec.library == "transformers" and spec.weights == "DEFAULT"
+    )  # which are held against the data's later
+    if labels == "own" and not (is_file(spec.weights) or own_classes):
         raise UsageError(
             f"model.weights={spec.weights}: those outputs are not the classes of data={data}; fine-tune "
             "with stage=backbone, give a file with model.weights=FILE, or use data=pictures to distil without labels"

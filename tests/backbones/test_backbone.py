@@ -12,10 +12,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torchvision import models
 
-from bottlenecks.backbones.architecture import build_network
+from bottlenecks.backbones.architecture import build_network, sized
 from bottlenecks.backbones.backbone import Backbone, load_backbone, save_backbone
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.runs.listing import own_size
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.weights import backbone_path
 from bottlenecks.training.backbone import obtain_backbone
@@ -104,6 +105,22 @@ def test_without_a_network_one_line_says_what_could_not_be_fetched(
         load_backbone(spec)
     assert "\n" not in str(caught.value)
     assert "model.weights=FILE" in str(caught.value) and "stage=backbone" in str(caught.value)
+
+
+def test_timms_vision_transformers_are_built_for_the_datas_size_of_images() -> None:
+    pytest.importorskip("timm")
+    vit = BackboneSpec("vit_tiny_patch16_224", library="timm", arguments={"depth": 1})
+    small = sized(vit, 32)
+    network = build_network(small)
+    assert own_size(network, small) == 32 and network(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
+    assert sized(vit, None) == vit and own_size(build_network(vit), vit) == (224, 224)
+    dinov2 = BackboneSpec("vit_small_patch14_dinov2.lvd142m", library="timm")
+    assert sized(dinov2, 56).arguments == {"img_size": 56}
+    assert sized(BackboneSpec("resnet18", library="timm"), 32).arguments is None
+    with pytest.raises(UsageError, match=r"model.arguments={'colour': 1}: vit_tiny_patch16_224 cannot be built so"):
+        build_network(BackboneSpec("vit_tiny_patch16_224", library="timm", arguments={"colour": 1}))
+    with pytest.raises(UsageError, match=r"model.arguments=3: expected settings of a library's network by name"):
+        BackboneSpec("resnet18", arguments=3)  # type: ignore[arg-type]
 
 
 def test_unknown_weights_list_those_there_are() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from bottlenecks.backbones.architecture import build_network
 from bottlenecks.backbones.backbone import load_backbone
 from bottlenecks.backbones.transformers_models import task_of
 from bottlenecks.errors import UsageError
+from bottlenecks.network import BottleneckNetwork
+from bottlenecks.runs.listing import own_size
 from bottlenecks.settings.model import BackboneSpec
+from bottlenecks.training.backbone import obtain_backbone
+from datamodules.digits import Digits
+from evaluate import evaluate
+from tests.conftest import QUICK, configure, quiet
+from train import train
 
 transformers = pytest.importorskip("transformers")
 
@@ -123,6 +131,47 @@ def test_a_folder_is_named_after_its_last_part_and_a_model_of_the_hub_too(models
     for place in ("/nowhere/model", "./model", "~/no/model", "a/b/c"):
         with pytest.raises(UsageError, match=rf"model.name=.*{place[-3:]}: no such folder \(looked at /"):
             spec_of(Path(place) if place[0] != "." else Path("..", "model"))
+
+
+def test_settings_of_the_configuration_can_be_others(models: Path) -> None:
+    spec = spec_of(models / "ViTForImageClassification", weights="none")
+    wide = build_network(replace(spec, arguments={"image_size": 64, "num_hidden_layers": 1}))
+    assert own_size(wide, spec) == 64 and "vit.layers.1" not in dict(wide.named_modules())
+    assert wide(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    with pytest.raises(UsageError, match=r"model.arguments: ViTConfig has no setting colour"):
+        build_network(replace(spec, arguments={"colour": 1}))
+
+
+@pytest.fixture(scope="module")
+def of_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a classifier of digits that nobody has trained here."""
+    folder = tmp_path_factory.mktemp("of_digits")
+    torch.manual_seed(0)
+    names = {index: str(index) for index in range(10)}
+    transformers.ViTForImageClassification(transformers.ViTConfig(**VISION, id2label=names)).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_a_model_trained_for_the_data_elsewhere_is_taken_where_its_classes_are_the_datas(
+    of_digits: Path, models: Path, tmp_path: Path
+) -> None:
+    digits = Digits(name="digits", batch_size=64, num_workers=0)
+    backbone = obtain_backbone(spec_of(of_digits), digits, tmp_path, pytest.fail)  # type: ignore[arg-type]
+    assert backbone.class_names == tuple("0123456789")
+    other = spec_of(models / "ViTForImageClassification")
+    with pytest.raises(UsageError, match=r"does not fit the network; of another shape: classifier.weight"):
+        obtain_backbone(other, digits, tmp_path, pytest.fail)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_model_goes_through_every_command(of_digits: Path, tmp_path: Path) -> None:
+    given = ["model=transformers", f"model.name={of_digits}", "split=vit.layers.0", "model.weights=DEFAULT"]
+    few = ["training.epochs=0", "data.limit_train=64", "data.limit_val=8"]
+    (path,) = train(configure("train", tmp_path, *quiet([*given, *QUICK, *few])))
+    curve = evaluate(configure("evaluate", tmp_path, *given, "logger=none", "workers=0", "data.limit_test=8"))
+    assert path.parts[-4:-1] == (of_digits.name, "vit.layers.0", "digits") and curve.num_images == 8
+    assert BottleneckNetwork.load(path.parent).class_names == list("0123456789")
 
 
 def edit(folder: Path, **changes: Any) -> None:
