@@ -70,7 +70,7 @@ def cut(
     """Freeze a network and cut it behind one of its modules.
 
     Args:
-        model: any `nn.Module` that torch.fx can trace; it is put into eval mode and takes no gradients any more.
+        model: any `nn.Module` of one image tensor; it is put into eval mode and takes no gradients any more.
         at: name of the module behind which it is cut, as `model.named_modules()` has it.
         example: images (N, C, H, W) as the network takes them.
         task: what its output means: `classification`, `segmentation`, `detection` or `embedding`.

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bottlenecks as bn
 
-# A network that recognises 8x8 digits, trained for a few seconds. Any module that torch.fx can trace will do.
+# A network that recognises 8x8 digits, trained for a few seconds. Any module of one image tensor will do.
 digits = load_digits()
 images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1).expand(-1, 3, -1, -1) / 8 - 1
 labels = torch.tensor(digits.target)
