@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -11,6 +15,7 @@ from omegaconf import OmegaConf
 from bottlenecks import __version__
 from bottlenecks.__main__ import COMMANDS
 from tests.conftest import REPOSITORY
+from tests.test_minimums import TORCH
 
 tomllib = pytest.importorskip("tomllib")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
@@ -19,6 +24,17 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 def test_every_package_is_in_the_wheel() -> None:
     within = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in REPOSITORY.glob("bottlenecks/**/*.py")}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == within | {"bottlenecks.configs", "bottlenecks.datamodules"}
+
+
+@pytest.mark.network
+def test_the_example_runs_where_nothing_but_the_package_is(tmp_path: Path) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    install = [tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, *(f"{name}=={version(name).partition('+')[0]}" for name in TORCH)], check=True)
+    subprocess.run([*install, str(REPOSITORY)], check=True)
+    example = shutil.copy(REPOSITORY / "examples/own_network.py", tmp_path)
+    done = subprocess.run([install[0], example], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "bytes an image" in done.stdout and (tmp_path / "curve.png").exists()
 
 
 def test_what_is_cited_is_this_version() -> None:
