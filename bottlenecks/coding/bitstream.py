@@ -95,8 +95,8 @@ def pack(
     if shape is not None:
         if len(shape) > max_dims or min(shape, default=1) < 1:
             raise ValueError(f"shape must have at most {max_dims} dimensions, each 1 or more, got {shape}")
-        head += b"".join(map(_to_varint, (len(shape), *shape)))
-    head += _to_varint(len(payload))
+        head += b"".join(map(to_varint, (len(shape), *shape)))
+    head += to_varint(len(payload))
     return head + _checksum(head, payload) + payload
 
 
@@ -106,7 +106,7 @@ def peek_fingerprint(data: bytes) -> bytes:
     Raises:
         BitstreamError: if the bytes are too few, of another version, or have unknown flags.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     _read_flags(reader)
     return reader.take(FINGERPRINT_BYTES)
 
@@ -117,7 +117,7 @@ def peek_multiplier(data: bytes) -> int:
     Raises:
         BitstreamError: if the bytes are too few, of another version, or have unknown flags.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     flags = _read_flags(reader)
     reader.take(FINGERPRINT_BYTES)
     return reader.take(1)[0] + MULTIPLIERS.start if flags & _MULTIPLIER_FOLLOWS else 0
@@ -134,7 +134,7 @@ def unpack(data: bytes, limits: Limits) -> Frame:
         BitstreamError: if the bytes are damaged, of another version, or claim more than the limits; the
             message names the reason.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     flags = _read_flags(reader)
     fingerprint = reader.take(FINGERPRINT_BYTES)
     multiplier = _read_multiplier(reader, flags, limits)
@@ -162,7 +162,7 @@ def enclose(frame: bytes, sizes: Sequence[int]) -> bytes:
         return frame
     if len(sizes) > MAX_SIZES or min(sizes) < 1:
         raise ValueError(f"sizes must be at most {MAX_SIZES}, each 1 or more, got {tuple(sizes)}")
-    head = bytes([WITH_SIZES << 4 | len(sizes)]) + b"".join(map(_to_varint, sizes))
+    head = bytes([WITH_SIZES << 4 | len(sizes)]) + b"".join(map(to_varint, sizes))
     return head + _checksum(head, b"") + frame
 
 
@@ -178,7 +178,7 @@ def disclose(data: bytes, limit: int = MAX_SIZE) -> tuple[bytes, Shape]:
     """
     if not data or data[0] >> 4 != WITH_SIZES:
         return data, ()
-    reader = _Reader(data)
+    reader = Reader(data)
     count = reader.take(1)[0] & 0x0F
     sizes = tuple(reader.varint() for _ in range(count))
     head = data[: reader.position]
@@ -195,7 +195,7 @@ def join(payloads: Sequence[bytes]) -> bytes:
     Raises:
         ValueError: one is too long for the format.
     """
-    return b"".join(_to_varint(len(payload)) + payload for payload in payloads[:-1]) + payloads[-1]
+    return b"".join(to_varint(len(payload)) + payload for payload in payloads[:-1]) + payloads[-1]
 
 
 def divide(payload: bytes, count: int) -> list[bytes]:
@@ -204,12 +204,12 @@ def divide(payload: bytes, count: int) -> list[bytes]:
     Raises:
         BitstreamError: it is too short for them.
     """
-    reader = _Reader(payload)
+    reader = Reader(payload)
     parts = [reader.take(reader.varint()) for _ in range(count - 1)]
     return [*parts, payload[reader.position :]]
 
 
-class _Reader:
+class Reader:
     """Takes bytes off the front, and refuses to take more than there are."""
 
     def __init__(self, data: bytes):
@@ -217,6 +217,7 @@ class _Reader:
         self.position = 0
 
     def take(self, num_bytes: int) -> bytes:
+        """Take so many bytes."""
         missing = self.position + num_bytes - len(self.data)
         if missing > 0:
             raise BitstreamError(f"the frame ends {missing} bytes too early")
@@ -224,6 +225,7 @@ class _Reader:
         return self.data[self.position - num_bytes : self.position]
 
     def varint(self) -> int:
+        """Take a varint."""
         value = 0
         for shift in range(0, _VARINT_BITS, 7):
             byte = self.take(1)[0]
@@ -237,7 +239,7 @@ class _Reader:
         return value
 
 
-def _read_flags(reader: _Reader) -> int:
+def _read_flags(reader: Reader) -> int:
     if not reader.data:
         raise BitstreamError("the frame is empty")
     version, flags = divmod(reader.take(1)[0], 16)
@@ -248,7 +250,7 @@ def _read_flags(reader: _Reader) -> int:
     return flags
 
 
-def _read_multiplier(reader: _Reader, flags: int, limits: Limits) -> int | None:
+def _read_multiplier(reader: Reader, flags: int, limits: Limits) -> int | None:
     follows = bool(flags & _MULTIPLIER_FOLLOWS)
     if follows and not limits.ranged:
         raise BitstreamError("the frame has a multiplier, but this unit has one rate")
@@ -257,7 +259,7 @@ def _read_multiplier(reader: _Reader, flags: int, limits: Limits) -> int | None:
     return MULTIPLIERS[reader.take(1)[0]] if follows else None
 
 
-def _read_shape(reader: _Reader, limits: Limits) -> Shape:
+def _read_shape(reader: Reader, limits: Limits) -> Shape:
     num_dims = reader.varint()
     if num_dims > limits.max_dims:
         raise BitstreamError(f"a shape of {num_dims} dimensions, {limits.max_dims} are allowed")
@@ -269,7 +271,8 @@ def _read_shape(reader: _Reader, limits: Limits) -> Shape:
     return shape
 
 
-def _to_varint(value: int) -> bytes:
+def to_varint(value: int) -> bytes:
+    """Return a number below 2^32 in as few bytes as it takes, 7 bits each, the lowest first."""
     if value >> _VARINT_BITS:
         raise ValueError(f"{value} exceeds {_VARINT_BITS} bits")
     groups = [value & 0x7F]
