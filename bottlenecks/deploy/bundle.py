@@ -17,7 +17,7 @@ holds and is the same for every rate, so it is there once: another rate costs a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from bottlenecks.coding.framing import FramingBase
+from bottlenecks.coding.session import RateName
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.tables import framing_from_json
@@ -78,6 +79,16 @@ class Bundle:
                 return rate
         there = ", ".join(str(rate.range or rate.lmbda) for rate in self.rates)
         raise BundleError(f"lambda={lmbda!r}: no such rate in {self.folder}; there are {there}")
+
+    def rate_names(self, lmbdas: Iterable[float]) -> tuple[RateName, ...]:
+        """Return what frames at some lambdas say of their unit, each once.
+
+        Raises:
+            BundleError: images cannot be sent at one of them.
+        """
+        found = ((self.rate_of(lmbda), lmbda) for lmbda in lmbdas)
+        names = (RateName(bytes.fromhex(rate.fingerprint), *rate.multipliers(lmbda)) for rate, lmbda in found)
+        return tuple(dict.fromkeys(names))
 
     def mean_bytes(self) -> dict[float, float]:
         """Return the mean bytes of an image at every rate that there is, by lambda, header included."""

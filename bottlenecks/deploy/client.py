@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from bottlenecks.coding.session import MAX_RATES, Terms
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
@@ -60,6 +61,17 @@ class Sender:
             raise BudgetError(
                 f"deadline of {deadline.deadline_ms:g} ms at {deadline.uplink_kbps:g} kbit/s leaves a {error}"
             ) from None
+
+
+def open_server(options: argparse.Namespace, bundle: Bundle) -> Server:
+    """Return the way to the server that the command line asks for."""
+    if not options.session:
+        return Server(options.server)
+    from bottlenecks.deploy.session_connection import SessionServer  # needs a package that nothing else does
+
+    rates = bundle.rate_names(bundle.mean_bytes() if options.lmbda is None else [options.lmbda])
+    least = 1 if len(rates) <= MAX_RATES[0] else 2
+    return SessionServer(options.server, Terms(rates, options.header_bytes or least))
 
 
 def open_image(path: Path) -> Image.Image:
@@ -138,12 +150,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget-bytes", type=float, help="send at the finest rate that fits, header included")
     parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
+    parser.add_argument(
+        "--session", action="store_true", help="agree once on what each frame says anew: ws:// or wss://"
+    )
+    parser.add_argument(
+        "--header-bytes", type=int, help="of a session's frames, 1 or 2; default: as few as its rates take"
+    )
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
     parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--json", action="store_true", help="print one JSON object an image")
     options = parser.parse_args(arguments)
     if options.threads is not None:
         check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
+    if options.header_bytes is not None:
+        check_number("--header-bytes", options.header_bytes, 1, 2, whole=True)
     for name in ("lmbda", "budget_bytes", "deadline_ms", "uplink_kbps"):
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
@@ -164,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = Device(Bundle(options.bundle), options.threads)
     if options.lmbda is not None:
         device.bundle.rate_of(options.lmbda)
-    server = Server(options.server)
+    server = open_server(options, device.bundle)
     server.check(device.bundle)
     sender = Sender(device, options, server)
     failed = 0

@@ -52,6 +52,10 @@ class Server:
         """
         return self._ask("POST", "/predict", stream, Answer.of)
 
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
     def check(self, bundle: Bundle) -> None:
         """Refuse a server that serves another bundle.
 

@@ -3,6 +3,7 @@
     POST /predict   one frame of any rate -> the most probable classes, a mask or boxes, as JSON
     POST /probe     bytes that are counted and thrown away: how fast is the uplink?
     GET  /health    what is served
+    WS   /session   many frames of a byte or two beside their payload -> an answer to each
 
 What waits while the tail runs goes through it together, as one batch. Should the task that runs it ever end, what waits
 is answered with 500, /health with 503, and the process ends.
@@ -24,13 +25,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle, BundleError
 from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Received, Receiver
+from bottlenecks.deploy.sessions import Sessions
 from bottlenecks.errors import check_number, fail, reason, run
 
 PROBE_BYTES = 2**18
@@ -45,11 +47,15 @@ class ServerLimits:
         max_batch: frames that go through the tail together.
         max_waiting: requests under way; more are told to come again.
         body_seconds: that a request may take to arrive.
+        max_sessions: open at once.
+        idle_seconds: that a session may say nothing.
     """
 
     max_batch: int = 16
     max_waiting: int = 128
     body_seconds: float = 10.0
+    max_sessions: int = 256
+    idle_seconds: float = 60.0
 
 
 class Batcher:
@@ -142,6 +148,8 @@ class Service:
             raise BundleError(f"{receiver.bundle.folder}: task {manifest.task}, this server knows {', '.join(ANSWERS)}")
         self.receiver, self.limits = receiver, limits
         self.batcher = Batcher(receiver, limits.max_batch)
+        prints = [bytes.fromhex(rate.fingerprint) for rate in manifest.rates]
+        self.sessions = Sessions(self.answer, prints, limits.max_sessions, limits.idle_seconds)
         self.under_way = 0
         self.end = end
         self.failure: BaseException | None = None
@@ -152,6 +160,7 @@ class Service:
             Route("/predict", self.predict, methods=["POST"]),
             Route("/probe", self.probe, methods=["POST"]),
             Route("/health", self.health, methods=["GET"]),
+            WebSocketRoute("/session", self.sessions.serve),
         ]
         handlers: Any = {HTTPException: _explain}
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
@@ -159,22 +168,31 @@ class Service:
     async def predict(self, request: Request) -> JSONResponse:
         """Decode one frame and answer with what the network makes of it."""
         with self._admitted():
-            stream = await self._body(request, self.receiver.max_bytes)
-            start = time.perf_counter()
-            try:
-                received = await asyncio.to_thread(self.receiver.read, stream)
-            except BitstreamError as error:
-                raise HTTPException(400, str(error)) from None
-            output = await self.batcher.infer(received)
+            return JSONResponse(await self._infer(await self._body(request, self.receiver.max_bytes)))
+
+    async def answer(self, stream: bytes) -> dict[str, Any]:
+        """Answer one frame.
+
+        Raises:
+            HTTPException: it is damaged, or the server is busy.
+        """
+        with self._admitted():
+            return await self._infer(stream)
+
+    async def _infer(self, stream: bytes) -> dict[str, Any]:
+        start = time.perf_counter()
+        try:
+            received = await asyncio.to_thread(self.receiver.read, stream)
+        except BitstreamError as error:
+            raise HTTPException(400, str(error)) from None
+        output = await self.batcher.infer(received)
         manifest = self.receiver.bundle.manifest
-        return JSONResponse(
-            {
-                "lambda": received.lmbda,
-                "bytes": received.num_bytes,
-                **ANSWERS[manifest.task](output, manifest.class_names),
-                "server_ms": 1e3 * (time.perf_counter() - start),
-            }
-        )
+        return {
+            "lambda": received.lmbda,
+            "bytes": received.num_bytes,
+            **ANSWERS[manifest.task](output, manifest.class_names),
+            "server_ms": 1e3 * (time.perf_counter() - start),
+        }
 
     async def probe(self, request: Request) -> JSONResponse:
         """Count the bytes of a request."""
@@ -281,6 +299,7 @@ def serve(receiver: Receiver, limits: ServerLimits, host: str, port: int) -> Non
             host=host,
             port=port,
             http=TimedProtocol,
+            ws_max_size=receiver.max_bytes,
             log_level="info",
             access_log=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -1,0 +1,77 @@
+"""The server's side of sessions: over one WebSocket come an offer, then frames of a byte or two beside their payload.
+
+To the offer the server answers its acceptance, to a frame what `/predict` answers, as JSON, and to a running check how
+the session goes: `{"session": {"refused": 0, "lost": 0, "doubtful": 0}}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.coding.session import SessionReader, Terms, accept
+
+REFUSED, BUSY, GONE = 1008, 1013, 1001  # codes of RFC 6455 and its registry
+Answering = Callable[[bytes], Awaitable[dict[str, Any]]]
+
+
+class Sessions:
+    """Answers what comes in sessions, of each one frame after the other.
+
+    Args:
+        answer: of one frame; raises HTTPException.
+        fingerprints: of the units that are served.
+        most: sessions at once.
+        idle_seconds: after which a session that says nothing is ended.
+    """
+
+    def __init__(self, answer: Answering, fingerprints: Collection[bytes], most: int, idle_seconds: float) -> None:
+        self.answer, self.fingerprints, self.most, self.idle_seconds = answer, fingerprints, most, idle_seconds
+        self.open = 0
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one session until it ends."""
+        await socket.accept()
+        if self.open >= self.most:
+            return await socket.close(BUSY, "busy; try again")
+        self.open += 1
+        try:
+            reader = await self._begin(socket)
+            while True:
+                await socket.send_json(await self._answer(reader, await self._receive(socket)))
+        except BitstreamError as error:
+            await socket.close(REFUSED, str(error)[:120])
+        except asyncio.TimeoutError:
+            await socket.close(GONE, f"nothing came for {self.idle_seconds:g} s")
+        except (WebSocketDisconnect, KeyError):  # a text in the place of bytes
+            pass
+        finally:
+            self.open -= 1
+
+    async def _begin(self, socket: WebSocket) -> SessionReader:
+        offer = await self._receive(socket)
+        terms = Terms.of(offer)
+        for rate in terms.rates:
+            if rate.fingerprint not in self.fingerprints:
+                raise BitstreamError(f"the unit {rate.fingerprint.hex()} is not served here")
+        await socket.send_bytes(accept(offer))
+        return SessionReader(terms)
+
+    async def _receive(self, socket: WebSocket) -> bytes:
+        return await asyncio.wait_for(socket.receive_bytes(), self.idle_seconds)
+
+    async def _answer(self, reader: SessionReader, message: bytes) -> dict[str, Any]:
+        try:
+            frame = reader.read(message)
+            if frame is not None:
+                return {**await self.answer(frame), "bytes": len(message)}
+        except BitstreamError as error:
+            return {"error": str(error)}
+        except HTTPException as error:
+            return {"error": error.detail}
+        return {"session": {"refused": reader.refused, "lost": reader.lost, "doubtful": reader.doubtful}}
