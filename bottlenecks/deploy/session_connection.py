@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -36,12 +37,13 @@ class SessionServer(Server):
         super().__init__(url.replace("ws", "http", 1) if url.startswith("ws") else url)
         self.url, self.sent_bytes = url, 0
         self._writer = SessionWriter(terms)
+        self._stack = ExitStack()
         self._socket = self._connect()
-        offer = terms.offer()
         try:
-            check_accepted(offer, self._exchange(offer))
-        except BitstreamError as error:
-            raise self._refused(error) from None
+            self._begin(terms.offer())
+        except UsageError:
+            self.close()
+            raise
 
     def predict(self, stream: bytes) -> Answer:
         """Send a frame as a message; give the server's answer.
@@ -62,15 +64,24 @@ class SessionServer(Server):
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close()
+        self._stack.close()
         super().close()
 
     def _connect(self) -> ClientConnection:
         place = httpx.URL(self.url.replace("http", "ws", 1)).join("/session")
         context: ssl.SSLContext | None = trusted() if place.scheme == "wss" else None
         try:
-            return connect(str(place), ssl=context, open_timeout=TIMEOUT_SECONDS, max_size=MAX_ANSWER_BYTES, proxy=None)
+            opening = connect(
+                str(place), ssl=context, open_timeout=TIMEOUT_SECONDS, max_size=MAX_ANSWER_BYTES, proxy=None
+            )
+            return self._stack.enter_context(opening)
         except (InvalidURI, WebSocketException, OSError, ValueError) as error:
+            raise self._refused(error) from None
+
+    def _begin(self, offer: bytes) -> None:
+        try:
+            check_accepted(offer, self._exchange(offer))
+        except BitstreamError as error:
             raise self._refused(error) from None
 
     def _exchange(self, message: bytes) -> bytes:
