@@ -13,7 +13,7 @@ import json
 import time
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ def networks() -> Iterator[tuple[str, str, str]]:
         yield "torchvision", name, models.get_model_builder(name).__module__.rpartition(".")[2]
     for name in timm.list_models():
         yield "timm", name, timm.models.model_entrypoint(name).__module__.rpartition(".")[2]
+
+
+def in_turns(named: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Put one network of every family first, then another of each, that a part of the list tells of all families."""
+    ranks: Counter[tuple[str, str]] = Counter()
+    ranked = []
+    for library, name, family in named:
+        ranked.append((ranks[library, family], library, name, family))
+        ranks[library, family] += 1
+    return [(library, name, family) for _, library, name, family in sorted(ranked)]
 
 
 def build(library: str, name: str, device: str) -> tuple[nn.Module, torch.Tensor]:
@@ -147,7 +157,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = {(one["library"], one["name"]) for one in read(options.out)}
-    left = [one for one in networks() if one[:2] not in known and options.library in (None, one[0])]
+    left = [one for one in in_turns(networks()) if one[:2] not in known and options.library in (None, one[0])]
     for library, name, family in [] if options.report else track(left, "Cutting"):
         append(options.out, examine(library, name, family))
     found = {(one["library"], one["name"]): one for one in read(options.out)}
