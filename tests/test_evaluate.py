@@ -18,8 +18,9 @@ from tests.conftest import TINY, configure
 
 TOP = ["model", "split", "data", "num_images", "image_shape", "feature_shapes", "metric", "unsplit", "points"]
 POINT = [
-    "codec", "setting", "lambda", "payload_bytes", "bpp", "bits_per_element", "estimated_bpp", "accuracy",
-    "agreement", "recall_at_1", "neighbour_agreement", "knn_accuracy", "encode_ms", "decode_ms", "device_macs",
+    "codec", "setting", "lambda", "payload_bytes", "session_bytes", "bpp", "bits_per_element", "estimated_bpp",
+    "accuracy", "agreement", "recall_at_1", "neighbour_agreement", "knn_accuracy", "encode_ms", "decode_ms",
+    "device_macs",
 ]  # fmt: skip
 MORE = ["server_macs", "state_bytes", "interval"]
 
@@ -46,6 +47,8 @@ def test_the_curve_follows_its_contract(folder: Path, curve: dict) -> None:
         assert point["server_macs"] > 0 and point["state_bytes"] > 0
         assert point["bpp"] == pytest.approx(8 * point["payload_bytes"] / 1024)
         assert point["bits_per_element"] == pytest.approx(8 * point["payload_bytes"] / (16 * 8 * 8))
+        offer_and_checks = 8 + 397 // 64 * 4  # one byte of header in the place of six
+        assert point["session_bytes"] == pytest.approx(point["payload_bytes"] - 5 + offer_and_checks / 397)
         assert point["encode_ms"] > 0 and point["decode_ms"] > 0 and point["device_macs"] > 0
     rows = list(csv.DictReader((folder / "curve.csv").read_text().splitlines()))
     assert [float(row["payload_bytes"]) for row in rows] == [point["payload_bytes"] for point in curve["points"]]

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bottlenecks.coding.session import RateName, Terms
 from bottlenecks.rates.rate import Rate
 from bottlenecks.splitting.features import Features
 from bottlenecks.splitting.macs import count_macs
@@ -52,6 +53,10 @@ class Codec(ABC):
         """Estimate the bits of each image (N,), without header, where the codec has an estimate."""
         return None
 
+    def terms(self) -> Terms | None:
+        """Return what a session would agree on that has frames of this codec alone, where it has such."""
+        return None
+
     def encoder_macs(self, batch: Features) -> int:
         """Count the multiply-accumulates of the encoder's network for what it codes of one image."""
         return 0
@@ -90,6 +95,11 @@ class UnitCodec(Codec):
     def estimated_bits(self, features: Features) -> Tensor:
         """Estimate with the entropy model's density at the rounded latent."""
         return self.unit.estimated_bits(features, self.rate.multiplier)
+
+    def terms(self) -> Terms:
+        """Return terms of this rate alone."""
+        multiplier = None if self.unit.range is None else self.rate.multiplier
+        return Terms((RateName(self.unit.framing.fingerprint, multiplier),))
 
     def encoder_macs(self, batch: Features) -> int:
         """Count the encoder's."""

@@ -87,6 +87,10 @@ class Terms:
         """The number of a running check."""
         return len(self.rates) + 1
 
+    def sent_beside(self, num_frames: int) -> int:
+        """Count the bytes that a device sends beside the messages of so many frames: the offer and running checks."""
+        return len(self.offer()) + num_frames // self.window * (self.header_bytes + 1 + _CRC_BYTES)
+
     def offer(self) -> bytes:
         """Return what a device begins a session with."""
         head = bytes([SESSION << 4 | LONG * (self.header_bytes == 2), self.window, len(self.rates)])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bottlenecks.baselines.codec import Codec
 from bottlenecks.coding.bitstream import enclose
+from bottlenecks.coding.session import SessionWriter, Terms
 from bottlenecks.console.terminal import progress
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.record import FloatArray, Record
@@ -37,6 +38,7 @@ class Point:
         setting: of the operating point.
         lmbda: of a unit.
         payload_bytes: mean bytes on the wire per image, header and side information included.
+        session_bytes: of a unit, mean bytes per image in a session of these images, all in; see docs/bitstream.md.
         bpp: all bits / all pixels of the network's input images.
         bits_per_element: all bits / all elements of the features, of codecs that send features.
         estimated_bpp: the same as `bpp`, from the entropy model and without header.
@@ -57,6 +59,7 @@ class Point:
     setting: str
     lmbda: float | None
     payload_bytes: float
+    session_bytes: float | None
     bpp: float
     bits_per_element: float | None
     estimated_bpp: float | None
@@ -105,8 +108,8 @@ class Tally:
         self.names, share = names, own_share()
         self.num_points, self.next, self.step = num_points, share.rank, share.world_size
         self.num_pixels = torch.zeros(len(names), dtype=torch.float64)
-        self.num_bytes, self.bits, self.agreement = (
-            torch.zeros(num_points, len(names), dtype=torch.float64) for _ in range(3)
+        self.num_bytes, self.session_bytes, self.bits, self.agreement = (
+            torch.zeros(num_points, len(names), dtype=torch.float64) for _ in range(4)
         )
         self.labels = torch.zeros(len(names), dtype=torch.int64)
         self.statistics, self.vectors = torch.zeros(0), torch.zeros(0)
@@ -133,6 +136,7 @@ class Tally:
     def add(
         self,
         index: int,
+        codec: Codec,
         streams: Sequence[bytes],
         bits: Tensor | None,
         agreement: Tensor,
@@ -141,6 +145,9 @@ class Tally:
     ) -> None:
         """Take in what one codec made of the batch."""
         self.num_bytes[index, self.batch] = torch.tensor([len(stream) for stream in streams], dtype=torch.float64)
+        if terms := codec.terms():
+            messages = [SessionWriter(terms).write(stream)[0] for stream in streams]
+            self.session_bytes[index, self.batch] = torch.tensor([len(one) for one in messages], dtype=torch.float64)
         self.bits[index, self.batch] = math.nan if bits is None else bits.double().cpu()
         self.agreement[index, self.batch] = agreement.double().cpu()
         self._keep(index + 1, statistics, vectors)
@@ -150,6 +157,7 @@ class Tally:
         for values in (
             self.num_pixels,
             self.num_bytes,
+            self.session_bytes,
             self.bits,
             self.agreement,
             self.labels,
@@ -162,6 +170,16 @@ class Tally:
             self.agreement[index] = same_nearest(own, self.vectors[0]).cpu()
         statistics = self.statistics.numpy()
         return Record(self.names, self.num_bytes.numpy(), self.agreement.numpy(), statistics[1:], statistics[0])
+
+    def mean_session_bytes(self, index: int, terms: Terms) -> float:
+        """Return the mean bytes of an image in one session of all, the offer and running checks included.
+
+        Args:
+            index: of the codec.
+            terms: of its session.
+        """
+        count = len(self.names)
+        return (float(self.session_bytes[index].sum()) + terms.sent_beside(count)) / count
 
     def recall_at_1(self, index: int) -> float | None:
         """Return the share of images that are found by what a codec left of them; None where no vectors stand for them.
@@ -232,9 +250,10 @@ def evaluate(
             tally.begin(images, targets, task.statistics(reference, truth), task.vectors(reference))
             trips = workers.round_trips(codecs, features, images)
             for index, (streams, output) in enumerate(outputs_of(network, codecs, trips, side)):
-                bits, own = codecs[index].estimated_bits(features), task.predict(output)
+                codec, own = codecs[index], task.predict(output)
+                bits = codec.estimated_bits(features)
                 agreement, statistics = task.agreement(own, reference), task.statistics(own, truth)
-                tally.add(index, streams, bits, agreement, statistics, task.vectors(own))
+                tally.add(index, codec, streams, bits, agreement, statistics, task.vectors(own))
                 yield
             first.setdefault("features", tuple(tensor[:timed_images] for tensor in features))
             first.setdefault("images", (images[:timed_images],))
@@ -320,14 +339,16 @@ def _point(
     sent, sends_features = alone[0], codec.sends == "features"
     head, tail = macs
     num_bits, num_pixels = 8 * float(tally.num_bytes[index].sum()), float(tally.num_pixels.sum())
+    terms, count = codec.terms(), len(tally.names)
     estimated_bits, agreement = float(tally.bits[index].sum()), float(tally.agreement[index].mean())
     return Point(
         codec=codec.name,
         setting=codec.setting,
         lmbda=codec.lmbda,
-        payload_bytes=num_bits / 8 / len(tally.names),
+        payload_bytes=num_bits / 8 / count,
+        session_bytes=None if terms is None else tally.mean_session_bytes(index, terms),
         bpp=num_bits / num_pixels,
-        bits_per_element=num_bits / len(tally.names) / num_elements(sent) if sends_features else None,
+        bits_per_element=num_bits / count / num_elements(sent) if sends_features else None,
         estimated_bpp=None if math.isnan(estimated_bits) else estimated_bits / num_pixels,
         metric=metric,
         agreement=agreement,
