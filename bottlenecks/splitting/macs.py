@@ -21,24 +21,32 @@ _SHAPE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 @contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Take attention apart into matrix products, since its fused kernels are not counted on every device."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+@contextmanager
 def shapes_only() -> Iterator[FakeTensorMode]:
     """Let modules run on tensors that have shape, type and device but no values: no arithmetic, no memory.
 
-    Attention is taken apart into matrix products, since its fused kernels are not counted on every device.
     PyTorch's log of shapes that do not fit is silenced: the exception says the same.
 
     Yields:
         The mode; its `from_tensor` turns a tensor into such a one.
     """
-    fused, silent = torch.backends.mha.get_fastpath_enabled(), _SHAPE_LOG.disabled
-    torch.backends.mha.set_fastpath_enabled(False)
+    silent = _SHAPE_LOG.disabled
     _SHAPE_LOG.disabled = True
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), mode:
+        with without_fused_attention(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             yield mode
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         _SHAPE_LOG.disabled = silent
 
 
@@ -80,13 +88,13 @@ def run_shapes(module: fx.GraphModule, image: Tensor, shape: tuple[int, ...]) ->
 
     Args:
         module: the network.
-        image: its type and device are taken.
+        image: its type and device are taken; tensors on the meta device have no values anyway.
         shape: that of the input, (N, C, H, W).
 
     Raises:
         Exception: whatever the network raises for such an input.
     """
-    with shapes_only(), FlopCounterMode(display=False) as counter:
+    with without_fused_attention() if image.is_meta else shapes_only(), FlopCounterMode(display=False) as counter:
         recorder = _Recorder(module, counter)
         recorder.run(image.new_empty(shape))
     return Run(recorder.env, recorder.macs, recorder.overwritten())
