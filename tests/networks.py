@@ -87,6 +87,20 @@ class Tokens(nn.Module):
         return self.classifier(self.mix(self.flat(maps)).mean(1))
 
 
+class Heads(Tokens):
+    """Features of several heads, (N, heads, tokens, channels of each)."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(num_classes)
+        self.heads = nn.Unflatten(2, (2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        tokens = self.flat(self.last(self.stem(x).permute(0, 2, 3, 1)))
+        heads = self.heads(tokens).transpose(1, 2)
+        return self.classifier(self.mix(heads.transpose(1, 2).flatten(2)).mean(1))
+
+
 class TinySegmenter(nn.Module):
     """Maps each pixel from an eighth of the size: 128x128 images give 16x32x32 features at `body`."""
 

@@ -22,7 +22,7 @@ from bottlenecks.settings.rates import parse_lambdas
 from bottlenecks.settings.targets import check_target
 from bottlenecks.split import main as list_split_points
 from tests.conftest import TINY, configure, quiet
-from tests.networks import Tiny, Tokens
+from tests.networks import Heads, Tiny
 
 Command = Callable[..., tuple[int, str]]
 
@@ -153,8 +153,10 @@ def test_lambdas_that_are_none_are_named(value: object, message: str) -> None:
     [
         (("split=bdoy",), "split=bdoy: no tensor of Tiny has this name; closest: body"),
         (("split=classifier",), "this is the network's output"),
-        (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=flat"), "laid out as NTC"),
-        (("model.factory._target_=tests.networks.Tokens", "model.weights={tokens}", "split=last"), "laid out as NHWC"),
+        (
+            ("model.factory._target_=tests.networks.Heads", "model.weights={heads}", "split=heads"),
+            "split=heads: the features there have shape (256, 2, 4); units take maps (C, H, W)",
+        ),
         (("data.limit_val=0",), "data.limit_val=0"),
         (("model.factory._target_=tests.networks.Tinny",), "'tests.networks.Tinny': Error loading"),
     ],
@@ -162,8 +164,8 @@ def test_lambdas_that_are_none_are_named(value: object, message: str) -> None:
 def test_what_does_not_fit_the_network_is_named(
     command: Command, trained: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    torch.save(Tokens().state_dict(), tmp_path / "tokens.pt")
-    arguments = tuple(argument.format(tokens=tmp_path / "tokens.pt") for argument in arguments)
+    torch.save(Heads().state_dict(), tmp_path / "heads.pt")
+    arguments = tuple(argument.format(heads=tmp_path / "heads.pt") for argument in arguments)
     paths = [f"paths.checkpoints={trained / 'checkpoints'}", f"paths.logs={tmp_path}"]
     status, error = command(train.main, *quiet(TINY), "logger=none", "lambda=0.5", *paths, *arguments)
     assert status == 2 and error.startswith("error: ") and error.count("\n") == 1

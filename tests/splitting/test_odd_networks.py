@@ -49,6 +49,8 @@ def run(root: Path, *overrides: str) -> None:
         odd("Needy"),
         odd("Fixed"),
         odd("Pooled"),
+        (*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=flat"),
+        (*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=last"),
         pytest.param(
             ("model=torchvision", "model.name=googlenet", "split=inception3a", "data.image_size=64"),
             marks=[
