@@ -84,10 +84,19 @@ class BottleneckNetwork:
         self._rate = self.ladder[value]
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> list[bytes]:
-        """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate."""
+    def encode(self, images: Tensor, cuttable: bool = False) -> list[bytes]:
+        """Do the device's part: images (N, 3, H, W) to one byte string each, at the current rate.
+
+        Args:
+            images: of the network's input.
+            cuttable: let `decode` take the beginning of a byte string for all of it, as far as it goes; what is worth
+                most comes first. Nothing tells then whether the payload was damaged on its way.
+
+        Raises:
+            ValueError: byte strings of this unit cannot be cut.
+        """
         side = self.network.side_information(images)
-        return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images))]
+        return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images), cuttable)]
 
     @torch.no_grad()
     def encode_within(self, image: Tensor, budget_bytes: int) -> bytes:

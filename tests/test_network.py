@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.places import CheckpointError
+from tests.conftest import QUICK, TINY, configure, quiet
+from train import train
 
 
 @pytest.fixture
@@ -86,3 +89,19 @@ def test_head_and_tail_are_there_once_however_many_rates(network: BottleneckNetw
         assert all("unit" not in name for name, _ in network.network.named_modules())
         own = [tensor for name, tensor in rate.unit.stored_state().items() if "restorer" not in name]
         assert sum(t.numel() * t.element_size() for t in own) < 2**16  # what a unit may take beside a tiny network
+
+
+def test_byte_strings_that_may_be_cut_decode_without_their_end(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")
+    closed = [*QUICK, "unit=transform", "unit.name=closed", "training.epochs=0", "lambda=1.0", "data.limit_train=64"]
+    train(configure("train", tmp_path, *quiet([*TINY, *closed])))
+    network = BottleneckNetwork.load(tmp_path / "checkpoints/tiny/body/digits", unit="closed")
+    (whole,) = network.encode(images(1), cuttable=True)
+    expected = network.decode(network.encode(images(1)))
+    assert torch.equal(network.decode([whole]), expected)
+    errors = []
+    for end in range(7, len(whole)):  # behind the header
+        output = network.decode([whole[:end]])
+        assert output.isfinite().all()
+        errors.append(float((output - expected).square().sum()))
+    assert errors[-1] < 0.1 * errors[0]

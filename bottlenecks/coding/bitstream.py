@@ -16,6 +16,7 @@ MULTIPLIERS = range(-128, 128)  # one byte
 
 _SHAPE_FOLLOWS = 0b0001
 _MULTIPLIER_FOLLOWS = 0b0010
+_MAY_BE_CUT = 0b0100
 _CRC_BYTES = 2
 _CRC_START = 0xFFFF
 _VARINT_BITS = 32
@@ -34,12 +35,14 @@ class Limits:
         max_positions: greatest number of positions of an explicit shape: the sum over its heights times widths.
         max_dims: most dimensions of an explicit shape.
         ranged: the unit takes any rate, and each of its frames says which; otherwise none does.
+        cuts: the unit's payloads are worth something without their end, where their frame says that they may lack it.
     """
 
     max_payload_bytes: int = 2**20
     max_positions: int = 2**16
     max_dims: int = MAX_DIMS
     ranged: bool = False
+    cuts: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class Frame:
             unit's default.
         payload: what the unit's coder decodes.
         multiplier: of the unit's steps, in eighths of a table step, or None for a unit of one rate.
+        missing: bytes that the end of the payload lacks, of a frame that may be cut.
     """
 
     fingerprint: bytes
     shape: Shape | None
     payload: bytes
     multiplier: int | None = None
+    missing: int = 0
 
 
 def pack(
@@ -66,6 +71,7 @@ def pack(
     shape: Shape | None = None,
     max_dims: int = MAX_DIMS,
     multiplier: int | None = None,
+    cuttable: bool = False,
 ) -> bytes:
     """Put a payload on the wire.
 
@@ -76,6 +82,7 @@ def pack(
             the unit's default.
         max_dims: most dimensions of a shape that receivers take.
         multiplier: -128 to 127, of a unit that takes any rate; None for a unit of one rate.
+        cuttable: let receivers take the frame without its end; its checksum is of the header alone then.
 
     Returns:
         The frame: 6 bytes longer than the payload where that is below 128 bytes, the shape the default and the unit
@@ -86,7 +93,9 @@ def pack(
     """
     if len(fingerprint) != FINGERPRINT_BYTES:
         raise ValueError(f"fingerprint must be {FINGERPRINT_BYTES} bytes, got {len(fingerprint)}")
-    flags = (shape is not None) * _SHAPE_FOLLOWS | (multiplier is not None) * _MULTIPLIER_FOLLOWS
+    flags = (
+        (shape is not None) * _SHAPE_FOLLOWS | (multiplier is not None) * _MULTIPLIER_FOLLOWS | cuttable * _MAY_BE_CUT
+    )
     head = bytes([VERSION << 4 | flags]) + fingerprint
     if multiplier is not None:
         if multiplier not in MULTIPLIERS:
@@ -97,7 +106,7 @@ def pack(
             raise ValueError(f"shape must have at most {max_dims} dimensions, each 1 or more, got {shape}")
         head += b"".join(map(to_varint, (len(shape), *shape)))
     head += to_varint(len(payload))
-    return head + _checksum(head, payload) + payload
+    return head + _checksum(head, b"" if cuttable else payload) + payload
 
 
 def peek_fingerprint(data: bytes) -> bytes:
@@ -144,12 +153,16 @@ def unpack(data: bytes, limits: Limits) -> Frame:
         raise BitstreamError(f"a payload of {num_bytes} bytes, {limits.max_payload_bytes} are allowed")
     head = data[: reader.position]
     checksum = reader.take(_CRC_BYTES)
-    payload = reader.take(num_bytes)
+    cuttable = bool(flags & _MAY_BE_CUT)
+    missing = max(0, num_bytes - (len(data) - reader.position)) if cuttable else 0
+    payload = reader.take(num_bytes - missing)
     if reader.position != len(data):
         raise BitstreamError(f"the frame is {len(data) - reader.position} bytes longer than it says")
-    if checksum != _checksum(head, payload):
+    if checksum != _checksum(head, b"" if cuttable else payload):
         raise BitstreamError("the checksum does not match: the frame was damaged")
-    return Frame(fingerprint, shape, payload, multiplier)
+    if cuttable and not limits.cuts:
+        raise BitstreamError("the frame may lack its end, but payloads of this unit are worth nothing without theirs")
+    return Frame(fingerprint, shape, payload, multiplier, missing)
 
 
 def enclose(frame: bytes, sizes: Sequence[int]) -> bytes:
@@ -245,7 +258,7 @@ def _read_flags(reader: Reader) -> int:
     version, flags = divmod(reader.take(1)[0], 16)
     if version != VERSION:
         raise BitstreamError(f"the frame has version {version}, this decoder knows {VERSION}")
-    if flags & ~(_SHAPE_FOLLOWS | _MULTIPLIER_FOLLOWS):
+    if flags & ~(_SHAPE_FOLLOWS | _MULTIPLIER_FOLLOWS | _MAY_BE_CUT):
         raise BitstreamError(f"the frame has unknown flags {flags:04b}")
     return flags
 

@@ -41,13 +41,20 @@ class FramingBase(ABC):
         fingerprint: names the unit in a frame, 2 bytes.
         max_scale: features of at most this many times the height and width of `size` are taken; 1 for `size` alone.
         ranged: the unit takes any rate: its frames have a multiplier.
+        cuts: payloads are worth something without their end.
 
     Attributes:
         limits: what a receiver takes.
     """
 
     def __init__(
-        self, size: Sizes, latent_shapes: Shapes, fingerprint: bytes, max_scale: int = 1, ranged: bool = False
+        self,
+        size: Sizes,
+        latent_shapes: Shapes,
+        fingerprint: bytes,
+        max_scale: int = 1,
+        ranged: bool = False,
+        cuts: bool = False,
     ) -> None:
         self.size, self.latent_shapes, self.fingerprint, self.max_scale = size, latent_shapes, fingerprint, max_scale
         self._max_positions = [max_scale**2 * math.prod(own) for own in size]
@@ -56,6 +63,7 @@ class FramingBase(ABC):
             max_positions=sum(self._max_positions),
             max_dims=2 * len(size),
             ranged=ranged,
+            cuts=cuts,
         )
 
     @property
@@ -73,23 +81,26 @@ class FramingBase(ABC):
             times = f"{self.max_scale} times as large as {flat(self.size)}"
             raise ValueError(f"features of {flat(size)} are more than {times}")
 
-    def write(self, symbols: Sequence[IntArray], size: Sizes, multiplier: int = 0) -> bytes:
+    def write(self, symbols: Sequence[IntArray], size: Sizes, multiplier: int = 0, *, cuttable: bool = False) -> bytes:
         """Code the symbols of one image, whose features have this size, into a frame.
 
         Args:
             symbols: one latent (K, h, w) a tensor.
             size: (H, W) of the features, one a tensor.
             multiplier: of the steps by which they were quantised.
+            cuttable: let the frame lose its end.
 
         Raises:
-            ValueError: no receiver takes this size, or the symbols cannot be coded.
+            ValueError: no receiver takes this size, or the symbols cannot be coded, or not cut.
         """
+        if cuttable and not self.limits.cuts:
+            raise ValueError("cuttable=True: payloads of this unit are worth nothing without their end")
         if multiplier and not self.limits.ranged:
             raise ValueError(f"multiplier must be 0 for a unit of one rate, got {multiplier}")
         payload = self.encode(symbols, size, multiplier)
         shape = None if size == self.size else tuple(chain.from_iterable(size))
         own = multiplier if self.limits.ranged else None
-        return pack(payload, self.fingerprint, shape, self.limits.max_dims, own)
+        return pack(payload, self.fingerprint, shape, self.limits.max_dims, own, cuttable)
 
     def read(self, stream: bytes) -> Decoded:
         """Decode a frame to the symbols, the size of the features, and the multiplier.
@@ -104,8 +115,9 @@ class FramingBase(ABC):
             )
         size = self.size if frame.shape is None else self._stated(frame.shape)
         multiplier = frame.multiplier or 0
+        decode = self.decode_cut if frame.missing else self.decode
         try:
-            return Decoded(self.decode(frame.payload, size, multiplier), size, multiplier)
+            return Decoded(decode(frame.payload, size, multiplier), size, multiplier)
         except ValueError as error:
             raise BitstreamError(str(error)) from None
 
@@ -124,6 +136,14 @@ class FramingBase(ABC):
         Raises:
             ValueError: it is none of `encode`'s, or features of this size are not taken.
         """
+
+    def decode_cut(self, payload: bytes, size: Sizes, multiplier: int = 0) -> Symbols:
+        """Decode the beginning of a payload to the symbols that are certain, and zeros.
+
+        Raises:
+            ValueError: there is nothing in it without its end, or features of this size are not taken.
+        """
+        raise ValueError("a payload of this unit is worth nothing without its end")
 
     def _stated(self, shape: Shape) -> Sizes:
         """Take the size from what a frame states."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from bottlenecks.coding.escapes import (
 from bottlenecks.coding.scale_tables import MAX_INDEX, ScaleTables
 from bottlenecks.shapes import Shapes
 
+T = TypeVar("T")
+MOST_BYTES = 10  # that an element takes: 24 bits, and of an escape at most 6 more and its 32
 ZERO = np.zeros(1, dtype=np.int32)  # the symbol of what is not coded
 largest = np.maximum.reduce
 
@@ -161,6 +163,34 @@ class ScaleCoder:
             symbols[places] = from_codes(np.concatenate(codes), order.offsets[places], order.escapes[places])
         return _apart(padded.take(order.sources, mode="clip"), order.shapes)
 
+    def decode_cut(self, payload: bytes, order: Order) -> tuple[Int32Array, ...]:
+        """Decode the beginning of a payload as far as it is certain: whatever follows decodes to these symbols.
+
+        Args:
+            payload: what there is of it.
+            order: for its size.
+
+        Returns:
+            Symbols, one array a tensor; zero where nothing is coded, or where nothing is certain.
+        """
+        ends = [_decoder(payload, filling, len(order.places)) for filling in (b"\x00", b"\xff")]
+        symbols = np.zeros(len(order.places) + 1, dtype=np.int32)
+        for row, start, stop in order.runs:
+            decode = partial(_decode_entry, model=self._models[row])
+            found = np.array(list(_agreed(ends, decode, stop - start)), dtype=np.int32)
+            (escaped,) = np.nonzero(found == self._escapes[row])
+            symbols[start : start + len(found)] = found + order.offsets[start : start + len(found)]
+            symbols[start + escaped] = 0
+            if len(found) < stop - start:
+                break
+            if len(escaped):
+                codes = next(_agreed(ends, partial(_decode_codes, count=len(escaped)), 1), None)
+                if codes is None:
+                    break
+                places = start + escaped
+                symbols[places] = from_codes(np.array(codes), order.offsets[places], order.escapes[places])
+        return _apart(symbols.take(order.sources, mode="clip"), order.shapes)
+
     def ideal_bits(self, symbols: Sequence[IntArray], order: Order) -> float:
         """Length in bits that the tables give latents, escaped values included, before rounding to bytes.
 
@@ -185,6 +215,35 @@ class ScaleCoder:
             if largest(entries) == self._escapes[row]:  # the last entry of a table
                 codes.append(decode_codes(decoder, int(np.count_nonzero(entries == self._escapes[row]))))
         return runs, codes
+
+
+def _decoder(payload: bytes, filling: bytes, num_elements: int) -> stream.queue.RangeDecoder:
+    """Decode what there is of a payload, and behind it nothing but one byte, for as long as elements may take."""
+    words = payload + filling * (16 + MOST_BYTES * num_elements)
+    return stream.queue.RangeDecoder(np.frombuffer(words[: len(words) // 4 * 4], dtype=">u4").astype(np.uint32))
+
+
+def _decode_entry(decoder: stream.queue.RangeDecoder, model: Any) -> int:
+    return int(decoder.decode(model))
+
+
+def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> list[int]:
+    codes: list[int] = decode_codes(decoder, count).tolist()
+    return codes
+
+
+def _agreed(
+    decoders: Sequence[stream.queue.RangeDecoder], decode: Callable[[stream.queue.RangeDecoder], T], count: int
+) -> Iterator[T]:
+    """Decode so many values one by one, as long as all decoders find the same."""
+    for _ in range(count):
+        try:
+            value, other = map(decode, decoders)
+        except AssertionError:  # constriction's word for data that no encoder writes
+            return
+        if value != other:
+            return
+        yield value
 
 
 def _sizes(shapes: Shapes) -> list[int]:

@@ -39,7 +39,7 @@ class ScaleFraming(FramingBase):
     ) -> None:
         self.coder, self.scales, self._orders = coder, scales, OrderCache()
         own = self._orders.get((size, 0), lambda: coder.order(scales(size)))
-        super().__init__(size, own.shapes, fingerprint, max_scale, ranged)
+        super().__init__(size, own.shapes, fingerprint, max_scale, ranged, cuts=True)
 
     @property
     def tables(self) -> tuple[SymbolTables]:
@@ -68,6 +68,10 @@ class ScaleFraming(FramingBase):
     def decode(self, payload: bytes, size: Sizes, multiplier: int = 0) -> Symbols:
         """Decode a payload to latents."""
         return self.coder.decode(payload, self.order(size, multiplier))
+
+    def decode_cut(self, payload: bytes, size: Sizes, multiplier: int = 0) -> Symbols:
+        """Decode the beginning of a payload to the symbols that are certain, and zeros."""
+        return self.coder.decode_cut(payload, self.order(size, multiplier))
 
 
 class OrderCache:

@@ -158,7 +158,7 @@ class SessionWriter:
     def write(self, frame: bytes) -> list[bytes]:
         """Turn a frame, with or without sizes before it, into one message, and a running check where one is due."""
         number, body = self.terms.whole, frame
-        if frame and frame[0] >> 4 == VERSION:
+        if frame and frame[0] >> 4 == VERSION and not frame[0] & 0b0100:
             opened = _unpack(frame)
             known = self._numbers.get(RateName(opened.fingerprint, opened.multiplier))
             if known is not None and opened.shape is None:

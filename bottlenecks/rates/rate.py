@@ -62,9 +62,9 @@ class Rate:
         """Return the rate of a frame with this multiplier."""
         return self if self.unit.range is None else self.at(self.unit.range.lmbda(multiplier))
 
-    def compress(self, features: Features) -> list[bytes]:
+    def compress(self, features: Features, cuttable: bool = False) -> list[bytes]:
         """Code features at this rate."""
-        return self.unit.compress(features, self.multiplier)
+        return self.unit.compress(features, self.multiplier, cuttable)
 
     def compress_within(self, features: Features, budget_bytes: int) -> tuple[Rate, bytes]:
         """Code one image's features at the finest of the unit's rates whose frame fits, or at its coarsest."""

@@ -203,7 +203,7 @@ class Bottleneck(nn.Module, ABC):
         y_hat, rate_bits = self.quantise(self.encode(features), generator, multiplier)
         return UnitOutput(self.decode(y_hat, self.size_of(features), multiplier), rate_bits)
 
-    def compress(self, features: Features, multiplier: int = 0) -> list[bytes]:
+    def compress(self, features: Features, multiplier: int = 0, cuttable: bool = False) -> list[bytes]:
         """Code features into one byte string an image, header included.
 
         Maps of another height and width than the unit was made for are coded too; their size then travels along.
@@ -211,15 +211,16 @@ class Bottleneck(nn.Module, ABC):
         Args:
             features: what the head gives.
             multiplier: of the steps of a unit of any rate.
+            cuttable: let receivers take the beginning of a byte string for all of it.
 
         Raises:
-            ValueError: the maps have more positions than a receiver takes, or cannot be coded.
+            ValueError: the maps have more positions than a receiver takes, or cannot be coded, or not cut.
         """
         self._check(multiplier)
         size = self.size_of(features)
         self.framing.check_size(size)
         images = zip(*self.symbols(features, multiplier), strict=True)
-        return [self.framing.write(one, size, multiplier) for one in images]
+        return [self.framing.write(one, size, multiplier, cuttable=cuttable) for one in images]
 
     def decompress(self, streams: Sequence[bytes]) -> Features:
         """Decode byte strings of features of one size.

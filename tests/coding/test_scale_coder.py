@@ -221,3 +221,36 @@ def test_symbols_that_do_not_fit_are_refused(symbols: Arrays, message: str) -> N
         coder.encode(symbols, order)
     with pytest.raises(ValueError, match=message):
         coder.ideal_bits(symbols, order)
+
+
+@QUICK
+@given(any_case())
+def test_a_payload_without_its_end_gives_what_is_certain_of_it(case: tuple[ScaleTables, Arrays, Arrays, int]) -> None:
+    tables, scales, symbols, multiplier = case
+    coder = ScaleCoder(tables)
+    order = coder.order(scales, multiplier)
+    payload = coder.encode(symbols, order)
+    expected = np.concatenate([one.ravel() for one in coded_alone(symbols, scales, tables, multiplier)])[order.places]
+    certain = 0
+    for end in range(len(payload) + 1):
+        decoded = coder.decode_cut(payload[:end], order)
+        found = np.concatenate([one.ravel() for one in decoded])
+        assert np.count_nonzero(found) == np.count_nonzero(found[order.places])
+        wrong = (found[order.places] != expected) & (found[order.places] != 0)
+        assert not wrong.any()
+        (different,) = np.nonzero(found[order.places] != expected)
+        so_far = different[0] if len(different) else len(expected)
+        assert so_far >= certain
+        certain = so_far
+
+
+def test_most_of_a_payload_gives_most_of_its_symbols() -> None:
+    rng = np.random.default_rng(0)
+    scales = rng.integers(8, 63, (16, 8, 8)).astype(np.int16)
+    symbols, coder = drawn(scales, FAMILY, rng), ScaleCoder(FAMILY)
+    order = coder.order([scales])
+    payload = coder.encode([symbols], order)
+    kept = [coder.decode_cut(payload[: round(share * len(payload))], order)[0] for share in (0.25, 0.5, 0.75, 1)]
+    errors = [np.square(one - symbols).sum() for one in kept]
+    assert errors == sorted(errors, reverse=True) and errors[1] < 0.3 * np.square(symbols).sum()
+    assert errors[3] <= 0.01 * errors[0]

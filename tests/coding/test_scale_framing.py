@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -219,3 +220,46 @@ def test_a_copy_writes_the_same_frames() -> None:
 def test_the_modules_import_no_torch() -> None:
     program = "import sys, bottlenecks.coding.scale_framing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("ranged", [False, True])
+def test_a_frame_that_may_be_cut_is_read_without_its_end(ranged: bool) -> None:
+    framing = one_tensor(ranged=ranged)
+    symbols = [np.random.default_rng(0).integers(-9, 9, shape).astype(np.int32) for shape in framing.latent_shapes]
+    (coded,) = framing.order(SIZE).coded
+    whole = framing.write(symbols, SIZE, cuttable=True)
+    header = len(whole) - len(framing.encode(symbols, SIZE))
+    assert len(whole) == len(framing.write(symbols, SIZE)) and whole[0] & 0b0100
+    assert np.array_equal(framing.read(whole).symbols[0], np.where(coded, symbols[0], 0))
+    right = []
+    for end in range(header, len(whole)):
+        (found,) = framing.read(whole[:end]).symbols
+        assert np.all((found == symbols[0]) | (found == 0))
+        right.append(np.count_nonzero(found))
+    assert right == sorted(right) and right[0] == 0 and right[-1] > 0.8 * np.count_nonzero(coded)
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_damage_to_the_header_of_a_frame_that_may_be_cut_is_told(place: int) -> None:
+    framing = one_tensor()
+    whole = framing.write([np.ones(shape, np.int32) for shape in framing.latent_shapes], SIZE, cuttable=True)
+    damaged = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    for end in (place, len(whole) // 2, len(whole)) if place < 6 else (place - 1,):
+        with pytest.raises(BitstreamError):
+            framing.read(damaged[:end])
+
+
+def test_other_frames_have_to_be_whole() -> None:
+    frame = SMALL.write([np.array([[[1, 0]], [[-1, 2]]])], ((1, 2),))
+    for end in range(len(frame)):
+        with pytest.raises(BitstreamError):
+            SMALL.read(frame[:end])
+
+
+def test_units_whose_payloads_cannot_be_cut_neither_write_nor_read_such_frames() -> None:
+    cuttable, framing = SMALL.write([np.array([[[1, 0]], [[-1, 2]]])], ((1, 2),), cuttable=True), copy.copy(SMALL)
+    framing.limits = replace(SMALL.limits, cuts=False)
+    with pytest.raises(ValueError, match="cuttable=True: payloads of this unit are worth nothing without their end"):
+        framing.write([np.array([[[1, 0]], [[-1, 2]]])], ((1, 2),), cuttable=True)
+    with pytest.raises(BitstreamError, match="payloads of this unit are worth nothing without theirs"):
+        framing.read(cuttable)
