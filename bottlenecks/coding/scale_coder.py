@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from bottlenecks.coding.escapes import (
 from bottlenecks.coding.scale_tables import MAX_INDEX, ScaleTables
 from bottlenecks.shapes import Shapes
 
-T = TypeVar("T")
+T = TypeVar("T", np.int32, np.int64)
 MOST_BYTES = 10  # that an element takes: 24 bits, and of an escape at most 6 more and its 32
 ZERO = np.zeros(1, dtype=np.int32)  # the symbol of what is not coded
 largest = np.maximum.reduce
@@ -176,19 +177,18 @@ class ScaleCoder:
         ends = [_decoder(payload, filling, len(order.places)) for filling in (b"\x00", b"\xff")]
         symbols = np.zeros(len(order.places) + 1, dtype=np.int32)
         for row, start, stop in order.runs:
-            decode = partial(_decode_entry, model=self._models[row])
-            found = np.array(list(_agreed(ends, decode, stop - start)), dtype=np.int32)
+            found = _common([_decode_entries(end, self._models[row], stop - start) for end in ends])
             (escaped,) = np.nonzero(found == self._escapes[row])
             symbols[start : start + len(found)] = found + order.offsets[start : start + len(found)]
             symbols[start + escaped] = 0
             if len(found) < stop - start:
                 break
             if len(escaped):
-                codes = next(_agreed(ends, partial(_decode_codes, count=len(escaped)), 1), None)
-                if codes is None:
+                codes = _common([_decode_codes(end, len(escaped)) for end in ends])
+                if len(codes) < len(escaped):
                     break
                 places = start + escaped
-                symbols[places] = from_codes(np.array(codes), order.offsets[places], order.escapes[places])
+                symbols[places] = from_codes(codes, order.offsets[places], order.escapes[places])
         return _apart(symbols.take(order.sources, mode="clip"), order.shapes)
 
     def ideal_bits(self, symbols: Sequence[IntArray], order: Order) -> float:
@@ -223,27 +223,34 @@ def _decoder(payload: bytes, filling: bytes, num_elements: int) -> stream.queue.
     return stream.queue.RangeDecoder(np.frombuffer(words[: len(words) // 4 * 4], dtype=">u4").astype(np.uint32))
 
 
-def _decode_entry(decoder: stream.queue.RangeDecoder, model: Any) -> int:
-    return int(decoder.decode(model))
+def _decode_entries(decoder: stream.queue.RangeDecoder, model: Any, count: int) -> Int32Array:
+    """Decode so many entries, or as many as there are in data that no encoder writes."""
+    start = decoder.clone()
+    try:
+        entries: Int32Array = decoder.decode(model, count)
+        return entries
+    except AssertionError:  # constriction's word for such data
+        found: list[int] = []
+        with suppress(AssertionError):
+            for _ in range(count):
+                found.append(start.decode(model))
+        return np.array(found, dtype=np.int32)
 
 
-def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> list[int]:
-    codes: list[int] = decode_codes(decoder, count).tolist()
-    return codes
+def _decode_codes(decoder: stream.queue.RangeDecoder, count: int) -> Int64Array:
+    """Decode the numbers of so many escapes; none where they are not all there."""
+    try:
+        return decode_codes(decoder, count)
+    except AssertionError:
+        return np.zeros(0, dtype=np.int64)
 
 
-def _agreed(
-    decoders: Sequence[stream.queue.RangeDecoder], decode: Callable[[stream.queue.RangeDecoder], T], count: int
-) -> Iterator[T]:
-    """Decode so many values one by one, as long as all decoders find the same."""
-    for _ in range(count):
-        try:
-            value, other = map(decode, decoders)
-        except AssertionError:  # constriction's word for data that no encoder writes
-            return
-        if value != other:
-            return
-        yield value
+def _common(found: Sequence[npt.NDArray[T]]) -> npt.NDArray[T]:
+    """Return what two arrays begin with, both of them."""
+    length = min(map(len, found))
+    first, other = (one[:length] for one in found)
+    (different,) = np.nonzero(first != other)
+    return first[: different[0]] if len(different) else first
 
 
 def _sizes(shapes: Shapes) -> list[int]:

@@ -1,0 +1,78 @@
+"""What is a byte string worth without its end, and what the next coarser rate? python -m benchmarks.cut_streams.
+
+    python -m benchmarks.cut_streams model=efficientnet_lite0 split=blocks.4 data=imagenet data.root=PATH
+
+Takes settings of evaluate.py. Each rate codes the evaluation images so that byte strings may be cut, and several shares
+of their payloads are decoded; agreement is with the unsplit network. The last line of output is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.network import BottleneckNetwork
+from bottlenecks.runs.experiment import make_data
+from bottlenecks.settings.experiment import ExperimentPlan
+
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)
+TOGETHER = 32
+
+
+def in_parts(images: Tensor) -> Iterator[Tensor]:
+    """Return images a few at a time."""
+    yield from images.split(TOGETHER)
+
+
+@torch.no_grad()
+def measure(arguments: Sequence[str]) -> list[dict[str, float]]:
+    """Code, cut, decode and compare, at each rate and share."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        plan = ExperimentPlan.of(compose("evaluate", list(arguments)))
+    data = make_data(plan.network)
+    network = BottleneckNetwork.load(plan.folder, unit=plan.unit.name)
+    data.preprocessing = network.preprocessing
+    data.setup("test")
+    images = torch.cat([batch[0] for batch in data.test_dataloader()])
+    expected = torch.cat([network.network(some).argmax(1) for some in in_parts(images)])
+    found = []
+    for lmbda in network.ladder:
+        network.lmbda = lmbda
+        whole = [stream for some in in_parts(images) for stream in network.encode(some, cuttable=True)]
+        headers = [7 if len(stream) >= 128 + 7 else 6 for stream in whole]  # their lengths take one byte or two
+        for share in SHARES:
+            ends = [head + round(share * (len(one) - head)) for one, head in zip(whole, headers, strict=True)]
+            cut = [one[:end] for one, end in zip(whole, ends, strict=True)]
+            classes = [network.decode(cut[at : at + TOGETHER]).argmax(1) for at in range(0, len(cut), TOGETHER)]
+            agreement = float((torch.cat(classes) == expected).float().mean())
+            found.append({"lambda": lmbda, "share": share, "bytes": statistics.mean(ends), "agreement": agreement})
+    return found
+
+
+def main() -> None:
+    """Measure, and show a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+", help="of evaluate.py")
+    options = parser.parse_args()
+    hush_lightning()
+    found = run(lambda: measure(options.settings))
+    table = Table(title="Agreement with the unsplit network")
+    for name in ("lambda", "share of the payload", "bytes", "agreement"):
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(f"{one['lambda']:g}", f"{one['share']:.0%}", f"{one['bytes']:.0f}", f"{one['agreement']:.1%}")
+    Console(width=100).print(table)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
