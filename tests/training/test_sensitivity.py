@@ -49,7 +49,8 @@ def test_draws_have_the_exact_fisher_matrix() -> None:
     jacobian = torch.autograd.functional.jacobian(network.tail, one).flatten(2)[0, :, :].reshape(10, -1)
     shares = network.tail(one)[0].softmax(0)
     fisher = jacobian.T @ (shares.diag() - shares.outer(shares)) @ jacobian
-    (draws,) = all_draws(network, one.repeat(500, 1, 1, 1), Classification(), {"kd": 0.5, "ce": 1.5}, range(500), 20)
+    many = (one.repeat(500, 1, 1, 1),)
+    (draws,) = all_draws(network, many, Classification(), {"kd": 0.5, "ce": 1.5}, range(500), 20)
     rows = draws.flatten(2).flatten(0, 1)
     assert rows.dtype == torch.float32 and len(rows) == 10_000
     moment = rows.T @ rows / len(rows)
@@ -123,7 +124,7 @@ def test_an_images_draws_are_the_same_beside_any_others_and_in_any_chunks() -> N
 
 def test_chunks_keep_within_the_memory() -> None:
     network, features = split(Tiny, "body", 32)
-    many = features[0].repeat(32, 1, 1, 1)
+    many = (features[0].repeat(32, 1, 1, 1),)
 
     def sizes(memory: int) -> list[int]:
         return [len(one[0]) for (one,) in score_draws(network, many, Classification(), KD, range(128), 2, memory)]
@@ -131,7 +132,7 @@ def test_chunks_keep_within_the_memory() -> None:
     assert sizes(1) == [1] * 128 and sizes(2**30) == [128]
     some = sizes(2**20)
     assert sum(some) == 128 and 1 < some[0] < 128
-    least = (1 + 2) * many[0].nbytes  # of an image: its features and two gradients
+    least = (1 + 2) * many[0][0].nbytes  # of an image: its features and two gradients
     assert some[0] * least <= 2**20
     assert sizes(2**21)[0] in (2 * some[0], 2 * some[0] + 1)
 
