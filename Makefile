@@ -38,7 +38,8 @@ wheel: install   ## what is installed elsewhere: build/wheel; an earlier build's
 test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
 	$(PYTEST)
 
-test-all: check   ## everything but what needs an accelerator or a package index: about twenty minutes on two cores
+test-all: check   ## everything but what needs an accelerator or a package index: half an hour on two cores
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers]'
 	$(PYTEST) -m 'not gpu and not network'
 
 test-gpu: install   ## what needs an accelerator, on one: minutes
