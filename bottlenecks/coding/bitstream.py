@@ -132,6 +132,24 @@ def peek_multiplier(data: bytes) -> int:
     return reader.take(1)[0] + MULTIPLIERS.start if flags & _MULTIPLIER_FOLLOWS else 0
 
 
+def is_ranged(data: bytes) -> bool:
+    """Return whether a frame says that its unit takes any rate; nothing is checked yet.
+
+    Raises:
+        BitstreamError: if the bytes are too few, of another version, or have unknown flags.
+    """
+    return bool(_read_flags(Reader(data)) & _MULTIPLIER_FOLLOWS)
+
+
+def may_be_cut(data: bytes) -> bool:
+    """Return whether a frame says that it may lack its end; nothing is checked yet.
+
+    Raises:
+        BitstreamError: if the bytes are too few, of another version, or have unknown flags.
+    """
+    return bool(_read_flags(Reader(data)) & _MAY_BE_CUT)
+
+
 def unpack(data: bytes, limits: Limits) -> Frame:
     """Take a frame apart; every claim is checked before anything is allocated for it.
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bottlenecks.coding.bitstream import BitstreamError, Reader, peek_fingerprint, peek_multiplier, to_varint
+from bottlenecks.coding.bitstream import BitstreamError, Reader, disclose, to_varint
 from bottlenecks.coding.session import RateName, SessionReader, SessionWriter, Terms
 
 MAGIC = b"BNF1"
 
 
 def terms_of(frames: Iterable[bytes], header_bytes: int = 2) -> Terms:
-    """Return terms that have the rates of all frames."""
-    ranged = {frame: bool(frame[0] & 0b0010) for frame in frames}
-    names = (RateName(peek_fingerprint(one), peek_multiplier(one) if own else None) for one, own in ranged.items())
-    return Terms(tuple(dict.fromkeys(names)), header_bytes)
+    """Return terms that have the rates of all frames, with or without sizes before them."""
+    names = dict.fromkeys(RateName.of(disclose(frame)[0]) for frame in frames)
+    return Terms(tuple(names), header_bytes)
 
 
 def pack_file(frames: Iterable[bytes], terms: Terms) -> bytes:

@@ -21,7 +21,11 @@ from bottlenecks.coding.bitstream import (
     Frame,
     Limits,
     Reader,
+    is_ranged,
+    may_be_cut,
     pack,
+    peek_fingerprint,
+    peek_multiplier,
     unpack,
 )
 
@@ -47,6 +51,15 @@ class RateName:
 
     fingerprint: bytes
     multiplier: int | None = None
+
+    @classmethod
+    def of(cls, frame: bytes) -> RateName:
+        """Read it from a frame; nothing else of it is looked at.
+
+        Raises:
+            BitstreamError: if the bytes are too few, of another version, or have unknown flags.
+        """
+        return cls(peek_fingerprint(frame), peek_multiplier(frame) if is_ranged(frame) else None)
 
 
 @dataclass(frozen=True)
@@ -158,9 +171,8 @@ class SessionWriter:
     def write(self, frame: bytes) -> list[bytes]:
         """Turn a frame, with or without sizes before it, into one message, and a running check where one is due."""
         number, body = self.terms.whole, frame
-        if frame and frame[0] >> 4 == VERSION and not frame[0] & 0b0100:
-            opened = _unpack(frame)
-            known = self._numbers.get(RateName(opened.fingerprint, opened.multiplier))
+        if frame and frame[0] >> 4 == VERSION and not may_be_cut(frame):
+            known, opened = self._numbers.get(RateName.of(frame)), _unpack(frame)
             if known is not None and opened.shape is None:
                 number, body = known, opened.payload
         messages = [_message(self.terms, number, body)]
@@ -267,5 +279,5 @@ def _crc(data: bytes) -> bytes:
 
 
 def _unpack(frame: bytes) -> Frame:
-    ranged = bool(frame[0] & 0b0010)
-    return unpack(frame, Limits(max_payload_bytes=_ANY, max_positions=_ANY, max_dims=_ANY, ranged=ranged))
+    limits = Limits(max_payload_bytes=_ANY, max_positions=_ANY, max_dims=_ANY, ranged=is_ranged(frame))
+    return unpack(frame, limits)

@@ -15,6 +15,7 @@ def test_frames_come_back_and_take_less() -> None:
     assert list(unpack_file(content)) == frames
     assert len(content) < sum(map(len, frames)) - 2 * len(frames)
     assert list(unpack_file(pack_file(FRAMES, ANY_RATE))) == FRAMES
+    assert list(unpack_file(pack_file(FRAMES, terms_of(FRAMES)))) == FRAMES
     assert list(unpack_file(pack_file([], FIVE))) == []
 
 
