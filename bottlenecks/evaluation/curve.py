@@ -19,11 +19,10 @@ from bottlenecks.evaluation.record import interval
 from bottlenecks.files import write_atomically
 
 if TYPE_CHECKING:  # what only reads a curve needs no torch
+    from matplotlib.figure import Figure
+
     from bottlenecks.evaluation.points import Evaluation, Point
     from bottlenecks.tasks import Task
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def _is_share(value: Any) -> bool:

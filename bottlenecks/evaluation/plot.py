@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.labels import place_labels
 from bottlenecks.evaluation.merit import Line, NoFigureError, bytes_at
 from bottlenecks.files import write_atomically
+
+if TYPE_CHECKING:
+    from bottlenecks.evaluation.curve import Curve
 
 # Okabe and Ito's palette, told apart by colour-blind readers; marker and dashes change as it comes round again.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
