@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,12 +13,26 @@ from tests.networks import Tiny, block
 Outputs = namedtuple("Outputs", ["logits", "aux_logits"])
 
 
+@dataclass
+class Output:
+    """Two outputs, of which the second matters.
+
+    Attributes:
+        hidden: as wide as the logits.
+        logits: of the classes.
+    """
+
+    hidden: Tensor
+    logits: Tensor
+
+
 class Named(Tiny):
     """Returns its logits in a container.
 
     Args:
         num_classes: of the output.
-        kind: `dict`, `tuple` or `named`; with `train-` before it in training alone, as those with auxiliary heads do.
+        kind: `dict`, `tuple`, `named` or `dataclass`; with `train-` before it in training alone, as those with
+            auxiliary heads do.
     """
 
     def __init__(self, num_classes: int = 10, kind: str = "dict") -> None:
@@ -32,6 +47,8 @@ class Named(Tiny):
         kind = self.kind.removeprefix("train-")
         if kind == "dict":
             return {"logits": logits, "aux": 2 * logits}
+        if kind == "dataclass":
+            return Output(2 * logits, logits)
         return Outputs(logits, 2 * logits) if kind == "named" else (logits, 2 * logits)
 
 

@@ -104,7 +104,8 @@ class _Tracer(NodePathTracer):
         return getattr(m, "is_leaf", False) is True or super().is_leaf_module(m, module_qualname)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        return root_fn, [self.root, self.create_proxy("placeholder", "input", (), {})]
+        image = self.create_proxy("placeholder", "input", (), {})
+        return lambda root, image: to_plain(root_fn(root, image)), [self.root, image]
 
 
 def _leaves_of_timm() -> dict[str, Sequence[Any]]:
@@ -152,9 +153,11 @@ def _silence() -> Iterator[None]:
 
 
 def to_plain(output: Any) -> Any:
-    """Turn the dataclasses and mappings that a network gives into dicts, without what is None."""
+    """Turn the dataclasses, named tuples and mappings that a network gives into dicts, without what is None."""
     if isinstance(output, Mapping):
         return {str(name): to_plain(value) for name, value in output.items() if value is not None}
+    if isinstance(output, tuple) and hasattr(output, "_asdict"):
+        return to_plain(output._asdict())
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         return to_plain({field.name: getattr(output, field.name) for field in dataclasses.fields(output)})
     return output

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from bottlenecks.errors import UsageError
+from bottlenecks.splitting.tracing import to_plain
 
+NAMES = ("logits", "out")  # of the entry that holds them, in transformers and in torchvision
 FORMS = {2: "(N, classes)", 4: "(N, classes, H, W)"}
+
+
+def logits_of(output: Any) -> Any:
+    """Take the logits out of a network's output: itself, or the entry of a dict or a dataclass that is named so."""
+    named = to_plain(output)
+    if not isinstance(named, Mapping):
+        return output
+    return next((named[name] for name in NAMES if name in named), output)
+
+
+def outputs_of(output: Any, dims: int) -> list[Tensor]:
+    """List the logits that a network gives while it is trained, and those of auxiliary heads behind them."""
+    named = to_plain(output)
+    values = [*named.values()] if isinstance(named, Mapping) else [named] if isinstance(named, Tensor) else named
+    main = logits_of(output)
+    first = [main] if isinstance(main, Tensor) else []
+    return [*first, *(one for one in values if one is not main and is_logits(one, dims))]
 
 
 def is_logits(value: Any, dims: int) -> bool:
@@ -17,16 +37,17 @@ def is_logits(value: Any, dims: int) -> bool:
 
 
 def check_logits(value: Any, dims: int, num_classes: int | None) -> None:
-    """Refuse what is no tensor of logits, or one for other classes.
+    """Refuse a network's output without logits, or one for other classes.
 
     Args:
-        value: a network's output.
+        value: the output, logits or a dict of them.
         dims: 2 for one decision an image, 4 for one a pixel.
         num_classes: that the data has; None where it has no labels.
 
     Raises:
         UsageError: it is.
     """
+    value = logits_of(value)
     if not is_logits(value, dims):
         found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
-from bottlenecks.tasks.logits import check_logits, is_logits
+from bottlenecks.tasks.logits import check_logits, logits_of, outputs_of
 from bottlenecks.tasks.probing import probe_softmax
 
 VOID = -1  # in targets: pixels that do not count
@@ -36,7 +36,7 @@ class MeanIoU(Metric):
         super().__init__()
         self.add_state("counts", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, prediction: Mapping[str, Tensor] | Tensor, targets: Tensor) -> None:
+    def update(self, prediction: Any, targets: Tensor) -> None:
         """Take in logits (N, classes, H, W) and masks (N, H, W)."""
         counts = _counts(logits_of(prediction), targets).sum(0)
         self.counts = counts + (self.counts if len(self.counts) else torch.zeros_like(counts))
@@ -48,7 +48,7 @@ class MeanIoU(Metric):
 
 
 class Segmentation(Task):
-    """Logits (N, classes, H, W), alone or as `out` of a dict; masks (N, H, W), -1 where there is no label.
+    """Logits (N, classes, H, W), alone or by name; masks (N, H, W), -1 where there is no label.
 
     Evaluated by the mean intersection over union (mIoU) of the classes over all pixels of all images.
     """
@@ -82,8 +82,7 @@ class Segmentation(Task):
 
     def training_outputs(self, output: Any) -> list[Tensor]:
         """List the logits, and those of an auxiliary head where there is one."""
-        values = {"out": output} if isinstance(output, Tensor) else dict(output)
-        return [values.pop("out"), *(one for one in values.values() if is_logits(one, 4))]
+        return outputs_of(output, 4)
 
     def check_output(self, output: Any, num_classes: int | None) -> None:
         """Refuse what has no logits for each pixel, or those of other classes.
@@ -91,7 +90,7 @@ class Segmentation(Task):
         Raises:
             UsageError: it has not.
         """
-        check_logits(output["out"] if isinstance(output, Mapping) and "out" in output else output, 4, num_classes)
+        check_logits(output, 4, num_classes)
 
     def can_evaluate(self, targets: Tensor) -> bool:
         """Return whether there are masks, whatever they say."""
@@ -135,11 +134,6 @@ class Segmentation(Task):
         opacity = np.where((classes == 0) & ground, 0.0, OPACITY)[..., None]
         pixels = np.asarray(image) * (1 - opacity) + colours[classes - ground] * opacity
         return Image.fromarray(np.rint(pixels).astype(np.uint8))
-
-
-def logits_of(output: Mapping[str, Tensor] | Tensor) -> Tensor:
-    """Take the logits (N, classes, H, W) out of a network's output."""
-    return output if isinstance(output, Tensor) else output["out"]
 
 
 def _counts(logits: Tensor, targets: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+import bottlenecks as bn
 from bottlenecks.backbones.architecture import build_network
 from bottlenecks.backbones.backbone import load_backbone
 from bottlenecks.backbones.transformers_models import task_of
@@ -106,6 +107,16 @@ def test_others_give_their_tensors_by_name(name: str, models: Path) -> None:
     assert torch.equal(output["last_hidden_state"], own_output(name))
     layers = {"Dinov2Model": "encoder.layer.1", "ViTModel": "layers.1"}.get(name, "vision_model.encoder.layers.1")
     assert any(path == layers for path, _ in network.named_modules())
+
+
+def test_a_classifier_that_is_handed_over_is_cut_and_evaluated(tmp_path: Path) -> None:
+    images, labels = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(48) % 3
+    network = bn.cut(make("ViTForImageClassification"), at="vit.layers.0", example=images[:2])
+    bn.fit(network, images, lmbdas=[100.0], settings={"training.epochs": 0}).save(tmp_path / "rates")
+    net = bn.load(tmp_path / "rates", network=network)
+    output = net.decode(net.encode(images))
+    curve = bn.evaluate(net, (images, labels), calibration=images[:8], codecs=["unit"])
+    assert curve.points[0]["accuracy"] == (output["logits"].argmax(1) == labels).double().mean()
 
 
 def test_weights_that_a_classifier_has_not_are_not_in_its_embedding(models: Path) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bottlenecks.backbones.architecture import build_network
 from bottlenecks.backbones.backbone import load_backbone
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
+from bottlenecks.network import BottleneckNetwork
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.tensor_files import read_safetensors
 from bottlenecks.training.epoch_lines import EpochLines
+from evaluate import evaluate
+from export import export
 from tests.conftest import TINY, configure, quiet
 from tests.odd import Tied
 from train import train
@@ -42,6 +50,8 @@ def run(root: Path, *overrides: str) -> None:
 @pytest.mark.parametrize(
     "network",
     [
+        (*odd("Named"), "+model.factory.kind=dict"),
+        (*odd("Named"), "+model.factory.kind=named"),
         (*odd("Named"), "+model.factory.kind=train-dict"),
         (*odd("Named"), "+model.factory.kind=train-tuple"),
         (*odd("Named"), "+model.factory.kind=train-named"),
@@ -69,8 +79,7 @@ def test_it_trains(network: tuple[str, ...], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ((*odd("Named"), "+model.factory.kind=dict"), r"model.name=odd: it gives a dict in eval mode, .*wrap it"),
-        ((*odd("Named"), "+model.factory.kind=named"), r"it gives a Outputs in eval mode, .*wrap it"),
+        ((*odd("Named"), "+model.factory.kind=tuple"), r"model.name=odd: it gives a tuple in eval mode, .*wrap it"),
         (odd("Seven"), r"model.name=odd: it has 7 outputs, and the data 10 classes; give it a head of 10"),
         (odd("Frozen"), r"none of its parameters asks for a gradient, nothing could be trained; .*model.weights=FILE"),
         (odd("Silent"), r"no output of classification among what it gives in training mode"),
@@ -95,6 +104,23 @@ def test_it_is_one_line_before_anything_is_trained(
         with pytest.raises(UsageError, match=message):
             run(tmp_path, *network, f"stage={stage}")
     assert not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_logits_in_a_dataclass_are_trained_evaluated_and_exported(tmp_path: Path) -> None:
+    network = (*odd("Named"), "+model.factory.kind=dataclass")
+    run(tmp_path, *network)
+    given = (*network, "data.limit_test=20", "logger=none")
+    curve = evaluate(configure("evaluate", tmp_path, *given, "workers=0", "codecs=[unit]"))
+    assert curve.points[0]["agreement"] > 0.1
+    export(configure("export", tmp_path, *given, f"out={tmp_path / 'bundle'}"))
+    bundle = Bundle(tmp_path / "bundle")
+    device, server = Device(bundle), Receiver(bundle)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8))
+    stream = device.encode(device.features(image), 0.03)
+    (answer,) = server.infer([server.read(stream)])
+    network = BottleneckNetwork.load(tmp_path / "checkpoints/odd/body/digits")
+    expected = network.decode([stream])
+    assert np.allclose(answer, expected["logits"].numpy(), atol=1e-4)
 
 
 def test_units_with_batches_of_one_are_told_what_to_set(tmp_path: Path) -> None:
