@@ -18,6 +18,8 @@ from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
+from bottlenecks.deploy.route import is_private
+from bottlenecks.deploy.tokens import read_tokens
 from bottlenecks.errors import UsageError, check_number, printable, run
 from bottlenecks.images.reading import ImageError, allow_megapixels, load_image
 
@@ -65,13 +67,16 @@ class Sender:
 
 def open_server(options: argparse.Namespace, bundle: Bundle) -> Server:
     """Return the way to the server that the command line asks for."""
+    token = None if options.token_file is None else read_tokens(options.token_file)[0]
+    if token is not None and not is_private(options.server):
+        print(f"warning: --server={options.server}: the token travels unencrypted; use https://", file=sys.stderr)
     if not options.session:
-        return Server(options.server)
+        return Server(options.server, token)
     from bottlenecks.deploy.session_connection import SessionServer  # needs a package that nothing else does
 
     rates = bundle.rate_names(bundle.mean_bytes() if options.lmbda is None else [options.lmbda])
     least = 1 if len(rates) <= MAX_RATES[0] else 2
-    return SessionServer(options.server, Terms(rates, options.header_bytes or least))
+    return SessionServer(options.server, Terms(rates, options.header_bytes or least), token)
 
 
 def open_image(path: Path) -> Image.Image:
@@ -156,6 +161,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--header-bytes", type=int, help="of a session's frames, 1 or 2; default: as few as its rates take"
     )
+    parser.add_argument("--token-file", type=Path, help="file whose first line is the token that the server asks for")
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
     parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--json", action="store_true", help="print one JSON object an image")

@@ -26,18 +26,23 @@ class Server:
 
     Args:
         url: such as http://localhost:8080.
+        token: that the server asks for.
+
+    Attributes:
+        headers: that say who asks.
 
     Raises:
         UsageError: the address is none, or the environment prescribes a way to it that there is not.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
+        self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
             self._client = httpx.Client(
                 base_url=url,
                 timeout=TIMEOUT_SECONDS,
-                headers={"Accept-Encoding": "identity"},
+                headers={"Accept-Encoding": "identity", **self.headers},
                 transport=transport_to(httpx.URL(url)),
                 trust_env=False,
             )
@@ -64,14 +69,21 @@ class Server:
         """
         manifest = bundle.manifest
         health = self._ask("GET", "/health", b"", lambda content: content)
-        ours = {rate.fingerprint: rate.stated for rate in manifest.rates}
-        for name, own in (
-            ("backbone_fingerprint", manifest.backbone_fingerprint),
-            ("split", manifest.split),
-            ("rates", ours),
-        ):
-            if (theirs := health.get(name)) != own:
-                raise UsageError(f"--server={self.url}: serves another bundle: {name} {theirs}, {bundle.folder}: {own}")
+        own: dict[str, Any] = {
+            "backbone_fingerprint": manifest.backbone_fingerprint,
+            "split": manifest.split,
+            "rates": {rate.fingerprint: rate.stated for rate in manifest.rates},
+        }
+        served = health.get("bundles")
+        if not isinstance(served, list) or not all(isinstance(one, dict) for one in served):
+            served = [health]  # of a server of before
+        unlike = [[name for name in own if one.get(name) != own[name]] for one in served]
+        if [] in unlike:
+            return
+        name = unlike[0][0] if unlike else "split"
+        theirs = [one.get(name) for one in served]
+        what = f"another bundle: {name} {theirs[0]}" if len(theirs) == 1 else f"other bundles: {name} {theirs}"
+        raise UsageError(f"--server={self.url}: serves {what}, {bundle.folder}: {own[name]}")
 
     def uplink_kbps(self) -> float:
         """Measure how many thousands of bits the uplink takes in a second, from requests of two sizes."""

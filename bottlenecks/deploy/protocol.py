@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bottlenecks.deploy import metrics
+
 
 class TimedProtocol(H11Protocol):
     """Uvicorn's connection, closed where no whole head of a request comes within a time, first or later ones.
@@ -38,9 +40,18 @@ class TimedProtocol(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Count what is no HTTP, and refuse it."""
+        metrics.refuse("malformed")
+        super().send_400_response(msg)
+
     def _wait(self) -> None:
         self._stop_waiting()
-        self._deadline = self.loop.call_later(self.head_seconds, self.transport.close)
+        self._deadline = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        metrics.refuse("head")
+        self.transport.close()
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

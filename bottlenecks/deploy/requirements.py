@@ -7,5 +7,5 @@ numpy>=1.24
 onnxruntime>=1.17
 pillow>=10
 """
-DEVICE = f"{_RUNTIME}httpx>=0.25\n"
-SERVER = f"{_RUNTIME}starlette>=0.35\nuvicorn>=0.25\n"
+DEVICE = f"{_RUNTIME}httpx>=0.25\nwebsockets>=13\n"
+SERVER = f"{_RUNTIME}prometheus-client>=0.20\nstarlette>=0.36\nuvicorn>=0.30\nwebsockets>=13\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
 from importlib.util import find_spec
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -32,6 +33,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def is_private(address: str) -> bool:
+    """Return whether nobody between here and a server can read what travels: it is encrypted, or stays here."""
+    scheme, _, rest = address.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    return scheme in ("https", "wss") or is_loopback(re.sub(r":[0-9]*$", "", host))
 
 
 def is_excepted(url: httpx.URL) -> bool:

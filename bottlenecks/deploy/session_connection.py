@@ -25,6 +25,7 @@ class SessionServer(Server):
     Args:
         url: such as http://localhost:8080 or ws://localhost:8080.
         terms: that are offered.
+        token: that the server asks for.
 
     Attributes:
         sent_bytes: of all messages so far, the offer included.
@@ -33,8 +34,8 @@ class SessionServer(Server):
         UsageError: the address is none, or the server does not take the session.
     """
 
-    def __init__(self, url: str, terms: Terms) -> None:
-        super().__init__(url.replace("ws", "http", 1) if url.startswith("ws") else url)
+    def __init__(self, url: str, terms: Terms, token: str | None = None) -> None:
+        super().__init__(url.replace("ws", "http", 1) if url.startswith("ws") else url, token)
         self.url, self.sent_bytes = url, 0
         self._writer = SessionWriter(terms)
         self._stack = ExitStack()
@@ -72,7 +73,12 @@ class SessionServer(Server):
         context: ssl.SSLContext | None = trusted() if place.scheme == "wss" else None
         try:
             opening = connect(
-                str(place), ssl=context, open_timeout=TIMEOUT_SECONDS, max_size=MAX_ANSWER_BYTES, proxy=None
+                str(place),
+                ssl=context,
+                additional_headers=self.headers,
+                open_timeout=TIMEOUT_SECONDS,
+                max_size=MAX_ANSWER_BYTES,
+                proxy=None,
             )
             return self._stack.enter_context(opening)
         except (InvalidURI, WebSocketException, OSError, ValueError) as error:

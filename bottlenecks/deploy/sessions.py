@@ -7,6 +7,7 @@ the session goes: `{"session": {"refused": 0, "lost": 0, "doubtful": 0}}`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -15,16 +16,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.coding.session import SessionReader, Terms, accept
+from bottlenecks.deploy import metrics
+from bottlenecks.deploy.front import client_of, note
 
-REFUSED, BUSY, GONE = 1008, 1013, 1001  # codes of RFC 6455 and its registry
-Answering = Callable[[bytes], Awaitable[dict[str, Any]]]
+REFUSED, BUSY, GONE, LARGE = 1008, 1013, 1001, 1009  # codes of RFC 6455 and its registry
+Answering = Callable[[bytes, str], Awaitable[dict[str, Any]]]
+WELL = (1000, 1001, 1005, 1006)  # with which a client ends a session, or is lost
 
 
 class Sessions:
     """Answers what comes in sessions, of each one frame after the other.
 
     Args:
-        answer: of one frame; raises HTTPException.
+        answer: of one frame of a client; raises HTTPException.
         fingerprints: of the units that are served.
         most: sessions at once.
         idle_seconds: after which a session that says nothing is ended.
@@ -38,20 +42,28 @@ class Sessions:
         """Serve one session until it ends."""
         await socket.accept()
         if self.open >= self.most:
+            metrics.refuse("busy")
             return await socket.close(BUSY, "busy; try again")
         self.open += 1
+        metrics.SESSIONS.inc()
         try:
             reader = await self._begin(socket)
             while True:
-                await socket.send_json(await self._answer(reader, await self._receive(socket)))
+                await socket.send_json(await self._answer(reader, await self._receive(socket), client_of(socket)))
         except BitstreamError as error:
+            metrics.refuse("damaged")
             await socket.close(REFUSED, str(error)[:120])
         except asyncio.TimeoutError:
+            metrics.refuse("slow")
             await socket.close(GONE, f"nothing came for {self.idle_seconds:g} s")
-        except (WebSocketDisconnect, KeyError):  # a text in the place of bytes
-            pass
+        except KeyError:  # a text in the place of bytes
+            metrics.refuse("malformed")
+        except WebSocketDisconnect as end:
+            if end.code not in WELL:
+                metrics.refuse("large" if end.code == LARGE else "malformed")
         finally:
             self.open -= 1
+            metrics.SESSIONS.dec()
 
     async def _begin(self, socket: WebSocket) -> SessionReader:
         offer = await self._receive(socket)
@@ -65,13 +77,18 @@ class Sessions:
     async def _receive(self, socket: WebSocket) -> bytes:
         return await asyncio.wait_for(socket.receive_bytes(), self.idle_seconds)
 
-    async def _answer(self, reader: SessionReader, message: bytes) -> dict[str, Any]:
+    async def _answer(self, reader: SessionReader, message: bytes, client: str) -> dict[str, Any]:
+        start, status = time.perf_counter(), 200
+        answer: dict[str, Any]
         try:
             frame = reader.read(message)
-            if frame is not None:
-                return {**await self.answer(frame), "bytes": len(message)}
+            if frame is None:
+                answer = {"session": {"refused": reader.refused, "lost": reader.lost, "doubtful": reader.doubtful}}
+            else:
+                answer = {**await self.answer(frame, client), "bytes": len(message)}
         except BitstreamError as error:
-            return {"error": str(error)}
+            status, answer = 400, {"error": str(error)}
         except HTTPException as error:
-            return {"error": error.detail}
-        return {"session": {"refused": reader.refused, "lost": reader.lost, "doubtful": reader.doubtful}}
+            status, answer = error.status_code, {"error": error.detail}
+        note("/session", status, client, time.perf_counter() - start)
+        return answer

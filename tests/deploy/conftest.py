@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -61,25 +62,40 @@ def server(bundle_folder: Path) -> Iterator[str]:
 
 
 class serving:
-    """Runs a server on a free port; gives its address and its process, and ends it."""
+    """Runs a server on a free port; gives its address and its process, and ends it.
+
+    Args:
+        bundle_folder: that it serves.
+        arguments: others of the command line.
+        command: writes a command line.
+        cwd: where it runs.
+        authority: file of the certificate by which its own is known; http without one.
+    """
 
     def __init__(
-        self, bundle_folder: Path, *arguments: str, command: Command = without_torch, cwd: Path = REPOSITORY
+        self,
+        bundle_folder: Path,
+        *arguments: str | Path,
+        command: Command = without_torch,
+        cwd: Path = REPOSITORY,
+        authority: Path | None = None,
     ) -> None:
-        self.cwd = cwd
+        self.cwd, self.authority = cwd, authority
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.command = command(
-            "bottlenecks.deploy.server", bundle_folder, "--port", str(self.port), "--threads", "1", *arguments
+            "bottlenecks.deploy.server", bundle_folder, *arguments, "--port", str(self.port), "--threads", "1"
         )
 
     def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
         self.process = subprocess.Popen(self.command, cwd=self.cwd, stderr=subprocess.PIPE)
-        url = f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.authority is None else "https"
+        url = f"{scheme}://127.0.0.1:{self.port}"
+        verify = True if self.authority is None else ssl.create_default_context(cafile=self.authority)
         for _ in range(600):
             try:
-                httpx.get(f"{url}/health").raise_for_status()
+                httpx.get(f"{url}/ready", verify=verify).raise_for_status()
                 return url, self.process
             except httpx.TransportError:
                 if self.process.poll() is not None:

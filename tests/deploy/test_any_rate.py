@@ -131,11 +131,13 @@ def test_lambdas_outside_are_refused(bundle: Bundle) -> None:
         Device(bundle).symbols((np.zeros((1, 16, 8, 8), np.float32),), 0.5)
 
 
-def test_clients_and_servers_agree_on_any_rate(root: Path, image_paths: list[Path]) -> None:
-    with serving(root / "dist") as (url, _):
+def test_clients_and_servers_agree_on_any_rate_beside_another_bundle(
+    root: Path, bundle_folder: Path, image_paths: list[Path]
+) -> None:
+    with serving(root / "dist", bundle_folder) as (url, _):
 
-        def send(*arguments: str) -> list[dict]:
-            command = without_torch("bottlenecks.deploy.client", root / "dist", *image_paths[:5], *arguments)
+        def send(*arguments: str, folder: Path = root / "dist") -> list[dict]:
+            command = without_torch("bottlenecks.deploy.client", folder, *image_paths[:5], *arguments)
             command += ["--server", url, "--json"]
             done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
             assert done.returncode == 0, done.stderr
@@ -148,6 +150,11 @@ def test_clients_and_servers_agree_on_any_rate(root: Path, image_paths: list[Pat
         within = send("--budget-bytes", str(budget))
         assert all(answer["bytes"] <= budget for answer in within)
         assert {answer["lambda"] for answer in within} > {0.03}
+        device, server = Device(Bundle(bundle_folder)), Receiver(Bundle(bundle_folder))
+        streams = [device.encode(device.features(Image.open(path)), 0.003) for path in image_paths[:5]]
+        (logits,) = server.infer([server.read(one) for one in streams])
+        told = [answer["class"] for answer in send("--lambda", "0.003", folder=bundle_folder)]
+        assert told == logits.argmax(1).tolist()
 
 
 GOOD = {

@@ -17,11 +17,13 @@ import pytest
 from starlette.testclient import TestClient
 from uvicorn import Server
 
+from bottlenecks.deploy.batcher import Batcher
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.deploy.server import Batcher, ServerLimits, Service, serve
+from bottlenecks.deploy.server import main as serve
+from bottlenecks.deploy.service import ServerLimits, Service
 
 
 class Served:
@@ -32,13 +34,13 @@ class Served:
         status: with which it ended, None while it serves or where it ended well.
     """
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.status: Any = None
-        self.thread = threading.Thread(target=self._serve, args=[receiver])
+        self.thread = threading.Thread(target=self._serve, args=[folder])
         self.thread.start()
         while self.thread.is_alive():
             try:
@@ -47,9 +49,9 @@ class Served:
             except httpx.TransportError:
                 time.sleep(0.02)
 
-    def _serve(self, receiver: Receiver) -> None:
+    def _serve(self, folder: Path) -> None:
         try:
-            serve(receiver, ServerLimits(), "127.0.0.1", self.port)
+            serve([str(folder), "--port", str(self.port), "--threads", "1"])
         except SystemExit as stop:
             self.status = stop.code
 
@@ -67,13 +69,13 @@ def stream(bundle_folder: Path) -> bytes:
 
 
 @pytest.fixture
-def served(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def served(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     """A server with a short patience, which is ended if it has not ended itself."""
     servers: list[Server] = []
     start = Server.run
     monkeypatch.setattr(Server, "run", lambda self, *rest: (servers.append(self), start(self, *rest))[1])
     monkeypatch.setattr(TimedProtocol, "head_seconds", 0.3)
-    one = Served(receiver)
+    one = Served(bundle_folder)
     yield one
     servers[0].should_exit = True
     one.thread.join(60)
@@ -122,7 +124,7 @@ def test_health_is_bad_once_the_tail_is_not_run_any_more(
 
     monkeypatch.setattr(Batcher, "_serve_batch", die)
     ended: list[bool] = []
-    service = Service(receiver, ServerLimits(), lambda: ended.append(True))
+    service = Service([receiver], ServerLimits(), end=lambda: ended.append(True))
     with TestClient(service.app()) as client:
         assert client.post("/predict", content=stream).status_code == 500
         health = client.get("/health")

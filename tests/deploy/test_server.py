@@ -238,7 +238,9 @@ def test_foreign_answers_are_an_error(bundle_folder: Path, server: str, streams:
         client.check(Bundle(bundle_folder))
         with pytest.raises(UsageError, match="no answer"):
             client.predict(streams[0])
-        Foreign.health = json.dumps({**json.loads(Foreign.health), "backbone_fingerprint": "0"}).encode()
+        served = json.loads(Foreign.health)
+        served["bundles"][0]["backbone_fingerprint"] = "0"
+        Foreign.health = json.dumps(served).encode()
         with pytest.raises(UsageError, match="serves another bundle: backbone_fingerprint 0"):
             client.check(Bundle(bundle_folder))
         foreign.shutdown()

@@ -1,0 +1,305 @@
+"""A door with a lock: tokens, TLS, limits of a client, workers, counts and logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+from PIL import Image
+from starlette.exceptions import HTTPException
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from bottlenecks.coding.session import SessionWriter, Terms
+from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.connection import Server
+from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.door import MOST_CLIENTS, Allowances
+from bottlenecks.deploy.route import is_private
+from bottlenecks.deploy.server import parse
+from bottlenecks.errors import UsageError
+from tests.conftest import REPOSITORY
+from tests.deploy.conftest import serving, without_torch
+
+TOKENS = ("0123456789abcdef", "fedcba9876543210")
+BEARER = {"Authorization": f"Bearer {TOKENS[1]}"}
+
+
+@pytest.fixture(scope="module")
+def device(bundle_folder: Path) -> Device:
+    return Device(Bundle(bundle_folder))
+
+
+@pytest.fixture(scope="module")
+def stream(device: Device, image_paths: list[Path]) -> bytes:
+    return device.encode(device.features(Image.open(image_paths[0])), 0.03)
+
+
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens") / "tokens"
+    path.write_text("# who may ask\n" + "\n".join(TOKENS) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate, its key, and whom it is known by."""
+    folder, own = tmp_path_factory.mktemp("tls"), trustme.CA()
+    issued = own.issue_cert("127.0.0.1")
+    own.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(str(folder / "cert.pem"), append=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def locked(bundle_folder: Path, token_file: Path, authority: Path) -> Iterator[str]:
+    """A server that asks for a token, over TLS."""
+    tls = ("--tls-cert", authority / "cert.pem", "--tls-key", authority / "key.pem")
+    with serving(bundle_folder, "--token-file", token_file, *tls, authority=authority / "ca.pem") as (url, _):
+        yield url
+
+
+@pytest.fixture
+def trusted(authority: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority / "ca.pem"))
+    return ssl.create_default_context(cafile=str(authority / "ca.pem"))
+
+
+def refusals(url: str, **options: object) -> dict[str, int]:
+    """Read what a server has refused, by reason."""
+    text = httpx.get(f"{url}/metrics", **options).text  # type: ignore[arg-type]
+    found = re.findall(r'^bottlenecks_refusals_total\{reason="(\w+)"\} ([\d.]+)$', text, re.MULTILINE)
+    return {reason: int(float(count)) for reason, count in found}
+
+
+def test_who_has_no_token_learns_nothing(locked: str, trusted: ssl.SSLContext, stream: bytes) -> None:
+    with httpx.Client(base_url=locked, verify=trusted) as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKENS[0]}"}):
+            for method, path in (("POST", "/predict"), ("GET", "/health"), ("GET", "/metrics"), ("GET", "/none")):
+                answer = client.request(method, path, headers=headers)
+                assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), path
+        assert client.get("/live").json() == {"status": "live"}
+        assert client.get("/ready").json() == {"status": "ready"}
+        assert client.post("/predict", headers=BEARER, content=stream).json()["classes"]
+    with pytest.raises(InvalidStatus, match="401"):
+        connect(locked.replace("http", "ws", 1) + "/session", ssl=trusted)
+    assert refusals(locked, verify=trusted, headers=BEARER)["token"] >= 13
+
+
+@pytest.mark.parametrize("session", [(), ("--session",)])
+def test_a_client_with_the_token_is_answered(
+    locked: str,
+    trusted: ssl.SSLContext,
+    token_file: Path,
+    bundle_folder: Path,
+    image_paths: list[Path],
+    session: tuple[str, ...],
+) -> None:
+    address = locked.replace("http", "ws", 1) if session else locked
+    arguments = (bundle_folder, *image_paths[:2], "--server", address, *session, "--json")
+    for given, status in (((), 2), (("--token-file", token_file), 0)):
+        command = without_torch("bottlenecks.deploy.client", *arguments, *given)
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr and (status == 0 or "401" in done.stderr)
+    assert len(done.stdout.splitlines()) == 2 and not done.stderr
+
+
+def test_a_token_that_travels_in_the_open_is_told() -> None:
+    assert is_private("https://server") and is_private("wss://server:1") and is_private("http://[::1]:8080/x")
+    assert is_private("ws://localhost:8080") and not is_private("http://10.0.0.1:8080")
+    assert not is_private("http://localhost.example.org") and not is_private("ws://server")
+
+
+def _send(url: str, content: bytes) -> None:
+    """Send bytes that need not be HTTP, and hang up once something is answered."""
+    host, port = url.rpartition("/")[2].split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+
+def test_every_refusal_is_counted_by_its_reason(bundle_folder: Path, device: Device, stream: bytes) -> None:
+    arguments = ("--log-format", "json", "--access-log", "--max-waiting", "1")
+    with serving(bundle_folder, *arguments) as (url, process):
+        terms = Terms(device.bundle.rate_names(device.bundle.mean_bytes()), window=3)
+        httpx.post(f"{url}/predict", content=stream[:-1])
+        httpx.post(f"{url}/predict", content=bytes(2**20))
+        httpx.get(f"{url}/nothing")
+        httpx.get(f"{url}/predict")
+        _send(url, b"\x00\x01 nonsense\r\n\r\n")
+        _send(url, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
+        with connect(url.replace("http", "ws", 1) + "/session") as session:
+            session.send(terms.offer())
+            session.recv()
+            (message,) = SessionWriter(terms).write(stream)
+            session.send(bytes([message[0] ^ 1]) + message[1:])
+            assert "error" in json.loads(session.recv())
+        with connect(url.replace("http", "ws", 1) + "/session") as session:
+            session.send(b"nonsense")
+            with pytest.raises(Exception, match="1008"):
+                session.recv()
+        with connect(url.replace("http", "ws", 1) + "/session") as session:
+            session.send(terms.offer())
+            session.recv()
+            session.send(bytes(2**20))
+            with pytest.raises(Exception, match="1009"):
+                session.recv()
+        host, port = url.rpartition("/")[2].split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            while not httpx.get(f"{url}/health").json()["under_way"]:
+                time.sleep(0.02)
+            assert httpx.get(f"{url}/ready").json() == {"status": "busy"}
+            assert httpx.post(f"{url}/predict", content=stream).status_code == 503
+        expected = {"damaged": 3, "large": 2, "path": 1, "method": 1, "malformed": 1, "gone": 2, "busy": 1}
+        for _ in range(100):  # who hangs up is noticed a little later
+            if (found := refusals(url)) == expected:
+                break
+            time.sleep(0.05)
+        assert found == expected
+        assert httpx.post(f"{url}/predict", content=stream).status_code == 200
+        text = httpx.get(f"{url}/metrics").text
+        assert 'bottlenecks_requests_total{endpoint="/predict"} 1.0' in text
+        assert "bottlenecks_batch_frames_bucket" in text and "bottlenecks_answer_seconds_count 1.0" in text
+        process.terminate()
+        lines = [json.loads(line) for line in process.communicate(timeout=30)[1].splitlines()]
+    requests = [line for line in lines if line["logger"] == "bottlenecks.access"]
+    assert {line["status"] for line in requests} == {200, 400, 404, 405, 413, 499, 503}
+    (nothing,) = (line for line in requests if line["path"] == "/nothing")
+    assert (nothing["status"], nothing["client"], nothing["level"]) == (404, "127.0.0.1", "info")
+
+
+def test_a_client_is_kept_within_its_allowance(bundle_folder: Path, stream: bytes, token_file: Path) -> None:
+    arguments = ("--client-requests", "0.1", "--token-file", token_file)
+    with serving(bundle_folder, *arguments) as (url, _):
+        first, second = ({"Authorization": f"Bearer {token}"} for token in TOKENS)
+        assert httpx.post(f"{url}/predict", content=stream, headers=first).status_code == 200
+        refused = httpx.post(f"{url}/predict", content=stream, headers=first)
+        assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 11
+        assert httpx.post(f"{url}/predict", content=stream, headers=second).status_code == 200
+        assert refusals(url, headers=first) == {"rate": 1}
+
+
+def test_bytes_are_given_by_the_second_and_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    allowances = Allowances(num_bytes=100)
+    allowances.take("a", 250)
+    with pytest.raises(HTTPException) as refused:
+        allowances.take("a", 1)
+    assert refused.value.status_code == 429
+    allowances.take("b", 1)
+    now[0] = 1.6
+    allowances.take("a", 1)
+    for number in range(MOST_CLIENTS):
+        allowances.take(str(number), 1)
+    assert len(allowances._accounts) == MOST_CLIENTS
+
+
+def test_workers_share_the_work_and_one_that_dies_is_replaced(bundle_folder: Path, stream: bytes) -> None:
+    with serving(bundle_folder, "--workers", "2") as (url, process):
+        expected = httpx.post(f"{url}/predict", content=stream).json()["classes"]
+        for _ in range(20):  # each a connection of its own, which either may take
+            assert httpx.post(f"{url}/predict", content=stream).json()["classes"] == expected
+        assert 'bottlenecks_requests_total{endpoint="/predict"} 21.0' in httpx.get(f"{url}/metrics").text
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if children.exists():
+            workers = [int(one) for one in children.read_text().split() if b"spawn_main" in _command(int(one))]
+            assert len(workers) == 2
+            os.kill(workers[0], signal.SIGKILL)
+            for _ in range(20):
+                assert _ask(lambda: httpx.post(f"{url}/predict", content=stream)).json()["classes"] == expected
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGTERM)
+
+
+def _command(number: int) -> bytes:
+    return Path(f"/proc/{number}/cmdline").read_bytes()
+
+
+def _ask(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """Ask again where the connection was the dead worker's."""
+    for _ in range(100):
+        try:
+            return ask()
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("no worker answers")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], r"--host=0.0.0.0: others than this machine could ask.*--token-file.*--allow-anyone"),
+        (["--tls-cert", "c.pem"], r"--tls-cert=c.pem: --tls-key belongs to it; give both"),
+        (
+            ["--tls-cert", "none", "--tls-key", "none"],
+            r"--tls-cert=none, --tls-key=none: no usable certificate and key",
+        ),
+        (["--workers", "0"], r"--workers=0: expected a whole number from 1 to 256"),
+        (["--client-bytes", "-1"], r"--client-bytes=-1.0: expected a number above 0"),
+    ],
+)
+def test_options_that_would_open_the_door_or_mean_nothing_are_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse(["bundle", *arguments])
+    assert parse(["bundle", "--host", "0.0.0.0", "--allow-anyone"]).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no token in it"),
+        (b"# nothing\n", "no token in it"),
+        (b"short\n", "tokens of 16 or more"),
+        ("schlüssel-schlüssel\n".encode(), "tokens of 16 or more"),
+        (b"two words that are long\n", "tokens of 16 or more"),
+        (b"\xff" * 20, "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_files_without_a_usable_token_are_refused(
+    bundle_folder: Path, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "tokens"
+    if content is not None:
+        path.write_bytes(content)
+    command = without_torch("bottlenecks.deploy.server", bundle_folder, "--token-file", path, "--port", "0")
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2 and f"--token-file={path}" in done.stderr and message in done.stderr
+
+
+def test_one_bundle_given_twice_is_refused(bundle_folder: Path) -> None:
+    command = without_torch("bottlenecks.deploy.server", bundle_folder, bundle_folder, "--port", "0")
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 2 and "is in" in done.stderr and "at another port" in done.stderr
+
+
+def test_a_server_of_before_is_known_by_its_one_bundle(
+    bundle_folder: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, health = Bundle(bundle_folder), httpx.get(f"{server}/health").json()
+    del health["bundles"]
+    monkeypatch.setattr(Server, "_ask", lambda *_: health)
+    Server("http://127.0.0.1:1").check(own)
+    with pytest.raises(UsageError, match=r"serves other bundles: split \['a', 'b'\]"):
+        health["bundles"] = [{**health, "split": name} for name in "ab"]
+        Server("http://127.0.0.1:1").check(own)
