@@ -85,7 +85,7 @@ class Crowd:
             head = (
                 f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(stream)}"
             )
-            content = f"{head}\r\n\r\n".encode() + stream[:-1]
+            content = f"{head}\r\nContent-Length: {len(stream)}\r\n\r\n".encode() + stream[:-1]
             connection.sendall(content[: draw.randrange(len(content))])
             time.sleep(draw.random() * (3 if kind == "slow" else 0.1))
 
