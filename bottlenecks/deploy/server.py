@@ -81,7 +81,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             f"--host={options.host}: others than this machine could ask, and there is no --token-file; give one, or "
             "let everyone in with --allow-anyone"
         )
-    _check_certificate(options)
     return options
 
 
@@ -108,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve from the command line, until SIGINT or SIGTERM."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(given)
+    _check_certificate(options)
     settings = {
         "host": options.host,
         "port": options.port,

@@ -27,6 +27,7 @@ from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.door import MOST_CLIENTS, Allowances
 from bottlenecks.deploy.route import is_private
+from bottlenecks.deploy.server import main as serve
 from bottlenecks.deploy.server import parse
 from bottlenecks.errors import UsageError
 from tests.conftest import REPOSITORY
@@ -260,7 +261,7 @@ def _ask(ask: Callable[[], httpx.Response]) -> httpx.Response:
 )
 def test_options_that_would_open_the_door_or_mean_nothing_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse(["bundle", *arguments])
+        serve(["bundle", *arguments])
     assert parse(["bundle", "--host", "0.0.0.0", "--allow-anyone"]).host == "0.0.0.0"
 
 
