@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,12 +52,18 @@ def room_of(path: Path) -> str:
     return path.relative_to(LIBRARY).with_suffix("").parts[0]
 
 
+@cache
+def imports() -> dict[Path, list[str]]:
+    """What each file of the library imports."""
+    return {path: [*modules_of(path)] for path in LIBRARY.rglob("*.py")}
+
+
 def rooms() -> dict[str, set[str]]:
     """Which rooms each room imports."""
     imported: dict[str, set[str]] = {}
-    for path in LIBRARY.glob("**/*.py"):
+    for path, names in imports().items():
         if path != LIBRARY / "__init__.py":  # lazy: it names where the public names are
-            own = [name.split(".")[1] for name in modules_of(path) if name.startswith("bottlenecks.")]
+            own = [name.split(".")[1] for name in names if name.startswith("bottlenecks.")]
             imported.setdefault(room_of(path), set()).update(own)
     return {room: others & LEVEL.keys() - {room} for room, others in imported.items()}
 
@@ -82,9 +89,7 @@ def test_rooms_form_no_circle() -> None:
 
 def test_the_library_knows_no_dataset_and_no_command() -> None:
     outside = {"datamodules", "train", "evaluate", "export", "benchmarks", "tests"}
-    found = {
-        path: [name for name in modules_of(path) if name.split(".")[0] in outside] for path in LIBRARY.rglob("*.py")
-    }
+    found = {path: [name for name in names if name.split(".")[0] in outside] for path, names in imports().items()}
     assert not any(found.values())
 
 

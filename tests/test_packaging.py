@@ -53,6 +53,7 @@ def test_the_command_lists_all_others() -> None:
     assert all(f"  {name} " in told for name in COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("serve", "send")])
 def test_each_command_helps_before_torch_is_imported(name: str) -> None:
     refusing = "import sys; sys.modules['torch'] = None; from bottlenecks.__main__ import main; main()"

@@ -107,8 +107,9 @@ class UnitCodec(Codec):
 
     def decoder_macs(self, batch: Features) -> int:
         """Count the decoder's."""
-        both = count_macs(lambda one: self.unit.decode(self.unit.encode(one), self.unit.size_of(one)), batch)
-        return both - self.encoder_macs(batch)
+        with torch.no_grad():
+            symbols = self.unit.encode(batch)
+        return count_macs(self.unit.decode, symbols, self.unit.size_of(batch))
 
     def state_bytes(self) -> int:
         """Count those of the unit's tensors and of its integer tables."""

@@ -188,11 +188,12 @@ def title(curves: Mapping[str, Curve]) -> str:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG; its text stays text."""
+    """Write a figure as PNG and SVG; its text stays text, and is laid out once."""
     for suffix, options in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": stem.name}):
             figure.savefig(buffer, format=suffix[1:], **options)
+        figure.set_layout_engine("none")
         write_atomically(stem.with_suffix(suffix), buffer.getvalue())
 
 

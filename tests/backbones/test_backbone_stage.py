@@ -90,6 +90,7 @@ def test_a_stopped_training_goes_on(
     assert len([*(tmp_path / "checkpoints/tiny").rglob("lambda=*")]) == (stage == UNIT)
 
 
+@pytest.mark.slow
 def test_evaluation_goes_on_by_itself(
     uninterrupted: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("empty_graphs")
 def test_every_command_takes_them(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["data=image_folder", f"data.root={folder}", "data.image_size=32", "data.num_workers=0", "data.held_back=8"]

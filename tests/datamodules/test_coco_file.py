@@ -138,6 +138,7 @@ def test_checked_as_the_others(tmp_path, load, command):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learn", ["boxes", "masks"])
 def test_a_network_and_a_unit_train_on_it_and_are_evaluated(learn, tmp_path):
     for part in ("train", "val"):

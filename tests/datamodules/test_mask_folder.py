@@ -154,6 +154,7 @@ def test_a_mask_that_is_missing_or_there_twice_is_named(tree, load):
         load("mask_folder", root=str(root), classes=NAMES).setup("test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [pytest.param(write_grey, marks=pytest.mark.slow), write_colours])
 def test_a_network_and_a_unit_train_on_it_and_are_evaluated(write, tree, tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")

@@ -22,9 +22,10 @@ IMAGES = torch.randn(48, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 FAST = {"training.epochs": 0, "training.fit_images": 32, "unit.structure": "separable", "unit.block": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "shape"),
-    [("both", (12,)), pytest.param("tokens", (16, 12), marks=pytest.mark.slow)],
+    [("both", (12,)), ("tokens", (16, 12))],
     ids=["both", "tokens"],
 )
 def test_answers_are_the_networks_embeddings(form: str, shape: tuple[int, ...], tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def run(graph: bytes, inputs: list[torch.Tensor]) -> list[np.ndarray]:
     return session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
 
 
-@pytest.mark.parametrize("any_rate", [pytest.param(False, marks=pytest.mark.slow), True], ids=["one rate", "any rate"])
+@pytest.mark.slow
+@pytest.mark.parametrize("any_rate", [False, True], ids=["one rate", "any rate"])
 @torch.no_grad()
 def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
     structures = [*SHAPES] if any_rate else ["joint"]
@@ -50,6 +51,7 @@ def test_graphs_of_a_unit_compute_what_it_does(any_rate: bool) -> None:
         assert np.allclose(own, part.reconstruct(one, part.own_size, *multipliers).numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_graphs_of_the_former_unit_compute_what_it_does() -> None:
     torch.manual_seed(0)

@@ -54,6 +54,7 @@ def test_a_single_curve_is_compared_with_itself(paths: list[Path], index: int, t
     assert (tmp_path / "images.npz").exists() == (index == 0)
 
 
+@pytest.mark.slow
 def test_codecs_evaluated_one_after_the_other_become_one_curve(
     two: Curve, record_of: Callable[[Curve], Record], paths: list[Path], tmp_path: Path
 ) -> None:

@@ -176,6 +176,7 @@ def test_evaluation_takes_as_many_points_as_asked(ranged: Path, tmp_path: Path) 
         evaluate(configure("evaluate", tmp_path, *few, "unit.range=true", "points=0"))
 
 
+@pytest.mark.slow
 def test_a_ladder_and_a_range_may_lie_side_by_side(ranged: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(ranged, root)

@@ -60,7 +60,10 @@ def plain(root: Path) -> Path:
     return root / "checkpoints" / DIGITS
 
 
-@pytest.fixture(params=[name for name in UNITS if name != "factorized"])
+OTHERS = sorted({*UNITS} - {"transform", "factorized"})
+
+
+@pytest.fixture(params=["transform", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def default(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, plain: Path) -> str:
     """Another default unit than at that time, without rates so far."""
     monkeypatch.setattr("bottlenecks.rates.places.DEFAULT_UNIT", request.param)

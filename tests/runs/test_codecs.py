@@ -82,6 +82,7 @@ def test_everything_is_written_beside_the_curve(results: Path) -> None:
     assert "| hevc |" in (results / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_one_process_finds_the_same(trained: Path, curve: Curve, tmp_path: Path) -> None:
     checkpoints = f"paths.checkpoints={trained / 'checkpoints'}"
     overrides = [*TINY, *FEW, checkpoints, "codecs=[hevc,uniform]", "workers=0", "data.limit_test=40"]
@@ -93,6 +94,7 @@ def test_one_process_finds_the_same(trained: Path, curve: Curve, tmp_path: Path)
     ]
 
 
+@pytest.mark.slow
 def test_no_unit_is_needed_for_baselines_at_several_splits(
     trained: Path, tmp_path: Path, command: Callable[..., tuple[int, str]]
 ) -> None:
@@ -122,6 +124,7 @@ def test_another_trained_unit_goes_by_its_name(trained: Path, tmp_path: Path) ->
     assert found.points[0]["lambda"] == 0.03 and len(Ladder.load(copy)) == 1
 
 
+@pytest.mark.slow
 def test_the_dashboard_has_table_image_and_chart(trained: Path, tmp_path: Path) -> None:
     overrides = [*TINY, *FEW[:-1], "logger=wandb", "logger.mode=offline", "data.limit_test=20", "codecs=[unit,png]"]
     evaluate.evaluate(configure("evaluate", tmp_path, *overrides, f"paths.checkpoints={trained / 'checkpoints'}"))

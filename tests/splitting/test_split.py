@@ -32,6 +32,7 @@ SHIPPED = {
     "swin_t": ("features.1", "features.3.0", "features.5.3"),
     "tf_efficientnet_lite0": ("blocks.2", "blocks.4.1", "blocks.4"),
 }
+QUICK = ("resnet18", "resnet50", "convnext_tiny", "tf_efficientnet_lite0")
 OPTIONS: dict[str, dict[str, Any]] = {
     "vgg16_bn": {"init_weights": False},
     "vit_b_16": {"image_size": 64},
@@ -110,7 +111,7 @@ def graph(resnet: nn.Module) -> Graph:
     return Graph(resnet, torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("name", [slow(one) if one in ("densenet121", "swin_t") else one for one in SHIPPED])
+@pytest.mark.parametrize("name", [one if one in QUICK else slow(one) for one in SHIPPED])
 def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> None:
     network, images = build(name), torch.randn(2, 3, 64, 64)
     graph = Graph(network, images[:1])
@@ -129,7 +130,7 @@ def test_head_and_tail_are_the_network_with_its_own_parameters(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "splits"),
     [
-        ("lraspp_mobilenet_v3_large", ("backbone.4", "backbone.12")),
+        pytest.param("lraspp_mobilenet_v3_large", ("backbone.4", "backbone.12"), marks=pytest.mark.slow),
         ("small_lraspp", ("backbone.layer1", "backbone.layer2")),
         slow("lraspp_lite0", ("backbone.body.blocks.2", "backbone.body.blocks.4")),
         pytest.param(

@@ -154,7 +154,12 @@ QUICK = ("data.augment=false", "unit.structure=separable", "unit.block=4", "unit
     ("form", "data", "more"),
     [
         ("vector", "image_folder", ()),
-        ("both", "pictures", ("model.distortion=mse", "model.outputs={last_hidden_state: 1, pooler_output: 2}")),
+        pytest.param(
+            "both",
+            "pictures",
+            ("model.distortion=mse", "model.outputs={last_hidden_state: 1, pooler_output: 2}"),
+            marks=pytest.mark.slow,
+        ),
         pytest.param("tokens", "pictures", (), marks=pytest.mark.slow),
     ],
 )

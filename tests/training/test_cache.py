@@ -61,12 +61,14 @@ def test_in_memory_on_disk_and_without_give_the_same_unit(root: Path, augmented:
     assert run(root, *ON_DISK, *augmented) == without
 
 
+@pytest.mark.slow
 def test_half_precision_gives_the_same_unit_cached_or_not(root: Path) -> None:
     half = "training.cache_precision=16"
     assert run(root, half, "training.cache_features=true") == run(root, half, "training.cache_features=false")
     assert run(root, half) != run(root)
 
 
+@pytest.mark.slow
 def test_auto_caches_what_memory_holds_and_what_repeats(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*overrides: str) -> bool:
         run(root, *overrides)

@@ -98,6 +98,7 @@ def test_channels_that_never_change_are_restored(odd: str, structure: str, tmp_p
         assert not torch.equal(hat[0, :5], hat[1, :5]) and min(map(len, frames)) > 6
 
 
+@pytest.mark.slow
 def test_constant_channels_do_no_harm_in_training(tmp_path: Path) -> None:
     network = network_options(tmp_path, "constant")
     rate = run(tmp_path, network, "lambda=10.0", "training.epochs=3")
@@ -165,7 +166,7 @@ def test_features_that_are_not_finite_are_named(options: tuple[str, ...], tmp_pa
         run(tmp_path, network_options(tmp_path, "broken"), *options)
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", pytest.param("64-true", marks=pytest.mark.slow)])
 def test_other_precisions_write_the_same_kind_of_unit(precision: str, tmp_path: Path) -> None:
     network = network_options(tmp_path)
     rate = run(tmp_path, network, f"trainer.precision={precision}", "lambda=10.0")

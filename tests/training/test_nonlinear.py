@@ -43,11 +43,13 @@ def test_it_sends_the_class_and_little_else() -> None:
     assert found.scales.shape == (6,) and float(found.scales.min()) >= 0
 
 
+@pytest.mark.slow
 def test_a_larger_lambda_loses_less() -> None:
     coarse, fine = learn([0.0003, 0.03])
     assert fine.distortion < coarse.distortion and fine.bits > coarse.bits
 
 
+@pytest.mark.slow
 def test_a_rate_learns_what_it_would_alone() -> None:
     (alone,), (_, beside) = learn([0.01]), learn([0.001, 0.01])
     assert beside.bits == pytest.approx(alone.bits, rel=0.1)

@@ -155,6 +155,7 @@ def test_what_cannot_be_meant_is_refused(given: list[str], message: str, root: P
         train(configure("train", root, *quiet([*TINY, "logger=none", *given])))
 
 
+@pytest.mark.slow
 def test_a_target_that_was_met_is_kept_and_stands_beside_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run(root, "target.bytes=10", "training.epochs=0")
     assert train(configure("train", root, *quiet([*SHORT, "target.bytes=10", "training.epochs=0"]))) == {}
@@ -165,6 +166,7 @@ def test_a_target_that_was_met_is_kept_and_stands_beside_others(root: Path, caps
         run(root, f"lambda={read_info(first).lmbda!r}", "training.epochs=0")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_comes_to_the_same_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("target.bytes=15", "training.epochs=2")
     expected = run(root, *options)

@@ -134,6 +134,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     assert not (path.parent / ".resume").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_ladder_may_be_listed_in_another_order(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
