@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,54 @@ def one_at_a_time(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         yield path
+
+
+@contextmanager
+def replacing(folder: Path, argument: str, kind: str, held: Callable[[Path], set[str]]) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `folder` when all has gone well; one process at a time.
+
+    Args:
+        folder: is at any moment absent, the old one or the new one.
+        argument: what a user gave, for the message.
+        kind: of folder that may be replaced, for the message.
+        held: returns the names of those files of a folder that belong to one of this kind.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
+    with one_at_a_time(folder):
+        if old.exists() and not folder.exists():  # a process was killed between the two renames
+            old.rename(folder)
+        if folder.exists():
+            _refuse_others(folder, argument, kind, held)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            if folder.exists():
+                folder.rename(old)
+            temporary.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for leftover in (temporary, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _refuse_others(folder: Path, argument: str, kind: str, held: Callable[[Path], set[str]]) -> None:
+    own = held(folder) if folder.is_dir() else set()
+    strangers = [name for name in files_in(folder) if name not in own] if folder.is_dir() else [folder.name]
+    if strangers:
+        raise UsageError(
+            f"{argument}: holds something else than {kind} ({strangers[0]}); give another folder, or move it away"
+        )
+
+
+def files_in(folder: Path) -> list[str]:
+    """List the files of a folder and of those within it, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

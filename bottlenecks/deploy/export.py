@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from bottlenecks.deploy.requirements import DEVICE, SERVER
 from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.files import one_at_a_time
+from bottlenecks.files import files_in, replacing
 from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, save_rate
@@ -126,7 +125,7 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
         )
     features = [torch.zeros(BATCH, *tensor.shape) for tensor in network.crossing]
     tail = Tail(network, task, [one[:1] for one in features])
-    with all_or_nothing(folder) as temporary:
+    with new_bundle(folder) as temporary:
         graphs: list[tuple[str, nn.Module, list[Tensor]]] = [
             (HEAD, network.head, [torch.zeros(BATCH, *info.image_shape)]),
             (TAIL, tail, features),
@@ -212,51 +211,17 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
     )
 
 
-@contextmanager
-def all_or_nothing(folder: Path) -> Iterator[Path]:
-    """Return a temporary folder that takes the place of `folder` when all has gone well; one process at a time."""
-    temporary, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
-    with one_at_a_time(folder):
-        if old.exists() and not folder.exists():  # a process was killed between the two renames
-            old.rename(folder)
-        _refuse_other_folder(folder)
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            if folder.exists():
-                folder.rename(old)
-            temporary.rename(folder)
-        finally:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            for leftover in (temporary, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+def new_bundle(folder: Path) -> AbstractContextManager[Path]:
+    """Give a temporary folder that takes the place of a bundle, or of nothing, when all has gone well."""
+    return replacing(folder, f"out={folder}", "a bundle", _held)
 
 
-def _refuse_other_folder(folder: Path) -> None:
-    """Refuse to replace what is not wholly a bundle.
-
-    Raises:
-        UsageError: the folder is none, or has files of its own.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
+def _held(folder: Path) -> set[str]:
     try:
-        known = {MANIFEST, *Bundle(folder).manifest.files}
+        return {MANIFEST, *Bundle(folder).manifest.files}
     except BundleError:
-        known = set()
-    strangers = [name for name in _files(folder) if name not in known] if folder.is_dir() else [folder.name]
-    if strangers:
-        raise UsageError(
-            f"out={folder}: holds something else than a bundle ({strangers[0]}); give another folder, or move it away"
-        )
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        return set()
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _files(folder)}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_in(folder)}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.device import Device
-from bottlenecks.deploy.export import all_or_nothing, export_bundle
+from bottlenecks.deploy.export import export_bundle, new_bundle
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
@@ -212,11 +212,11 @@ def test_an_export_cut_off_between_its_two_renames_loses_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "rename", die)
-        with all_or_nothing(folder):
+        with new_bundle(folder):
             pass
     assert digest_of(folder) == before
     folder.rename(tmp_path / ".bundle.old")  # as a kill would leave it
-    with pytest.raises(ZeroDivisionError), all_or_nothing(folder):
+    with pytest.raises(ZeroDivisionError), new_bundle(folder):
         raise ZeroDivisionError
     assert digest_of(folder) == before
 
@@ -230,7 +230,7 @@ def test_a_folder_with_anything_else_in_it_is_not_replaced(bundle_folder: Path, 
         folder.mkdir()
         (folder / "manifest.json").write_text('{"name": "my web app"}')
     (folder / "precious.txt").write_text("mine")
-    with pytest.raises(UsageError, match="holds something else than a bundle"), all_or_nothing(folder):
+    with pytest.raises(UsageError, match="holds something else than a bundle"), new_bundle(folder):
         pass
     assert (folder / "precious.txt").read_text() == "mine"
 
