@@ -14,6 +14,7 @@ COMMANDS = {
     "export": ("bottlenecks.commands.export", "write what a device and a server run"),
     "split": ("bottlenecks.split", "list where a network can be cut"),
     "run": ("bottlenecks.run", "images to bytes to predictions, without a server"),
+    "push": ("bottlenecks.push", "share trained units, on the Hugging Face hub or in a folder"),
     "serve": ("bottlenecks.deploy.server", "answer what devices send"),
     "send": ("bottlenecks.deploy.client", "send images to a server, as a device"),
     "compare": ("bottlenecks.evaluation.compare", "put curves of several evaluations together"),

@@ -32,6 +32,7 @@ from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
+from bottlenecks.sharing.hub import local_folder
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.cut import cut as cut_network
 from bottlenecks.tasks import Task, make_task
@@ -159,17 +160,23 @@ def fit(
 def load(
     folder: str | Path, network: CutNetwork | None = None, weights: str | Path | None = None, unit: str | None = None
 ) -> BottleneckNetwork:
-    """Load a folder of rates, ready to encode and decode.
+    """Load a folder of rates, or a ladder that was shared, ready to encode and decode.
+
+    Of what `bottlenecks push` wrote every file is held against the ladder's manifest before it is read, and nothing in
+    it is run.
 
     Args:
-        folder: that `Ladder.save` or `train.py` wrote.
+        folder: that `Ladder.save`, `train.py` or `bottlenecks push` wrote; or `owner/name` or `owner/name@revision` on
+            the Hugging Face hub, unless a folder of that name, or one named `owner`, is here.
         network: the cut network, where the rates were trained around a module that was given.
         weights: of the backbone, where they do not lie where they did in training.
         unit: whose rates, where the folder holds several.
 
     Raises:
-        UsageError: there are no rates, they are for another network, or the network cannot be had.
+        UsageError: there are no rates, they are for another network, the network cannot be had, or files of a shared
+            ladder are not those that were pushed.
     """
+    folder = local_folder(folder)
     if network is None:
         return BottleneckNetwork.load(folder, weights, unit)
     ladder = Ladder.load(folder, unit)

@@ -15,8 +15,10 @@ from bottlenecks.coding.bitstream import BitstreamError, disclose, enclose, peek
 from bottlenecks.errors import UsageError
 from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
+from bottlenecks.rates.manifest import is_shared
 from bottlenecks.rates.rate import Rate
 from bottlenecks.settings.model import BackboneSpec, is_file, with_weights
+from bottlenecks.settings.shared import as_shared
 from bottlenecks.shapes import flat
 from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.splitting.features import cat
@@ -53,6 +55,9 @@ class BottleneckNetwork:
     def load(cls, folder: str | Path, weights: str | Path | None = None, unit: str | None = None) -> BottleneckNetwork:
         """Load a folder of rates and the backbone they were trained around.
 
+        Of a folder that `bottlenecks push` wrote every file is held against its manifest first, and its network is
+        built from names that libraries and this project know, never from a path to code.
+
         Args:
             folder: such as `checkpoints/resnet50/layer3/digits`.
             weights: of the backbone, where they do not lie where they did in training.
@@ -60,13 +65,21 @@ class BottleneckNetwork:
 
         Raises:
             CheckpointError: there are no rates, or they are for other weights.
-            UsageError: the backbone cannot be had.
+            UsageError: the backbone cannot be had, or files of a shared ladder are not those that were pushed.
         """
         ladder = Ladder.load(folder, unit)
         info = ladder.info
         spec = BackboneSpec.read(info.backbone, str(folder))
+        shared = any(is_shared(rate.folder) for rate in ladder.files)
+        if shared:
+            spec = as_shared(spec)
         if weights is not None:
             spec = with_weights(spec, weights)
+        elif shared and is_file(spec.weights):
+            raise UsageError(
+                f"weights: {folder} is for {info.model} {info.backbone_fingerprint} with weights of a file, "
+                f"{spec.weights}, which is not shared; give it as weights=FILE, --weights FILE on the command line"
+            )
         elif is_file(spec.weights):
             spec = with_weights(spec, Path(ladder[min(ladder)].folder, spec.weights).resolve())
         backbone = load_backbone(spec, len(info.class_names) or None, read_preprocessing(info.preprocessing))

@@ -12,12 +12,15 @@ from bottlenecks.errors import UsageError
 from bottlenecks.files import SUFFIX
 from bottlenecks.images.reading import allow_megapixels
 from bottlenecks.rates.places import find_rates
+from bottlenecks.sharing.hub import local_folder
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bottlenecks.run", description=__doc__)
-    parser.add_argument("folder", type=Path, help="of the rates, such as checkpoints/resnet50/layer3/digits")
+    parser.add_argument(
+        "folder", help="of the rates, such as checkpoints/resnet50/layer3/digits; or owner/name on the hub"
+    )
     parser.add_argument("images", type=Path, nargs="+", help=f"images, or {SUFFIX} files that --out kept")
     parser.add_argument("--lambda", dest="lmbda", type=float, help="rate to code at; the finest where none is given")
     parser.add_argument("--budget-bytes", type=int, help="code each image at the finest rate that fits into so many")
@@ -41,7 +44,6 @@ def check(options: argparse.Namespace) -> None:
     for option, folder in (("--out", options.out), ("--draw", options.draw)):
         if folder is not None and len(set(stems)) < len(stems):
             raise UsageError(f"{option}={folder}: some images have the same name and would overwrite each other")
-    find_rates(options.folder, options.unit)
     for path in (*options.images, *([options.weights] if options.weights else [])):
         if not path.exists():
             raise UsageError(f"{path}: no such file")
@@ -51,12 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     options = parse(arguments)
     check(options)
+    folder = local_folder(options.folder)
+    find_rates(folder, options.unit)
     allow_megapixels("--max-megapixels", options.max_megapixels)
 
     from bottlenecks.network import BottleneckNetwork  # torch is imported here and no sooner: it takes seconds
     from bottlenecks.runs.sending import send
 
-    network = BottleneckNetwork.load(options.folder, options.weights, options.unit)
+    network = BottleneckNetwork.load(folder, options.weights, options.unit)
     if options.lmbda is not None:
         network.lmbda = options.lmbda
     show(send(network, options.images, options.out, options.draw, options.budget_bytes))

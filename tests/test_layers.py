@@ -23,8 +23,8 @@ LAYERS = (
     ("backbones",),
     ("network", "training"),
     ("evaluation", "deploy"),
-    ("runs",),
-    ("api", "commands", "split", "run", "__main__"),
+    ("runs", "sharing"),
+    ("api", "commands", "split", "run", "push", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LIBRARY = REPOSITORY / "bottlenecks"

@@ -47,6 +47,7 @@ HELPS = [
         "export.py",
         "bottlenecks.split",
         "bottlenecks.run",
+        "bottlenecks.push",
         "bottlenecks.evaluation.compare",
         "bottlenecks.deploy.client",
         "bottlenecks.deploy.server",
@@ -101,6 +102,12 @@ REFUSED = {
     "bottlenecks.run": [
         ("/nowhere docs/seven.png", "/nowhere: no rate checkpoints"),
         ("/nowhere a.png b/a.png --out kept", "--out=kept: some images have the same name"),
+    ],
+    "bottlenecks.push": [
+        ("/nowhere owner/name", "/nowhere: no rate checkpoints"),
+        ("/nowhere owner/name@v1", "owner/name@v1: a revision is made by pushing; give owner/name alone"),
+        ("/nowhere ./there --private", "--private: ./there is a folder"),
+        ("/nowhere ./there --license MIT!", "--license=MIT!: expected an identifier"),
     ],
     "bottlenecks.evaluation.compare": [("/nowhere.json", "/nowhere.json: no readable curve")],
     "bottlenecks.deploy.client": [

@@ -16,11 +16,11 @@ from pathlib import Path
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError
 from bottlenecks.files import read_metadata
+from bottlenecks.rates.manifest import PATTERN, check_manifest
 from bottlenecks.units import DEFAULT_UNIT, UNITS
 
 Lmbda = float | tuple[float, float]  # of a rate, or the ends of a unit of any rate
 
-PATTERN = "lambda=*.safetensors"
 FOLDER = "unit="  # begins the name of a folder of another unit than the default
 
 
@@ -72,7 +72,7 @@ def units_in(folder: Path) -> list[str]:
 
 def units_around(folder: Path) -> list[str]:
     """List the units that have rates at the split, of which a folder is the plain one or that of one unit."""
-    plain = folder.parent if folder.name.startswith(FOLDER) else folder
+    plain = _plain(folder)
     inside = {path.parent.name.removeprefix(FOLDER) for path in plain.glob(f"{FOLDER}*/{PATTERN}")}
     return sorted({*units_in(plain), *inside})
 
@@ -98,7 +98,7 @@ def rates_of(folder: Path, unit: str | None) -> list[Path]:
 
 
 def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
-    """List the files of a ladder.
+    """List the files of a ladder; those of one that is shared are first held against its manifest.
 
     Args:
         folder: of the rates.
@@ -106,7 +106,10 @@ def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
 
     Raises:
         CheckpointError: there are none, or of several units; the message names those that are there.
+        UsageError: files of a shared ladder are not those that were pushed.
     """
+    for place in {folder, _plain(folder)}:
+        check_manifest(place)
     if paths := rates_of(folder, unit):
         return paths
     if there := units_around(folder):
@@ -144,6 +147,11 @@ def say_where(folder: Path, unit: str, lmbda: float | Sequence[float]) -> None:
     usual, path = rate_path(folder, lmbda), place_of(folder, unit, lmbda)
     if path != usual and not path.exists():
         say(f"{usual} holds the unit {unit_of(usual)} and stays; that of {unit} goes to {path}")
+
+
+def _plain(folder: Path) -> Path:
+    """Return the folder that another unit's own one lies in; other folders as they are."""
+    return folder.parent if folder.name.startswith(FOLDER) else folder
 
 
 def _places(folder: Path, unit: str) -> tuple[Path, Path]:
