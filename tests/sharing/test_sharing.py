@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import bottlenecks as bn
+from bottlenecks.backbones.backbone import load_backbone
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.files import SUFFIX
 from bottlenecks.network import BottleneckNetwork
@@ -24,10 +25,11 @@ from bottlenecks.rates.manifest import read_manifest, write_manifest
 from bottlenecks.run import main as run_images
 from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.settings.shared import as_shared
+from bottlenecks.splitting.cut import cut
+from bottlenecks.tasks import make_task
 from bottlenecks.tensor_files import fingerprint, read_safetensors, write_safetensors
-from tests.conftest import REPOSITORY, configure, quiet
+from tests.conftest import REPOSITORY
 from tests.networks import Tiny
-from train import train
 
 RATES = {"lambda=0.003.safetensors", "lambda=0.03.safetensors"}
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -103,19 +105,13 @@ def test_the_same_ladder_gives_the_same_files(pushed: Path, trained: Path, tmp_p
 
 
 def test_a_network_by_name_is_built_in_a_fresh_environment(tmp_path: Path) -> None:
-    look = "data.preprocessing={resize: 32, crop: 32, mean: [0,0,0], std: [1,1,1], interpolation: bilinear}"
-    model = ["model=torchvision", "model.name=resnet18", "model.task=embedding", "model.weights=none", "split=layer1"]
-    unit = [
-        "unit.structure=separable",
-        "unit.block=1",
-        "unit.restorer=8",
-        "training.epochs=0",
-        "training.fit_images=64",
-    ]
-    few = ["logger=none", "data.limit_train=96", look]
-    (path,) = train(configure("train", tmp_path, *quiet([*model, *unit, *few, "lambda=1"])))
-    push([str(path.parent), str(tmp_path / "resnet")])
-    run_images([str(path.parent), str(SEVEN), "--out", str(tmp_path / "here")])
+    look = bn.Preprocessing(resize=32, crop=32, mean=(0.0,) * 3, std=(1.0,) * 3)
+    made = load_backbone(BackboneSpec("resnet18", task="embedding", weights="none"), preprocessing=look)
+    parts = cut(made.network, "layer1", IMAGES[:1]), make_task("embedding", made.network), (3, 32, 32)
+    quick = {"training.epochs": 0, "unit.structure": "separable", "unit.block": 1, "unit.restorer": 8}
+    bn.fit(bn.CutNetwork(made, *parts), torch.rand(48, 3, 32, 32), lmbdas=1.0, settings=quick).save(tmp_path / "rates")
+    push([str(tmp_path / "rates"), str(tmp_path / "resnet")])
+    run_images([str(tmp_path / "rates"), str(SEVEN), "--out", str(tmp_path / "here")])
     command = [sys.executable, "-c", ALONE, "run", str(tmp_path / "resnet"), str(SEVEN), "--out", "there"]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
