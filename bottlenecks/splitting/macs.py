@@ -112,6 +112,8 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         before = self._counter.get_total_flops()
         value = super().run_node(n)
+        if isinstance(value, Tensor) and value.requires_grad and n.op != "get_attr":
+            value = value.detach()  # shapes of a parameter's view ask for a gradient also where none is taken
         self.macs[n] = (self._counter.get_total_flops() - before) // FLOPS_PER_MAC
         if isinstance(value, Tensor):
             self._versions[n] = value._version

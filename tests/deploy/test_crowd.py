@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -128,13 +129,10 @@ def test_a_crowd_gets_no_wrong_answer_and_every_refusal_is_counted(
         watcher.start()
         crowd.run()
         watcher.join()
-        connection = http.client.HTTPConnection("127.0.0.1", crowd.port, timeout=60)
-        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-        text = connection.getresponse().read().decode()
+        text = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
     counted = {
         reason: int(float(count)) for reason, count in re.findall(r'refusals_total\{reason="(\w+)"\} ([\d.]+)', text)
     }
-    print(crowd.statuses, counted, memory)
     assert not crowd.wrong, crowd.wrong[:5]
     assert crowd.statuses[200] > 100 and set(crowd.statuses) <= {200, *REASONS}
     for status, reason in REASONS.items():

@@ -65,6 +65,25 @@ def test_resnet50s_split_points(points: dict[str, SplitPoint]) -> None:
     assert not {"layer3.5", "layer3.4.conv2", "input", "fc"} & set(points)
 
 
+class Query(nn.Module):
+    """Asks tokens by one that is learnt, as pooling by attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = nn.Parameter(torch.zeros(1, 1, 8))
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return weighted tokens."""
+        weights = self.layer(self.asked.expand(x.shape[0], -1, -1)) @ x.flatten(2)
+        return weights.flatten(1)
+
+
+def test_a_view_of_a_parameter_that_learns_has_a_shape() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), Query())
+    assert [point.shape for point in split_points(network, torch.zeros(1, 3, 16, 16))][:1] == [(8, 4, 4)]
+
+
 def test_the_devices_share_of_the_work(points: dict[str, SplitPoint]) -> None:
     layer3 = points["layer3"]
     assert layer3.head_macs == pytest.approx(3278e6, rel=1e-4)
