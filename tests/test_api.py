@@ -158,6 +158,7 @@ def test_public_names_are_there_and_nothing_else() -> None:
         bn.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brief_fits")
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run(

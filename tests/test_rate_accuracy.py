@@ -60,6 +60,7 @@ def test_every_command_of_a_case_composes(case: Case, tmp_path: Path) -> None:
             assert len(lambdas) == 2 if part.codec == "range" else len(lambdas) >= 4
 
 
+@pytest.mark.slow
 def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
     out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_case_without_data_is_told_and_left_out(tmp_path: Path, capsys: pytest
     assert absent(camvid, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_came_out_is_written(out: Path, tmp_path: Path) -> None:
     write_results([TINY_CASE], out, tmp_path)
     text, folder = (tmp_path / "results.md").read_text(), tmp_path / "results/tiny"
@@ -111,6 +113,7 @@ def test_what_came_out_is_written(out: Path, tmp_path: Path) -> None:
     assert "codecs=[factorized,uniform,jpeg]" in text and f"unsplit {curve.unsplit:.1%}" in text
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_belong_together_are_refused(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out / "tiny", tmp_path / "tiny")
     (path,) = (tmp_path / "tiny/jpeg").rglob("curve.json")

@@ -132,7 +132,7 @@ def test_a_file_of_a_plain_detector_loads_and_what_is_missing_is_named(tmp_path:
         load_backbone(spec, 7, look)
 
 
-@pytest.mark.parametrize("name", ["fcos_lite0", "lraspp_lite0"])
+@pytest.mark.parametrize("name", ["fcos_lite0", pytest.param("lraspp_lite0", marks=pytest.mark.slow)])
 def test_imagenet_features_begin_a_network_that_contains_them(name: str, tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -53,6 +53,7 @@ def network(root: Path) -> BottleneckNetwork:
     return BottleneckNetwork.load(root / RATES, unit="any")
 
 
+@pytest.mark.slow
 def test_one_entry_says_both_ends_what_lies_between_and_what_was_measured(root: Path, bundle: Bundle) -> None:
     manifest = json.loads((root / "dist/manifest.json").read_text())
     (entry,), (rate,) = manifest["rates"], bundle.rates
@@ -79,6 +80,7 @@ def test_one_entry_says_both_ends_what_lies_between_and_what_was_measured(root: 
     assert list(means.values()) == sorted(means.values())
 
 
+@pytest.mark.slow
 def test_every_lambda_between_is_sent_and_answered_as_in_pytorch(
     bundle: Bundle, network: BottleneckNetwork, image_paths: list[Path]
 ) -> None:
@@ -99,6 +101,7 @@ def test_every_lambda_between_is_sent_and_answered_as_in_pytorch(
     assert sizes == sorted(sizes) and sizes[-1] > sizes[0]
 
 
+@pytest.mark.slow
 def test_a_batch_may_mix_multipliers(bundle: Bundle, image_paths: list[Path]) -> None:
     device, receiver = Device(bundle), Receiver(bundle)
     features = [device.features(Image.open(path)) for path in image_paths[:6]]
@@ -109,6 +112,7 @@ def test_a_batch_may_mix_multipliers(bundle: Bundle, image_paths: list[Path]) ->
     assert np.allclose(*receiver.infer(received), alone, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: list[Path]) -> None:
     device, control = Device(bundle), RateControl(bundle.mean_bytes())
     for path in image_paths[:10]:
@@ -126,11 +130,13 @@ def test_a_budget_is_met_by_the_finest_multiplier(bundle: Bundle, image_paths: l
         assert not finer or finer[0] > budget
 
 
+@pytest.mark.slow
 def test_lambdas_outside_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"lambda=0\.5: no such rate in .*; there are 0\.003\.\.0\.03"):
         Device(bundle).symbols((np.zeros((1, 16, 8, 8), np.float32),), 0.5)
 
 
+@pytest.mark.slow
 def test_clients_and_servers_agree_on_any_rate_beside_another_bundle(
     root: Path, bundle_folder: Path, image_paths: list[Path]
 ) -> None:

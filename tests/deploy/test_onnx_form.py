@@ -68,6 +68,7 @@ def test_graphs_of_the_former_unit_compute_what_it_does() -> None:
     assert np.allclose(restored, unit.parts[0].reconstruct(latent, (8, 8)).numpy(), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_an_encoder_holds_little_but_its_weights() -> None:
     unit = transform_unit([SHAPES["separable"]], ["separable"])
     graph = onnx.load_from_string(to_onnx(Side(unit, encode), features_of(unit, 2), "encoder")).graph

@@ -46,7 +46,7 @@ def test_curves_become_one_plot_and_one_table(
     assert "-50.0%" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("index", [0, 1], ids=["with a record", "without"])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.slow), 1], ids=["with a record", "without"])
 def test_a_single_curve_is_compared_with_itself(paths: list[Path], index: int, tmp_path: Path) -> None:
     report = combine(paths[index : index + 1])
     report.write(tmp_path)

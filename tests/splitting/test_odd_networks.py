@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,11 @@ def odd(name: str) -> tuple[str, ...]:
     return ("model=custom", "model.name=odd", f"model.factory._target_=tests.odd.{name}", "split=body")
 
 
+def slow(*network: str) -> Any:
+    """Mark a network as slow."""
+    return pytest.param(network, marks=pytest.mark.slow)
+
+
 def run(root: Path, *overrides: str) -> None:
     train(configure("train", root, *quiet([*FEW, *overrides])))
 
@@ -51,16 +57,16 @@ def run(root: Path, *overrides: str) -> None:
     "network",
     [
         (*odd("Named"), "+model.factory.kind=dict"),
-        (*odd("Named"), "+model.factory.kind=named"),
+        slow(*odd("Named"), "+model.factory.kind=named"),
         (*odd("Named"), "+model.factory.kind=train-dict"),
-        (*odd("Named"), "+model.factory.kind=train-tuple"),
-        (*odd("Named"), "+model.factory.kind=train-named"),
+        slow(*odd("Named"), "+model.factory.kind=train-tuple"),
+        slow(*odd("Named"), "+model.factory.kind=train-named"),
         odd("Tied"),
         odd("Needy"),
         odd("Fixed"),
         odd("Pooled"),
         (*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=flat"),
-        (*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=last"),
+        slow(*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=last"),
         pytest.param(
             ("model=torchvision", "model.name=googlenet", "split=inception3a", "data.image_size=64"),
             marks=[

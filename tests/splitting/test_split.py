@@ -32,7 +32,7 @@ SHIPPED = {
     "swin_t": ("features.1", "features.3.0", "features.5.3"),
     "tf_efficientnet_lite0": ("blocks.2", "blocks.4.1", "blocks.4"),
 }
-QUICK = ("resnet18", "resnet50", "convnext_tiny", "tf_efficientnet_lite0")
+QUICK = ("resnet18", "resnet50", "tf_efficientnet_lite0")
 OPTIONS: dict[str, dict[str, Any]] = {
     "vgg16_bn": {"init_weights": False},
     "vit_b_16": {"image_size": 64},

@@ -69,7 +69,7 @@ def send(rate: Rate, *features: Tensor) -> tuple[Features, list[bytes]]:
     return rate.unit.decompress(frames), frames
 
 
-@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2, 30])
 def test_a_handful_of_images_is_enough_to_begin(count: int, tmp_path: Path) -> None:
     network = network_options(tmp_path)
     rate = run(tmp_path, network, f"data.limit_train={count}", "lambda=1.0")
@@ -145,7 +145,7 @@ def test_a_cut_behind_which_nothing_is_learned(tmp_path: Path) -> None:
     assert num_bytes > 6 and agreement > 0.5
 
 
-@pytest.mark.parametrize("structure", ["separable", "joint"])
+@pytest.mark.parametrize("structure", ["separable", pytest.param("joint", marks=pytest.mark.slow)])
 def test_the_range_of_values_makes_no_difference(structure: str, tmp_path: Path) -> None:
     found = {}
     for odd in ("", "small", "large"):

@@ -119,6 +119,7 @@ def test_a_curve_outlives_its_logger(
     assert "the run goes on without it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_staging_folder_that_cannot_be_written_loses_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

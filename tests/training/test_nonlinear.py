@@ -56,6 +56,7 @@ def test_a_rate_learns_what_it_would_alone() -> None:
     assert beside.distortion == pytest.approx(alone.distortion, rel=0.5, abs=2)
 
 
+@pytest.mark.slow
 def test_a_unit_takes_what_was_learnt() -> None:
     features = torch.randn(64, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     linear = begin([features], "joint", (2, 2))

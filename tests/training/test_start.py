@@ -238,6 +238,7 @@ def test_a_start_has_what_is_given() -> None:
     assert (part["rounding"], part["restorer"]) == (0.3, 12)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_nonlinear_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nonlinear, "STEPS", 20)
     starts = starts_of([0.1, 1.0], ease=3.0, structure="joint", hidden=8)

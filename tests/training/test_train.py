@@ -318,6 +318,7 @@ def test_a_killed_process_leaves_nothing_broken_and_is_resumed(root: Path) -> No
     load_rate(path)
 
 
+@pytest.mark.slow
 def test_a_backbone_is_trained_kept_and_fine_tuned_for_other_classes(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -406,6 +407,7 @@ def test_a_multirun_trains_every_split(root: Path, command: Callable[..., tuple[
     }
 
 
+@pytest.mark.slow
 def test_wandb_works_offline_without_an_account(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
