@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run test test-all test-gpu check docs wheel install clean
+.PHONY: run test tests test-all test-gpu check docs wheel install clean
 
 install: $(STAMP)
 
@@ -35,10 +35,13 @@ wheel: install   ## what is installed elsewhere: build/wheel; an earlier build's
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 	$(BIN)/twine check --strict build/wheel/*.whl
 
-test: check    ## checks and default tests; slow, gpu and network tests are left out, and counted
+test: install  ## checks and default tests, side by side; slow, gpu and network tests are left out, and counted
+	$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: install
 	$(PYTEST)
 
-test-all: check   ## everything but what needs an accelerator or a package index: half an hour on two cores
+test-all: check   ## everything but what needs an accelerator or a package index: three quarters of an hour on two cores
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers]'
 	$(PYTEST) -m 'not gpu and not network'
 

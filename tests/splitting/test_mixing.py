@@ -60,9 +60,10 @@ def test_a_graph_that_mixes_images_is_not_exported(
     assert not (tmp_path / "dist").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "googlenet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit_b_16", "swin_t"))]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("vit_b_16", "swin_t")]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet", *SLOW])
 def test_usual_networks_do_not_mix(name: str) -> None:
     options = {"googlenet": {"init_weights": False, "aux_logits": False}, "vit_b_16": {"image_size": 64}}
     network = models.get_model(name, weights=None, **options.get(name, {})).eval()
