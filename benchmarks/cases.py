@@ -113,12 +113,12 @@ CASES = (
             f"CIFAR-10, the same transformer at its layer {layer} of eight",
             (
                 "model=small_vit", f"split=encoder.layers.encoder_layer_{layer - 1}", "data=cifar10",
-                f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=12000", "data.limit_val=500",
+                f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=3000", "data.limit_val=500",
                 "data.limit_test=1000",
             ),
             former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
-            lambdas=(0.001, 0.003, 0.01, 0.03, 0.1),
-            backbone=("data.augment=true", "backbone.epochs=6", "backbone.lr=1e-3"),
+            lambdas=(0.01, 0.03, 0.1, 0.3),
+            backbone=("data.limit_train=12000", "data.augment=true", "backbone.epochs=6", "backbone.lr=1e-3"),
         )
         for layer in (3, 5)
     ),

@@ -3,7 +3,8 @@
     python -m benchmarks.cut_streams model=efficientnet_lite0 split=blocks.4 data=imagenet data.root=PATH
 
 Takes settings of evaluate.py. Each rate codes the evaluation images so that byte strings may be cut, and several shares
-of their payloads are decoded; agreement is with the unsplit network. The last line of output is JSON.
+of their payloads are decoded; agreement is with the unsplit network. `--figure docs/cut_streams` draws it. The last
+line of output is JSON.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.evaluation.plot import save
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.runs.experiment import make_data
 from bottlenecks.settings.experiment import ExperimentPlan
@@ -58,10 +62,28 @@ def measure(arguments: Sequence[str]) -> list[dict[str, float]]:
     return found
 
 
+def draw(found: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw agreement over bytes: whole byte strings of all rates, and each rate's as its end is lost."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    whole = [one for one in found if one["share"] == 1]
+    for first in whole:
+        line = [one for one in found if one["lambda"] == first["lambda"]]
+        numbers = [one["bytes"] for one in line], [100 * one["agreement"] for one in line]
+        axes.plot(*numbers, "o--", markersize=3, linewidth=0.9, label=f"lambda={first['lambda']:g}, cut")
+    numbers = [one["bytes"] for one in whole], [100 * one["agreement"] for one in whole]
+    axes.plot(*numbers, "ks-", markersize=5, label="whole, rate by rate", zorder=0)
+    axes.set(xscale="log", xlabel="mean bytes that arrived", ylabel="agreement with the unsplit network in %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return figure
+
+
 def main() -> None:
     """Measure, and show a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", nargs="+", help="of evaluate.py")
+    parser.add_argument("--figure", type=Path, help="where to write it, without .png and .svg")
     options = parser.parse_args()
     hush_lightning()
     found = run(lambda: measure(options.settings))
@@ -71,6 +93,8 @@ def main() -> None:
     for one in found:
         table.add_row(f"{one['lambda']:g}", f"{one['share']:.0%}", f"{one['bytes']:.0f}", f"{one['agreement']:.1%}")
     Console(width=100).print(table)
+    if options.figure is not None:
+        save(draw(found), options.figure)
     print(json.dumps(found))
 
 
