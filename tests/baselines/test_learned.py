@@ -53,6 +53,7 @@ def test_damage_is_seen_before_anything_is_decoded(codec: LearnedImage, photos: 
             receive(codec, stream[:length])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["bmshj2018-hyperprior"], indirect=True)
 def test_names_and_costs(codec: LearnedImage, photos: list[np.ndarray]) -> None:
     assert codec.name.replace("_", "-") == codec.architecture and codec.setting == "quality=2"

@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from bottlenecks.coding.session import SessionWriter, Terms
-from bottlenecks.deploy.bundle import Bundle
+from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.door import MOST_CLIENTS, Allowances
@@ -283,15 +283,13 @@ def test_files_without_a_usable_token_are_refused(
     path = tmp_path / "tokens"
     if content is not None:
         path.write_bytes(content)
-    command = without_torch("bottlenecks.deploy.server", bundle_folder, "--token-file", path, "--port", "0")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 2 and f"--token-file={path}" in done.stderr and message in done.stderr
+    with pytest.raises(UsageError, match=rf"--token-file={path}: .*{message}"):
+        serve([str(bundle_folder), "--token-file", str(path)])
 
 
 def test_one_bundle_given_twice_is_refused(bundle_folder: Path) -> None:
-    command = without_torch("bottlenecks.deploy.server", bundle_folder, bundle_folder, "--port", "0")
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 2 and "is in" in done.stderr and "at another port" in done.stderr
+    with pytest.raises(BundleError, match=r"its unit .* is in .*, too, .*at another port"):
+        serve([str(bundle_folder), str(bundle_folder)])
 
 
 def test_a_server_of_before_is_known_by_its_one_bundle(

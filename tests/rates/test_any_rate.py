@@ -208,6 +208,7 @@ def test_a_finished_range_is_kept(ranged: Path, tmp_path: Path, capsys: pytest.C
         run(tmp_path / "root", "training.epochs=3")
 
 
+@pytest.mark.slow
 def test_a_resumed_range_ends_where_an_uninterrupted_one_does(
     bare: Path, ranged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

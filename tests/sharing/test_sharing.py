@@ -104,6 +104,7 @@ def test_the_same_ladder_gives_the_same_files(pushed: Path, trained: Path, tmp_p
     assert digests[0] == digests[1] == digests[2]
 
 
+@pytest.mark.slow
 def test_a_network_by_name_is_built_in_a_fresh_environment(tmp_path: Path) -> None:
     look = bn.Preprocessing(resize=32, crop=32, mean=(0.0,) * 3, std=(1.0,) * 3)
     made = load_backbone(BackboneSpec("resnet18", task="embedding", weights="none"), preprocessing=look)

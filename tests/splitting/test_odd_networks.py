@@ -112,6 +112,7 @@ def test_it_is_one_line_before_anything_is_trained(
     assert not [*tmp_path.rglob("*.safetensors")]
 
 
+@pytest.mark.slow
 def test_logits_in_a_dataclass_are_trained_evaluated_and_exported(tmp_path: Path) -> None:
     network = (*odd("Named"), "+model.factory.kind=dataclass")
     run(tmp_path, *network)

@@ -80,6 +80,7 @@ def test_auto_caches_what_memory_holds_and_what_repeats(root: Path, capsys: pyte
     assert said("data.augment=true", "data.views=2")
 
 
+@pytest.mark.slow
 def test_files_are_made_once_and_found_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(root, *ON_DISK)
     assert "Caching features in" in capsys.readouterr().out
@@ -105,6 +106,7 @@ def test_a_resumed_run_finds_its_files_again(
     assert "Caching features in" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_half_precision_takes_half_the_room(root: Path) -> None:
     def size(*overrides: str) -> int:
         shutil.rmtree(root / "cache", ignore_errors=True)

@@ -73,7 +73,9 @@ def bits_at_error(structure: str, sample: Sample, wanted: float) -> float:
     return look(low)[1]
 
 
-@pytest.mark.parametrize(("structure", "floor"), [("separable", FLOOR), ("joint", 0.0)])
+@pytest.mark.parametrize(
+    ("structure", "floor"), [("separable", FLOOR), pytest.param("joint", 0.0, marks=pytest.mark.slow)]
+)
 def test_the_gain_over_a_plain_transform_is_what_theory_says(structure: str, floor: float) -> None:
     """At high rates a dimension gains half the logarithm of arithmetic over geometric mean of M's eigenvalues.
 

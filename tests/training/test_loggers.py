@@ -129,6 +129,7 @@ def test_a_staging_folder_that_cannot_be_written_loses_nothing(
     assert capsys.readouterr().out.count("WandbLogger failed") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [pytest.param("auto", marks=pytest.mark.slow), "online"])
 def test_a_key_without_a_way_out_means_offline(
     root: Path, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

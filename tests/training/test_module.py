@@ -149,6 +149,7 @@ def test_a_unit_of_any_rate_learns_as_slowly_as_its_finest_rate() -> None:
     assert pace_of(points) == 1 and pace_of(points, 55) == pytest.approx(1 / 4)
 
 
+@pytest.mark.slow
 def test_rates_train_in_several_passes_as_in_one(tmp_path: Path) -> None:
     together = make_module([0.003, 0.03, 0.3], torch.float64)
     in_turn = make_module([0.003, 0.03, 0.3], torch.float64, rates_per_pass=2)

@@ -64,7 +64,7 @@ def test_draws_have_the_exact_fisher_matrix() -> None:
         (Tiny, "body", 32, "classification", 1),
         (TinySegmenter, "body", 64, "segmentation", 1),
         (TinySegmenter, "top", 64, "segmentation", 2),
-        (small_fcos, "backbone.body.layer2", 64, "detection", 1),
+        pytest.param(small_fcos, "backbone.body.layer2", 64, "detection", 1, marks=pytest.mark.slow),
         pytest.param(small_fcos, "backbone.body.layer3", 64, "detection", 2, marks=pytest.mark.slow),
     ],
 )

@@ -81,8 +81,16 @@ def unit_of(network: SplitNetwork, candidate: Candidate) -> TransformUnit:
     return TransformUnit(parts).eval()
 
 
+CAPS = [
+    pytest.param({}, marks=pytest.mark.slow),
+    {"max_bytes": 0.002},
+    {"max_macs": 0.004},
+    pytest.param({"max_bytes": 0.1, "max_macs": 0.2}, marks=pytest.mark.slow),
+]
+
+
 @pytest.mark.parametrize("name", CUTS)
-@pytest.mark.parametrize("caps", [{}, {"max_bytes": 0.002}, {"max_macs": 0.004}, {"max_bytes": 0.1, "max_macs": 0.2}])
+@pytest.mark.parametrize("caps", CAPS)
 def test_every_candidate_is_within_the_caps(name: str, caps: dict[str, float]) -> None:
     network, image = split(name), torch.zeros(1, 3, CUTS[name][2], CUTS[name][2])
     settings = settings_of(**caps)
