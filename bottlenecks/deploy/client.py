@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from bottlenecks.coding.bitstream import may_be_cut
 from bottlenecks.coding.session import MAX_RATES, Terms
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.connection import Server
@@ -35,6 +36,7 @@ class Sender:
 
     def __init__(self, device: Device, options: argparse.Namespace, server: Server) -> None:
         self.device, self.lmbda, self.budget_bytes = device, options.lmbda, options.budget_bytes
+        self.cuts = options.cut
         self.control = RateControl(device.bundle.mean_bytes())
         self.deadline = None
         if options.deadline_ms is not None:
@@ -57,6 +59,9 @@ class Sender:
         try:
             return self.control.code(lambda lmbda: self.device.encode(features, lmbda), budget)
         except BudgetError as error:
+            if self.cuts:
+                coarsest = min(self.device.bundle.mean_bytes())
+                return Coded(coarsest, self.device.encode_within(features, coarsest, int(budget)))
             if self.deadline is None or budget == self.budget_bytes:
                 raise
             deadline = self.deadline
@@ -116,6 +121,7 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
         **answer.fields,
         "lambda": coded.lmbda,
         "bytes": len(coded.stream),
+        "cut": may_be_cut(coded.stream),
         "device_ms": round(1e3 * (sent - start), 2),
         "answer_ms": round(1e3 * (end - sent), 2),
         "in_time": sender.deadline is None or 1e3 * (end - start) <= sender.deadline.deadline_ms,
@@ -124,10 +130,10 @@ def send(sender: Sender, server: Server, path: Path) -> dict[str, Any]:
 
 def line(result: dict[str, Any]) -> str:
     """Write a result for people."""
+    cut, late = " (cut)" if result["cut"] else "", "" if result["in_time"] else ", too late"
     return (
-        f"{result['image']}  {result['answer']}  lambda={result['lambda']!r}  "
-        f"{result['bytes']} bytes  device {result['device_ms']:.1f} ms + answer {result['answer_ms']:.1f} ms"
-        f"{'' if result['in_time'] else ', too late'}"
+        f"{result['image']}  {result['answer']}  lambda={result['lambda']!r}  {result['bytes']} bytes{cut}  "
+        f"device {result['device_ms']:.1f} ms + answer {result['answer_ms']:.1f} ms{late}"
     )
 
 
@@ -156,6 +162,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--deadline-ms", type=float, help="send at the finest rate that is answered in time")
     parser.add_argument("--uplink-kbps", type=float, help="of the deadline; measured where not given")
     parser.add_argument(
+        "--cut",
+        action="store_true",
+        help="where no rate fits, send the beginning of the coarsest byte string",
+    )
+    parser.add_argument(
         "--session", action="store_true", help="agree once on what each frame says anew: ws:// or wss://"
     )
     parser.add_argument(
@@ -179,6 +190,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or a budget or deadline, not both")
     if options.uplink_kbps is not None and options.deadline_ms is None:
         raise UsageError(f"--uplink-kbps={options.uplink_kbps}: only means something with --deadline-ms")
+    if options.cut and options.session:
+        raise UsageError("--cut: frames of a session are whole; leave --session out")
+    if options.cut and options.budget_bytes is None and options.deadline_ms is None:
+        raise UsageError("--cut: only means something with --budget-bytes or --deadline-ms")
     options.budget_bytes = options.budget_bytes or math.inf
     return options
 

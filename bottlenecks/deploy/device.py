@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.coding.framing import Symbols
 from bottlenecks.deploy.bundle import ENCODER, HEAD, Arrays, Bundle
 from bottlenecks.errors import UsageError
@@ -71,8 +72,29 @@ class Device:
         """
         return self.write(tuple(one[0] for one in self.symbols(features, lmbda)), lmbda)
 
-    def write(self, latents: Symbols, lmbda: float) -> bytes:
+    def encode_within(self, features: Arrays, lmbda: float, budget_bytes: int) -> bytes:
+        """Code the features of one image at a lambda, and leave away the end: what is worth most comes first.
+
+        Raises:
+            BundleError: there is no such rate.
+            UsageError: byte strings of this unit cannot be cut, or no beginning is as short.
+        """
+        framing = self._framings[self.bundle.rate_of(lmbda).folder]
+        if not framing.limits.cuts:
+            raise UsageError(
+                f"lambda={lmbda!r}: byte strings of this unit are worth nothing without their end; those of the "
+                "default one are"
+            )
+        stream = self.write(tuple(one[0] for one in self.symbols(features, lmbda)), lmbda, cuttable=True)
+        cut = stream[:budget_bytes]
+        try:
+            framing.read(cut)
+        except BitstreamError:
+            raise UsageError(f"budget of {budget_bytes} bytes: shorter than a frame's header; give it more") from None
+        return cut
+
+    def write(self, latents: Symbols, lmbda: float, *, cuttable: bool = False) -> bytes:
         """Code the symbols of one image, (K, h, w) of each tensor, header included."""
         rate = self.bundle.rate_of(lmbda)
         framing = self._framings[rate.folder]
-        return framing.write(latents, framing.size, *rate.multipliers(lmbda))
+        return framing.write(latents, framing.size, *rate.multipliers(lmbda), cuttable=cuttable)

@@ -84,6 +84,22 @@ def test_a_budget_is_kept_image_by_image(client: Client, device: Device, image_p
     assert "budget of 3 bytes: no rate fits; lambda=" in done.stderr
 
 
+def test_where_no_rate_fits_the_beginning_of_the_coarsest_may_be_sent(
+    client: Client, device: Device, server: str, image_paths: list[Path]
+) -> None:
+    features, coarsest = device.features(Image.open(image_paths[0])), min(device.bundle.mean_bytes())
+    whole = device.encode(features, coarsest)
+    for most in range(7, len(whole)):
+        cut = device.encode_within(features, coarsest, most)
+        answer = httpx.post(f"{server}/predict", content=cut).json()
+        assert answer["bytes"] == len(cut) == most and answer["lambda"] == coarsest
+    done = client(image_paths[0], "--budget-bytes", "7", "--cut", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["cut"] and answer["bytes"] == 7 and answer["lambda"] == coarsest
+    done = client(image_paths[0], "--budget-bytes", "5", "--cut")
+    assert done.returncode == 2 and "budget of 5 bytes: shorter than a frame's header" in done.stderr
+
+
 def test_a_deadline_is_a_budget_over_the_uplink(client: Client, image_paths: list[Path]) -> None:
     done = client(*image_paths[:5], "--deadline-ms", "20000", "--uplink-kbps", "250", "--json")
     assert {json.loads(line)["lambda"] for line in done.stdout.splitlines()} == {0.03}
@@ -276,6 +292,8 @@ def test_options_out_of_bounds_are_refused(bundle_folder: Path, option: str, val
         (["--lambda", "nan"], r"--lambda=nan: expected a number above 0"),
         (["--budget-bytes", "-3"], r"--budget-bytes=-3.0: expected a number above 0"),
         (["--lambda", "0.01", "--budget-bytes", "9"], r"--lambda=0.01: a fixed rate; give it, or a budget"),
+        (["--cut"], r"--cut: only means something with --budget-bytes or --deadline-ms"),
+        (["--cut", "--session", "--budget-bytes", "9"], r"--cut: frames of a session are whole"),
         (["--uplink-kbps", "9"], r"--uplink-kbps=9.0: only means something with --deadline-ms"),
     ],
 )
