@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -69,13 +72,29 @@ def quiet(overrides: Sequence[str]) -> list[str]:
     return [*overrides, "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a folder once, however many processes run tests, and give each a copy of its own."""
+    own = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(own)
+        return own
+    first = factory.getbasetemp().parent / name
+    with FileLock(first.with_suffix(".lock")):
+        if not first.exists():
+            make(partial := factory.mktemp(name))
+            partial.rename(first)
+    return Path(shutil.copytree(first, own, dirs_exist_ok=True))
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with a tiny backbone on digits, a ladder of two rates at `body`, and its curve."""
-    root = tmp_path_factory.mktemp("trained")
-    train(configure("train", root, *quiet([*TINY, *QUICK, "lambda=[0.003,0.03]"])))
-    evaluate(configure("evaluate", root, *TINY, "logger=none"))
-    return root
+
+    def make(root: Path) -> None:
+        train(configure("train", root, *quiet([*TINY, *QUICK, "lambda=[0.003,0.03]"])))
+        evaluate(configure("evaluate", root, *TINY, "logger=none"))
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from datamodules.digits import Digits
 from export import export
-from tests.conftest import REPOSITORY, TINY, configure
+from tests.conftest import REPOSITORY, TINY, configure, made_once
 
 REFUSING = """
 import runpy, sys
@@ -30,10 +30,13 @@ runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 @pytest.fixture(scope="session")
-def bundle_folder(trained: Path) -> Path:
+def bundle_folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle that export.py writes of the tiny ladder."""
-    overrides = [*TINY, "logger=none", f"out={trained / 'dist'}"]
-    return export(configure("export", trained, *overrides))
+
+    def make(root: Path) -> None:
+        export(configure("export", trained, *TINY, "logger=none", f"out={root / 'dist'}"))
+
+    return made_once(tmp_path_factory, "bundle", make) / "dist"
 
 
 @pytest.fixture(scope="session")
