@@ -55,6 +55,9 @@ def in_turns(named: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]
 def build(library: str, name: str, device: str) -> tuple[nn.Module, torch.Tensor]:
     """Build a network with random weights in eval mode, and an image of its usual size."""
     torch.manual_seed(0)
+    if name.startswith("regnet_") and library == "torchvision" and device == "meta":  # reads values as it is built
+        network, image = build(library, name, "cpu")
+        return network.to("meta"), image.to("meta")
     with torch.device(device):
         if library == "torchvision":
             options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}

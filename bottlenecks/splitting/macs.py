@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
@@ -50,6 +51,24 @@ def shapes_only() -> Iterator[FakeTensorMode]:
         _SHAPE_LOG.disabled = silent
 
 
+@contextmanager
+def forgetting(module: nn.Module) -> Iterator[None]:
+    """Take back what modules keep from one call to the next: here these would be tensors without values."""
+    before = [(vars(one), {**vars(one)}) for one in module.modules()]
+    held = [
+        (kept, copy.copy(kept)) for _, values in before for kept in values.values() if isinstance(kept, (dict, list))
+    ]
+    try:
+        yield
+    finally:
+        for own, kept in before:
+            own.clear()
+            own.update(kept)
+        for kept, content in held:
+            kept.clear()
+            kept.update(content) if isinstance(kept, dict) else kept.extend(content)
+
+
 def count_macs(function: Callable[..., Any], *inputs: Any) -> int:
     """Count the multiply-accumulates of one call.
 
@@ -63,7 +82,9 @@ def count_macs(function: Callable[..., Any], *inputs: Any) -> int:
     Returns:
         The number of multiply-accumulates (half the floating-point operations).
     """
-    with shapes_only() as mode, FlopCounterMode(display=False) as counter:
+    module = getattr(function, "__self__", function)
+    memory = forgetting(module) if isinstance(module, nn.Module) else nullcontext()
+    with memory, shapes_only() as mode, FlopCounterMode(display=False) as counter:
         function(*tree_map_only(Tensor, mode.from_tensor, inputs))
     return counter.get_total_flops() // FLOPS_PER_MAC
 
@@ -94,7 +115,8 @@ def run_shapes(module: fx.GraphModule, image: Tensor, shape: tuple[int, ...]) ->
     Raises:
         Exception: whatever the network raises for such an input.
     """
-    with without_fused_attention() if image.is_meta else shapes_only(), FlopCounterMode(display=False) as counter:
+    shapes = without_fused_attention() if image.is_meta else shapes_only()
+    with forgetting(module), shapes, FlopCounterMode(display=False) as counter:
         recorder = _Recorder(module, counter)
         recorder.run(image.new_empty(shape))
     return Run(recorder.env, recorder.macs, recorder.overwritten())

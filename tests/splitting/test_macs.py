@@ -79,6 +79,30 @@ class Query(nn.Module):
         return weights.flatten(1)
 
 
+class Remembering(nn.Module):
+    """Keeps tensors from one call to the next, as some layers of attention do with the places of their tokens."""
+
+    is_leaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.by_width = None, {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what is remembered of this width."""
+        if self.last is None or self.last.shape[0] != x.shape[3]:
+            self.last = torch.arange(x.shape[3])
+        return x + self.last + self.by_width.setdefault(x.shape[3], torch.ones(x.shape[3]))
+
+
+def test_a_network_remembers_nothing_of_a_run_over_shapes() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Remembering(), nn.Conv2d(4, 2, 1))
+    image = torch.zeros(1, 3, 4, 4)
+    assert split_points(network, image) and count_macs(network, image) == 16 * (12 + 8)
+    assert network[1].last is None and not network[1].by_width
+    assert type(network(image)) is torch.Tensor
+
+
 def test_a_view_of_a_parameter_that_learns_has_a_shape() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), Query())
     assert [point.shape for point in split_points(network, torch.zeros(1, 3, 16, 16))][:1] == [(8, 4, 4)]
