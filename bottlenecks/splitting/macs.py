@@ -61,9 +61,9 @@ def forgetting(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for own, kept in before:
+        for own, state in before:
             own.clear()
-            own.update(kept)
+            own.update(state)
         for kept, content in held:
             kept.clear()
             kept.update(content) if isinstance(kept, dict) else kept.extend(content)
