@@ -58,7 +58,7 @@ def to_jpeg(image: Image.Image) -> bytes:
 def measure(bundle: Bundle, images: list[Image.Image], lmbda: float) -> dict[str, float]:
     """Return medians over the images: milliseconds of each step, and bytes."""
     device, receiver = Device(bundle, 1), Receiver(bundle, 1)
-    head = bundle.graph(HEAD, [tuple(bundle.manifest.image_shape)], 1)
+    head = bundle.graph(HEAD, [bundle.manifest.input_shape], 1)
     tail = bundle.graph(TAIL, bundle.manifest.feature_shape, 1)
     inputs = [input_image(bundle, image) for image in images]
     times: dict[str, list[float]] = {}
@@ -77,11 +77,11 @@ def measure(bundle: Bundle, images: list[Image.Image], lmbda: float) -> dict[str
         take("coding_ms", lambda symbols=symbols: device.write(tuple(one[0] for one in symbols), lmbda))
         received = take("decoding_ms", lambda stream=stream: receiver.read(stream))
         take("tail_ms", lambda received=received: receiver.infer([received]))
-        take("network_ms", lambda image=image: tail(head((bundle.preprocessing.to_array(image)[None],))))
+        take("network_ms", lambda image=image: tail(head((bundle.input_of(image),))))
         jpeg = take("jpeg_ms", lambda seen=seen: to_jpeg(seen))
         take(
             "jpeg_server_ms",
-            lambda jpeg=jpeg: tail(head((bundle.preprocessing.to_array(Image.open(io.BytesIO(jpeg)))[None],))),
+            lambda jpeg=jpeg: tail(head((bundle.input_of(Image.open(io.BytesIO(jpeg))),))),
         )
         sizes["unit_bytes"].append(len(stream))
         sizes["jpeg_bytes"].append(len(jpeg))

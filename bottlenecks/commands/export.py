@@ -17,13 +17,13 @@ def export(cfg: DictConfig) -> Path:
         The bundle's folder.
 
     Raises:
-        UsageError: there are no rates, they are not for this network, or it has no ONNX form.
+        UsageError: there are no rates, they are not for this network, it has no ONNX form, or 8 bits cost too much.
     """
     plans = read_export(cfg)
 
     from bottlenecks.runs import export as runs  # torch is imported here and no sooner: it takes seconds
 
-    return runs.export(*plans, None if cfg.out is None else Path(str(cfg.out)))
+    return runs.export(*plans)
 
 
 @entry_point("export")

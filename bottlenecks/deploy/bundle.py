@@ -1,7 +1,8 @@
 """A bundle: the folder that a device and a server run from, and every check on what is read from it.
 
     manifest.json                what the bundle is, its rates, and a SHA-256 of every other file
-    head.onnx                    images (N, 3, H, W) float32 -> features (N, C, H', W') float32
+    head.onnx                    images (N, 3, H, W) float32, or pixels (N, H, W, 3) uint8 where the manifest says so
+                                 -> features (N, C, H', W') float32
     lambda=0.01/encoder.onnx     features -> symbols (N, K, h, w) int32
     lambda=0.01/tables.json      integer probability tables, see docs/bitstream.md
     lambda=0.01/decoder.onnx     symbols -> features
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy.typing as npt
 import onnxruntime as ort
+from PIL import Image
 
 from bottlenecks.coding.framing import FramingBase
 from bottlenecks.coding.session import RateName
@@ -67,6 +69,15 @@ class Bundle:
         except Exception as error:  # whatever a damaged file leads to
             raise BundleError(f"{path}: no readable manifest ({reason(error)}); export anew") from None
         self.rates = self.manifest.rates
+
+    def input_of(self, image: Image.Image) -> npt.NDArray[Any]:
+        """Turn an image into what the head takes, of one image.
+
+        Raises:
+            UsageError: the image is of a kind that cannot be prepared.
+        """
+        make = self.preprocessing.to_pixels if self.manifest.pixels == "uint8" else self.preprocessing.to_array
+        return make(image)[None]
 
     def rate_of(self, lmbda: float) -> BundledRate:
         """Find what sends images at a lambda: a rate of its own, or else a unit of any rate.

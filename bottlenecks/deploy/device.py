@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from bottlenecks.coding.bitstream import BitstreamError
@@ -26,7 +29,7 @@ class Device:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle, manifest = bundle, bundle.manifest
-        self._head = bundle.graph(HEAD, [tuple(manifest.image_shape)], threads, manifest.feature_shape)
+        self._head = bundle.graph(HEAD, [manifest.input_shape], threads, manifest.feature_shape)
         # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
         self._encoders = {
             rate.folder: bundle.graph(
@@ -42,7 +45,15 @@ class Device:
         Raises:
             UsageError: the image is of a kind that cannot be prepared, or the head's output is not finite.
         """
-        features = self._head((self.bundle.preprocessing.to_array(image)[None],))
+        return self.features_of(self.bundle.input_of(image))
+
+    def features_of(self, images: npt.NDArray[Any]) -> Arrays:
+        """Run the head on what it takes, (N, 3, H, W) float32 or (N, H, W, 3) uint8: features of each tensor.
+
+        Raises:
+            UsageError: the head's output is not finite.
+        """
+        features = self._head((images,))
         if not all(np.isfinite(one).all() for one in features):
             raise UsageError("the features are not finite; is this the bundle's own preprocessing?")
         return features

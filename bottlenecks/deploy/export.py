@@ -27,6 +27,7 @@ from bottlenecks.deploy.bundle import (
 )
 from bottlenecks.deploy.bundled_rate import BundledRate, RatePoint
 from bottlenecks.deploy.device import NO_SYMBOL
+from bottlenecks.deploy.int8 import take_pixels
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.onnx_form import to_onnx
 from bottlenecks.deploy.requirements import DEVICE, SERVER
@@ -100,7 +101,15 @@ class Tail(nn.Module):
         return self.last_steps(self.tail(*features))
 
 
-def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Curve, task: Task) -> Manifest:
+def export_bundle(
+    folder: Path,
+    network: SplitNetwork,
+    ladder: Ladder,
+    curve: Curve,
+    task: Task,
+    int8_head: bytes | None = None,
+    pixels: str = "float",
+) -> Manifest:
     """Write a bundle; `folder` is at any moment absent, the old bundle or the new one.
 
     The same inputs give the same bytes.
@@ -111,13 +120,16 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
         ladder: of the cut.
         curve: has a point for every rate.
         task: what the network does.
+        int8_head: the head in 8 bits, which ladder and curve are for, in the place of the network's own.
+        pixels: what the head takes, `float` or `uint8`; see `Manifest`.
 
     Raises:
         UsageError: the folder holds something else, what is to be exported has no ONNX form, or its preprocessing
             needs torch.
     """
     info, folder = ladder.info, folder.resolve()
-    if not read_preprocessing(info.preprocessing).antialias:
+    preprocessing = read_preprocessing(info.preprocessing)
+    if not preprocessing.antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")
     if task.name not in ANSWERS:
         raise UsageError(
@@ -127,7 +139,6 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
     tail = Tail(network, task, [one[:1] for one in features])
     with new_bundle(folder) as temporary:
         graphs: list[tuple[str, nn.Module, list[Tensor]]] = [
-            (HEAD, network.head, [torch.zeros(BATCH, *info.image_shape)]),
             (TAIL, tail, features),
         ]
         rates = []
@@ -143,6 +154,10 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             rates.append(bundled)
         for name, module, example in progress(graphs, "Exporting"):
             (temporary / name).write_bytes(to_onnx(module, example, name))
+        head = int8_head or head_of(network, info.image_shape)
+        if pixels == "uint8":
+            head = take_pixels(head, preprocessing.mean, preprocessing.std)
+        (temporary / HEAD).write_bytes(head)
         (temporary / "requirements-device.txt").write_text(DEVICE)
         (temporary / "requirements-server.txt").write_text(SERVER)
         manifest = Manifest(
@@ -160,10 +175,17 @@ def export_bundle(folder: Path, network: SplitNetwork, ladder: Ladder, curve: Cu
             rates=tuple(rates),
             made_with={name: version(name) for name in MADE_WITH},
             files=_checksums(temporary),
+            head="int8" if int8_head else "float",
+            pixels=pixels,
         )
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         refuse_mixing(Bundle(temporary))
     return manifest
+
+
+def head_of(network: SplitNetwork, image_shape: Sequence[int]) -> bytes:
+    """Write the head as ONNX."""
+    return to_onnx(network.head, [torch.zeros(BATCH, *image_shape)], HEAD)
 
 
 def refuse_mixing(bundle: Bundle) -> None:
@@ -173,9 +195,11 @@ def refuse_mixing(bundle: Bundle) -> None:
         UsageError: one does, or it draws at random.
     """
     manifest = bundle.manifest
-    head = bundle.graph(HEAD, [tuple(manifest.image_shape)], gives=manifest.feature_shape)
+    head = bundle.graph(HEAD, [manifest.input_shape], gives=manifest.feature_shape)
     tail = bundle.graph(TAIL, manifest.feature_shape)
-    images = random_images(tuple(manifest.image_shape))
+    images = random_images(manifest.input_shape)
+    if manifest.pixels == "uint8":
+        images = images.mul(64).add(128).clamp(0, 255).to(torch.uint8)
     features = [torch.from_numpy(one) for one in head((images.numpy(),))]
     for name, graph, inputs in ((HEAD, head, [images]), (TAIL, tail, features)):
         if is_mixed(lambda *batch, graph=graph: graph(tuple(one.numpy() for one in batch)), *inputs):

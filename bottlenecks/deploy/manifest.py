@@ -10,9 +10,11 @@ from typing import Any
 from bottlenecks.coding.bitstream import VERSION
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.fields import Rule, are_texts, check, is_number, is_text
-from bottlenecks.shapes import Shapes, are_shapes, flat_shapes, is_shape, shapes_of
+from bottlenecks.shapes import Shape, Shapes, are_shapes, flat_shapes, is_shape, shapes_of
 
 FORMAT_VERSION = 1
+HEADS, PIXELS = ("float", "int8"), ("float", "uint8")
+LATER = {"head": HEADS[0], "pixels": PIXELS[0]}  # stated where they are something else, which former programs refuse
 
 
 EXPECTED: Mapping[str, Rule] = {
@@ -25,6 +27,8 @@ EXPECTED: Mapping[str, Rule] = {
     "class_names": lambda value: isinstance(value, list) and all(map(is_text, value)),
     "unsplit": lambda value: value is None or is_number(value),
     "rates": lambda value: isinstance(value, list) and len(value) > 0,
+    "head": lambda value: value in HEADS,
+    "pixels": lambda value: value in PIXELS,
 }
 
 
@@ -51,6 +55,9 @@ class Manifest:
         rates: from coarse to fine.
         made_with: versions of what wrote the bundle.
         files: SHA-256 of every other file, by path.
+        head: `float`, or `int8` where it computes in 8 bits.
+        pixels: what the head takes: `float`, images (3, H, W) as the preprocessing gives them, or `uint8`, pixels
+            (H, W, 3).
         bitstream_version: of the frames.
         format_version: of this manifest.
     """
@@ -69,6 +76,8 @@ class Manifest:
     rates: tuple[BundledRate, ...]
     made_with: Mapping[str, str]
     files: Mapping[str, str]
+    head: str = HEADS[0]
+    pixels: str = PIXELS[0]
     bitstream_version: int = VERSION
     format_version: int = FORMAT_VERSION
 
@@ -76,7 +85,14 @@ class Manifest:
         """Write as JSON; the same content gives the same text."""
         content = {**asdict(self), "feature_shape": flat_shapes(self.feature_shape)}
         content["rates"] = [rate.to_dict() for rate in self.rates]
+        content = {name: value for name, value in content.items() if LATER.get(name) != value}
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of what the head takes of an image."""
+        channels, height, width = self.image_shape
+        return (height, width, channels) if self.pixels == "uint8" else (channels, height, width)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -89,6 +105,7 @@ class Manifest:
         for name, own in (("format_version", FORMAT_VERSION), ("bitstream_version", VERSION)):
             if content[name] != own:
                 raise ValueError(f"{name} {content[name]}, this program reads {own}")
+        content = {**LATER, **content}
         check("", content, EXPECTED)
         rates = [BundledRate.from_dict(rate) for rate in content["rates"]]
         for name in ("folder", "fingerprint"):

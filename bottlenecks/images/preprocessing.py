@@ -179,8 +179,8 @@ class Preprocessing:
             return replace(self, resize=(height, width), crop=size)
         return replace(self, resize=self.resize and round(self.resize * max(scales)), crop=size)
 
-    def to_array(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Turn an image into the network's input (3, H, W), with Pillow and numpy alone.
+    def to_pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Turn an image into pixels (H, W, 3) of the network's size, red first, with Pillow and numpy alone.
 
         Raises:
             UsageError: the image's values have no agreed white, or `antialias` is off: Pillow always smooths.
@@ -188,7 +188,15 @@ class Preprocessing:
         if not self.antialias:
             raise UsageError("preprocessing.antialias=false: needs torch; use a backbone that was trained with true")
         image = _crop(_resize(to_rgb(image), self.resize, RESAMPLING[self.interpolation]), self.crop, self.crop_down)
-        values = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
+        return np.asarray(image)
+
+    def to_array(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Turn an image into the network's input (3, H, W), with Pillow and numpy alone.
+
+        Raises:
+            UsageError: as `to_pixels` does.
+        """
+        values = self.to_pixels(image).transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
         mean, std = (np.array(three, dtype=np.float32)[:, None, None] for three in (self.mean, self.std))
         return (values - mean) / std
 

@@ -14,30 +14,37 @@ from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.places import find_rates
 from bottlenecks.runs.codecs import evaluate_codecs, load_ladder
 from bottlenecks.runs.experiment import Experiment, prepare
+from bottlenecks.runs.int8 import in_8_bits
 from bottlenecks.settings.evaluation import UNIT as OWN_UNIT
 from bottlenecks.settings.evaluation import EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
+from bottlenecks.settings.export import ExportPlan
 
 
-def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, out: Path | None = None) -> Path:
+def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, own: ExportPlan) -> Path:
     """Write the bundle of all rates found for a configuration's model, split and data.
 
     Args:
         experiment_plan: what it names.
         plan: how its curve is measured where there is none.
-        out: the bundle's folder; None for one that is named after it.
+        own: where the bundle goes, and in what form.
 
     Returns:
         The bundle's folder.
 
     Raises:
-        UsageError: there are no rates, they are not for this network, or it has no ONNX form.
+        UsageError: there are no rates, they are not for this network, it has no ONNX form, or 8 bits cost too much.
     """
     ladder = load_ladder(experiment_plan, OWN_UNIT)
     experiment = prepare(experiment_plan, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
-    folder = out or Path("dist", experiment.title.replace("/", "-"))
-    export_bundle(folder, experiment.network, ladder, curve_of(experiment, plan, ladder), experiment.task)
+    name = experiment.title.replace("/", "-") + ("-int8" if own.head == "int8" else "")
+    folder, graph = own.out or Path("dist", name), None
+    if own.head == "int8":
+        graph, ladder, curve = in_8_bits(experiment, plan, ladder, own.max_drop)
+    else:
+        curve = curve_of(experiment, plan, ladder)
+    export_bundle(folder, experiment.network, ladder, curve, experiment.task, graph, own.pixels)
     for line in describe(Bundle(folder)):
         say(line)
     return folder

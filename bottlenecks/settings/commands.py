@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.console.cli import CONFIGS
-from bottlenecks.errors import UsageError, check_flag, check_known, check_number, quoted
+from bottlenecks.errors import UsageError, check_flag, check_known, check_number
 from bottlenecks.settings.data import kind_of
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan, find_ladder
 from bottlenecks.settings.experiment import ExperimentPlan, NetworkPlan, UnitPlan
+from bottlenecks.settings.export import ExportPlan
 from bottlenecks.settings.model import AUTO, BackboneSpec, check_learnable
 from bottlenecks.settings.targets import check_target
 from bottlenecks.settings.training import TrainingPlan
@@ -68,21 +67,21 @@ def read_evaluation(cfg: DictConfig) -> list[tuple[ExperimentPlan, EvaluationPla
     return found
 
 
-def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan]:
+def read_export(cfg: DictConfig) -> tuple[ExperimentPlan, EvaluationPlan, ExportPlan]:
     """Read what `export.py` is to do, and refuse what it cannot, and rates that are not there.
 
     Raises:
         UsageError: the configuration cannot be used.
     """
     check_groups(cfg)
-    if cfg.out is not None and (not isinstance(cfg.out, str) or Path(cfg.out).name in ("", "..")):
-        raise UsageError(f"out={cfg.out}: expected a folder by its name; quote it, as {quoted('out', '…')}")
-    experiment, plan = ExperimentPlan.of(cfg), EvaluationPlan.of(cfg)
+    export = ExportPlan.of(cfg)
+    here = OmegaConf.merge(cfg, {"device": "auto"}) if cfg.device == "int8" else cfg  # else where to measure
+    experiment, plan = ExperimentPlan.of(cfg), EvaluationPlan.of(here)
     if list(plan.codecs) != [UNIT]:
         raise UsageError(f"codecs={list(plan.codecs)}: a bundle has the rates of one unit; name it by unit.name=NAME")
     find_ladder(experiment, UNIT)
     check_weights(experiment.network)
-    return experiment, plan
+    return experiment, plan, export
 
 
 def check_groups(cfg: DictConfig) -> None:
