@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -92,7 +93,14 @@ def cut(
     known: Any = preprocessing or NoPreprocessing()
     backbone = Backbone(model, spec, known, tuple(class_names), "the module that was given")
     network = cut_network(model, at, example[:1], several=several)
-    return CutNetwork(backbone, network, make_task(task, model, spec.task_settings), tuple(example.shape[1:]))
+    known_task = make_task(task, model, spec.task_settings)
+    with torch.no_grad():
+        output = network(example[:1])
+    try:
+        known_task.check_output(output, len(class_names) or None)
+    except UsageError as error:
+        raise UsageError(f"model={own}: {error}") from None
+    return CutNetwork(backbone, network, known_task, tuple(example.shape[1:]))
 
 
 def fit(

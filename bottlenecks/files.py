@@ -53,6 +53,8 @@ def replacing(folder: Path, argument: str, kind: str, held: Callable[[Path], set
     Raises:
         UsageError: the folder holds something else.
     """
+    if not folder.name:
+        raise UsageError(f"{argument}: the root of all files; give a folder within it")
     temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
     with one_at_a_time(folder):
         if old.exists() and not folder.exists():  # a process was killed between the two renames
@@ -76,11 +78,17 @@ def replacing(folder: Path, argument: str, kind: str, held: Callable[[Path], set
 
 def _refuse_others(folder: Path, argument: str, kind: str, held: Callable[[Path], set[str]]) -> None:
     own = held(folder) if folder.is_dir() else set()
-    strangers = [name for name in files_in(folder) if name not in own] if folder.is_dir() else [folder.name]
+    strangers = [name for name in _things_in(folder) if name not in own] if folder.is_dir() else [folder.name]
     if strangers:
         raise UsageError(
             f"{argument}: holds something else than {kind} ({strangers[0]}); give another folder, or move it away"
         )
+
+
+def _things_in(folder: Path) -> list[str]:
+    """List what is in a folder and those within it: files, links, and folders that hold nothing."""
+    things = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir() or not any(path.iterdir())]
+    return sorted(path.relative_to(folder).as_posix() for path in things)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -109,6 +117,8 @@ def opened(path: Path, framework: str) -> Iterator[Any]:
     Raises:
         UsageError: the file is missing or damaged.
     """
+    if path.exists() and not path.is_file():  # a pipe would be read for ever
+        raise UsageError(f"{path}: no regular file; remove it or make it anew")
     try:
         with safe_open(path, framework=framework, device="cpu") as file:
             yield file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,43 @@ def test_rates_are_saved_and_loaded_around_the_module_that_is_handed_in_again(ra
         bn.load(rates, network=bn.cut(other.backbone.network, at="body", example=IMAGES[:2]))
     with pytest.raises(bn.UsageError, match="lies there already"):
         net.ladder.save(rates)
+
+
+class Giving(nn.Module):
+    """Gives something else than logits.
+
+    Args:
+        what: makes it of logits (N, C).
+    """
+
+    def __init__(self, what: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.own, self.what = Tiny(), what
+
+    def forward(self, x: Tensor) -> Any:
+        return self.what(self.own(x))
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [
+        (lambda y: {"scores": y}, "a dict"),
+        (lambda y: {"logits": {"logits": y}}, "a dict"),
+        (lambda y: (y,), "a tuple"),
+        (lambda y: y[:, :, None], r"a tensor \(1, 10, 1\)"),
+        (lambda y: {"logits": y[:, :, None, None]}, r"a tensor \(1, 10, 1, 1\)"),
+        (lambda y: y.argmax(1, keepdim=True).expand(-1, 3), r"a tensor \(1, 3\)"),
+    ],
+)
+def test_a_network_without_logits_is_refused_where_it_is_cut(what: Callable[[Tensor], Any], found: str) -> None:
+    with pytest.raises(bn.UsageError, match=rf"model=giving: it gives {found} in eval mode, where logits"):
+        bn.cut(Giving(what), at="own.body", example=IMAGES[:2])
+
+
+def test_what_is_no_tensor_beside_the_logits_does_no_harm() -> None:
+    cut = bn.cut(Giving(lambda y: {"logits": y, "name": "tiny", "more": [y, None]}), at="own.body", example=IMAGES[:2])
+    with torch.no_grad():
+        assert cut.network(IMAGES[:2])["logits"].shape == (2, 10)
 
 
 class Module(pl.LightningDataModule):

@@ -16,6 +16,7 @@ from bottlenecks.environment import prescribed
 from bottlenecks.errors import UsageError, reason
 
 T = TypeVar("T")
+SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 MAX_ANSWER_BYTES = 2**24  # some thousand tokens are as much
 PROBES = (2**10, 2**17)  # bytes of the two requests that measure an uplink
 TIMEOUT_SECONDS = 30.0
@@ -39,11 +40,15 @@ class Server:
         self.url = url
         self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
+            place = httpx.URL(url)
+            if place.scheme not in SCHEMES:
+                raise httpx.InvalidURL(f"it begins with none of {', '.join(SCHEMES)}")
+            place = place.copy_with(scheme=SCHEMES[place.scheme])  # what is no frame of a session goes by HTTP
             self._client = httpx.Client(
-                base_url=url,
+                base_url=place,
                 timeout=TIMEOUT_SECONDS,
                 headers={"Accept-Encoding": "identity", **self.headers},
-                transport=transport_to(httpx.URL(url)),
+                transport=transport_to(place),
                 trust_env=False,
             )
         except httpx.InvalidURL as error:

@@ -60,8 +60,8 @@ class Allowances:
         self.requests, self.num_bytes = requests, num_bytes
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
-    def take(self, client: str, num_bytes: int) -> None:
-        """Charge a client for a request of so many bytes.
+    def take(self, client: str, num_bytes: int = 0) -> None:
+        """Charge a client for a request, and for so many bytes; what it owes counts against its next one.
 
         Raises:
             HTTPException: it has used up what it is given.
@@ -75,6 +75,11 @@ class Allowances:
             raise _too_much(-account.num_bytes / self.num_bytes)
         account.requests -= 1
         account.num_bytes -= num_bytes
+
+    def owe(self, client: str, num_bytes: int) -> None:
+        """Charge a client for bytes of a request that is under way."""
+        if self.num_bytes is not None:
+            self._account(client).num_bytes -= num_bytes
 
     def _account(self, client: str) -> _Account:
         now = time.monotonic()

@@ -85,7 +85,7 @@ class Manifest:
         """Write as JSON; the same content gives the same text."""
         content = {**asdict(self), "feature_shape": flat_shapes(self.feature_shape)}
         content["rates"] = [rate.to_dict() for rate in self.rates]
-        content = {name: value for name, value in content.items() if LATER.get(name) != value}
+        content = {name: value for name, value in content.items() if name not in LATER or LATER[name] != value}
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
     @property

@@ -24,7 +24,7 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
         UsageError: a variable of the environment cannot be used; the message names it.
     """
     proxy = None if is_loopback(url.host) or is_excepted(url) else proxy_for(url.scheme)
-    return httpx.HTTPTransport(verify=url.scheme == "https" and trusted(), proxy=proxy, trust_env=False)
+    return httpx.HTTPTransport(verify=trusted() if url.scheme == "https" else False, proxy=proxy, trust_env=False)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 import tempfile
@@ -103,11 +104,26 @@ def _check_certificate(options: argparse.Namespace) -> None:
             ) from None
 
 
+def _check_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened at, before anything is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:  # of names, of addresses, of ports
+        raise UsageError(
+            f"--host={host} --port={port}: cannot listen there ({getattr(error, 'strerror', None) or reason(error)}); "
+            "give another, such as --port 0 for any that is free"
+        ) from None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve from the command line, until SIGINT or SIGTERM."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse(given)
     _check_certificate(options)
+    _check_address(options.host, options.port)
     settings = {
         "host": options.host,
         "port": options.port,

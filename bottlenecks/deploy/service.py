@@ -91,7 +91,9 @@ class Service:
         self.batchers = {id(one): Batcher(one, limits.max_batch) for one in receivers}
         self.of_unit = _by_unit(receivers)
         self.allowances = Allowances(limits.client_requests, limits.client_bytes)
-        self.sessions = Sessions(self.answer, self.of_unit, limits.max_sessions, limits.idle_seconds)
+        self.sessions = Sessions(
+            self.answer, self.of_unit, self.allowances.take, limits.max_sessions, limits.idle_seconds
+        )
         self.max_bytes = max(one.max_bytes for one in receivers)
         self.under_way = 0
         self.failure: BaseException | None = None
@@ -119,24 +121,21 @@ class Service:
         """Decode one frame and answer with what the network makes of it."""
         with self._admitted():
             body = await self._body(request, self.max_bytes)
-            self.allowances.take(client_of(request), len(body))
             return JSONResponse(await self._infer(body))
 
-    async def answer(self, stream: bytes, client: str) -> dict[str, Any]:
+    async def answer(self, stream: bytes) -> dict[str, Any]:
         """Answer one frame.
 
         Raises:
-            HTTPException: it is damaged, the server is busy, or the client has used up what it is given.
+            HTTPException: it is damaged, or the server is busy.
         """
         with self._admitted():
-            self.allowances.take(client, len(stream))
             return await self._infer(stream)
 
     async def probe(self, request: Request) -> JSONResponse:
         """Count the bytes of a request."""
         with self._admitted():
             body = await self._body(request, PROBE_BYTES)
-            self.allowances.take(client_of(request), len(body))
             return JSONResponse({"bytes": len(body)})
 
     async def health(self, request: Request) -> JSONResponse:
@@ -203,10 +202,13 @@ class Service:
             metrics.UNDER_WAY.dec()
 
     async def _body(self, request: Request, most: int) -> bytes:
+        self.allowances.take(client_of(request))  # before it comes: who sends slowly asks as well
         try:
-            return await asyncio.wait_for(_read(request, most), self.limits.body_seconds)
+            body = await asyncio.wait_for(_read(request, most), self.limits.body_seconds)
         except (TimeoutError, asyncio.TimeoutError):
             raise HTTPException(408, f"the body took more than {self.limits.body_seconds:g} s") from None
+        self.allowances.owe(client_of(request), len(body))
+        return body
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:

@@ -35,8 +35,8 @@ class SessionServer(Server):
     """
 
     def __init__(self, url: str, terms: Terms, token: str | None = None) -> None:
-        super().__init__(url.replace("ws", "http", 1) if url.startswith("ws") else url, token)
-        self.url, self.sent_bytes = url, 0
+        super().__init__(url, token)
+        self.sent_bytes = 0
         self._writer = SessionWriter(terms)
         self._stack = ExitStack()
         self._socket = self._connect()
@@ -69,7 +69,8 @@ class SessionServer(Server):
         super().close()
 
     def _connect(self) -> ClientConnection:
-        place = httpx.URL(self.url.replace("http", "ws", 1)).join("/session")
+        place = httpx.URL(self.url).join("/session")
+        place = place.copy_with(scheme="wss" if place.scheme in ("https", "wss") else "ws")
         context: ssl.SSLContext | None = trusted() if place.scheme == "wss" else None
         try:
             opening = connect(

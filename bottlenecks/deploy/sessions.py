@@ -19,8 +19,8 @@ from bottlenecks.coding.session import SessionReader, Terms, accept
 from bottlenecks.deploy import metrics
 from bottlenecks.deploy.front import client_of, note
 
-REFUSED, BUSY, GONE, LARGE = 1008, 1013, 1001, 1009  # codes of RFC 6455 and its registry
-Answering = Callable[[bytes, str], Awaitable[dict[str, Any]]]
+REFUSED, BUSY, GONE, LARGE, NO_BYTES = 1008, 1013, 1001, 1009, 1003  # codes of RFC 6455 and its registry
+Answering = Callable[[bytes], Awaitable[dict[str, Any]]]
 WELL = (1000, 1001, 1005, 1006)  # with which a client ends a session, or is lost
 
 
@@ -28,14 +28,23 @@ class Sessions:
     """Answers what comes in sessions, of each one frame after the other.
 
     Args:
-        answer: of one frame of a client; raises HTTPException.
+        answer: of one frame; raises HTTPException.
         fingerprints: of the units that are served.
+        charge: takes who asks and the bytes of a message; raises HTTPException.
         most: sessions at once.
         idle_seconds: after which a session that says nothing is ended.
     """
 
-    def __init__(self, answer: Answering, fingerprints: Collection[bytes], most: int, idle_seconds: float) -> None:
-        self.answer, self.fingerprints, self.most, self.idle_seconds = answer, fingerprints, most, idle_seconds
+    def __init__(
+        self,
+        answer: Answering,
+        fingerprints: Collection[bytes],
+        charge: Callable[[str, int], None],
+        most: int,
+        idle_seconds: float,
+    ) -> None:
+        self.answer, self.fingerprints, self.charge = answer, fingerprints, charge
+        self.most, self.idle_seconds = most, idle_seconds
         self.open = 0
 
     async def serve(self, socket: WebSocket) -> None:
@@ -50,6 +59,9 @@ class Sessions:
             reader = await self._begin(socket)
             while True:
                 await socket.send_json(await self._answer(reader, await self._receive(socket), client_of(socket)))
+        except HTTPException as error:
+            metrics.refuse(metrics.REASONS.get(error.status_code, "failed"))
+            await socket.close(BUSY, error.detail)
         except BitstreamError as error:
             metrics.refuse("damaged")
             await socket.close(REFUSED, str(error)[:120])
@@ -58,6 +70,7 @@ class Sessions:
             await socket.close(GONE, f"nothing came for {self.idle_seconds:g} s")
         except KeyError:  # a text in the place of bytes
             metrics.refuse("malformed")
+            await socket.close(NO_BYTES, "messages are bytes")
         except WebSocketDisconnect as end:
             if end.code not in WELL:
                 metrics.refuse("large" if end.code == LARGE else "malformed")
@@ -67,6 +80,7 @@ class Sessions:
 
     async def _begin(self, socket: WebSocket) -> SessionReader:
         offer = await self._receive(socket)
+        self.charge(client_of(socket), len(offer))
         terms = Terms.of(offer)
         for rate in terms.rates:
             if rate.fingerprint not in self.fingerprints:
@@ -81,11 +95,14 @@ class Sessions:
         start, status = time.perf_counter(), 200
         answer: dict[str, Any]
         try:
-            frame = reader.read(message)
+            try:
+                frame = reader.read(message)
+            finally:  # also for what is no frame; read in any case, that the session goes on
+                self.charge(client, len(message))
             if frame is None:
                 answer = {"session": {"refused": reader.refused, "lost": reader.lost, "doubtful": reader.doubtful}}
             else:
-                answer = {**await self.answer(frame, client), "bytes": len(message)}
+                answer = {**await self.answer(frame), "bytes": len(message)}
         except BitstreamError as error:
             status, answer = 400, {"error": str(error)}
         except HTTPException as error:

@@ -16,7 +16,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         UsageError: it cannot be read, has none, or one that is short or would not travel in a header.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     tokens = tuple(line for line in lines if line and not line.startswith("#"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,11 +16,12 @@ MANIFEST = "ladder.json"
 CARD = "README.md"
 CURVE, FIGURE = "curve.json", "curve.svg"
 FORMAT_VERSION = 1
+PIECE = 2**20  # bytes that are read at once
 
 
 def is_shared(folder: Path) -> bool:
     """Return whether a folder is a ladder that `bottlenecks push` wrote."""
-    return (folder / MANIFEST).is_file()
+    return os.path.lexists(folder / MANIFEST)  # whatever it is: what is no readable one is refused
 
 
 def write_manifest(folder: Path) -> None:
@@ -62,6 +64,8 @@ def read_manifest(folder: Path) -> Mapping[str, str]:
         UsageError: the manifest is damaged, or of another version.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise UsageError(f"{path}: no regular file; fetch the ladder anew")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION:
@@ -87,7 +91,13 @@ def _is_ours(name: str) -> bool:
 
 
 def _digest(path: Path) -> str:
+    if not path.is_file():  # a device or a pipe would be read for ever
+        raise UsageError(f"{path}: no regular file; fetch the ladder anew")
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({reason(error)}); fetch the ladder anew") from None
+    return digest.hexdigest()

@@ -16,7 +16,7 @@ from pathlib import Path
 from bottlenecks.console.terminal import say
 from bottlenecks.errors import UsageError
 from bottlenecks.files import read_metadata
-from bottlenecks.rates.manifest import PATTERN, check_manifest
+from bottlenecks.rates.manifest import MANIFEST, PATTERN, check_manifest, is_shared
 from bottlenecks.units import DEFAULT_UNIT, UNITS
 
 Lmbda = float | tuple[float, float]  # of a rate, or the ends of a unit of any rate
@@ -108,9 +108,13 @@ def find_rates(folder: Path, unit: str | None = None) -> list[Path]:
         CheckpointError: there are none, or of several units; the message names those that are there.
         UsageError: files of a shared ladder are not those that were pushed.
     """
-    for place in {folder, _plain(folder)}:
+    shared = [place for place in (folder, _plain(folder)) if is_shared(place)]
+    for place in shared:
         check_manifest(place)
     if paths := rates_of(folder, unit):
+        for path in paths if shared else ():
+            if path.parent not in shared:  # such as behind a link out of the folder
+                raise UsageError(f"{path}: is not among the files that {shared[0] / MANIFEST} lists; move it away")
         return paths
     if there := units_around(folder):
         raise CheckpointError(

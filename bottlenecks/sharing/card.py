@@ -136,13 +136,17 @@ def figures(curve: Curve, points: Sequence[Point], figure: bool) -> Iterator[str
     yield f"[{CURVE}]({CURVE}) has every figure{beside}."
 
 
+def given_to_load(spec: BackboneSpec) -> str:
+    """Return what `bottlenecks.load` has to be given beside the place: what is not shared."""
+    if spec.library == GIVEN:
+        return ", network=network"
+    return f', weights="{spec.weights}"' if is_file(spec.weights) else ""
+
+
 def usage(info: RateInfo, spec: BackboneSpec, place: str) -> Iterator[str]:
     """Return how to load the ladder from Python, and to run it from the command line."""
-    given, option = "", ""
-    if spec.library == GIVEN:
-        given = ", network=network"
-    elif is_file(spec.weights):
-        given, option = f', weights="{spec.weights}"', f" --weights {spec.weights}"
+    given = given_to_load(spec)
+    option = f" --weights {spec.weights}" if "weights" in given else ""
     cut = f'network = bn.cut(model, at="{info.split}", example=images)  # the {info.model} with the fingerprint above\n'
     program = [
         "import bottlenecks as bn\n\n",

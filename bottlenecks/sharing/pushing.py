@@ -17,7 +17,7 @@ from bottlenecks.rates.places import rate_path
 from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.shared import as_shared
-from bottlenecks.sharing.card import card, unit_points
+from bottlenecks.sharing.card import card, given_to_load, unit_points
 from bottlenecks.sharing.hub import HubName, upload
 
 
@@ -43,6 +43,11 @@ class Shared:
     def title(self) -> str:
         """Name the ladder by its network and split."""
         return f"{self.ladder.info.model} at {self.ladder.info.split}"
+
+    @property
+    def given(self) -> str:
+        """Return what `load` needs beside the place."""
+        return given_to_load(BackboneSpec.read(_named(self.ladder.files[-1]).info.backbone, "the rates"))
 
     def write(self, folder: Path, place: str) -> None:
         """Write rates, curve, card and manifest; the same ladder gives the same bytes.
@@ -81,7 +86,7 @@ def push_to_folder(shared: Shared, folder: Path, overwrite: bool = False) -> Non
                 f"{folder}: holds another ladder already; --overwrite puts this one in its place; or choose another "
                 "folder"
             )
-    say(f"Pushed {shared.title} to {folder}; bottlenecks.load({str(folder)!r}) loads it")
+    say(f"Pushed {shared.title} to {folder}; bottlenecks.load({str(folder)!r}{shared.given}) loads it")
 
 
 def push_to_hub(shared: Shared, name: HubName, private: bool = False, overwrite: bool = False) -> None:
@@ -93,7 +98,8 @@ def push_to_hub(shared: Shared, name: HubName, private: bool = False, overwrite:
     with tempfile.TemporaryDirectory() as temporary:
         shared.write(Path(temporary), str(name))
         commit = upload(Path(temporary), name, f"Units for {shared.title}", private, overwrite)
-    say(f"Pushed {shared.title} to {name} on the hub; bottlenecks.load('{name}@{commit}') loads this very commit")
+    load = f"bottlenecks.load('{name}@{commit}'{shared.given})"
+    say(f"Pushed {shared.title} to {name} on the hub; {load} loads this very commit")
 
 
 def check_curve(path: Path, ladder: Ladder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -30,7 +31,8 @@ def is_mixed(run: Callable[..., Any], *inputs: Tensor) -> bool:
     """
 
     def leaves(*places: int) -> list[Tensor]:
-        return [torch.as_tensor(leaf) for leaf in tree_leaves(run(*(one[list(places)] for one in inputs)))]
+        found = tree_leaves(run(*(one[list(places)] for one in inputs)))
+        return [torch.as_tensor(leaf) for leaf in found if isinstance(leaf, (Tensor, np.ndarray))]
 
     first = leaves(*BATCHES[0])
     rows = [at for at, leaf in enumerate(first) if leaf.dim() and len(leaf) == len(BATCHES[0])]

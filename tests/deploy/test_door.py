@@ -18,7 +18,7 @@ import pytest
 import trustme
 from PIL import Image
 from starlette.exceptions import HTTPException
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from bottlenecks.coding.session import SessionWriter, Terms
@@ -196,6 +196,42 @@ def test_a_client_is_kept_within_its_allowance(bundle_folder: Path, stream: byte
         assert refused.status_code == 429 and 1 <= int(refused.headers["Retry-After"]) <= 11
         assert httpx.post(f"{url}/predict", content=stream, headers=second).status_code == 200
         assert refusals(url, headers=first) == {"rate": 1}
+
+
+def test_what_a_session_sends_counts_whether_it_is_a_frame_or_not(bundle_folder: Path, device: Device) -> None:
+    terms = Terms(device.bundle.rate_names(device.bundle.mean_bytes()), window=3)
+    with serving(bundle_folder, "--client-requests", "2") as (url, _):
+        with connect(url.replace("http", "ws", 1) + "/session") as session:
+            session.send(terms.offer())
+            session.recv()
+            answers = []
+            for _ in range(10):
+                session.send(bytes(20))
+                answers.append(json.loads(session.recv())["error"])
+            assert sum("slow down" in answer for answer in answers) >= 8
+            session.send("text")
+            with pytest.raises(ConnectionClosed, match="1003"):
+                session.recv()
+        with connect(url.replace("http", "ws", 1) + "/session") as session:
+            session.send(terms.offer())
+            with pytest.raises(ConnectionClosed, match="slow down"):
+                session.recv()
+
+
+def test_an_address_that_is_taken_is_refused_before_anything_is_loaded(server: str) -> None:
+    port = server.rpartition(":")[2]
+    with pytest.raises(UsageError, match=rf"--port={port}: cannot listen there .*--port 0 for any that is free"):
+        serve(["nowhere", "--port", port])
+    with pytest.raises(UsageError, match=r"--host=nosuch.invalid --port=8080: cannot listen there"):
+        serve(["nowhere", "--host", "nosuch.invalid", "--allow-anyone"])
+
+
+def test_what_is_asked_of_a_secure_address_is_asked_over_tls_with_its_certificate_checked(locked: str) -> None:
+    for scheme in ("wss", "WSS", "https"):
+        with pytest.raises(UsageError, match=r"CERTIFICATE_VERIFY_FAILED"):
+            Server(locked.replace("https", scheme), TOKENS[0]).round_trip_ms()
+    with pytest.raises(UsageError, match=r"--server=ftp://here: no address .*http://HOST:PORT"):
+        Server("ftp://here")
 
 
 def test_bytes_are_given_by_the_second_and_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

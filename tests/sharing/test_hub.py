@@ -102,7 +102,7 @@ def test_a_ladder_goes_to_the_hub_and_comes_back(
     there: Hub, trained: Path, owned: bn.CutNetwork, capsys: pytest.CaptureFixture[str]
 ) -> None:
     push([str(trained / DIGITS), "someone/tiny", "--license", "apache-2.0"])
-    assert "bottlenecks.load('someone/tiny@1') loads this very commit" in capsys.readouterr().out
+    assert "bottlenecks.load('someone/tiny@1', network=network) loads this very commit" in capsys.readouterr().out
     assert there.public == {"someone/tiny": True}
     net = bn.load("someone/tiny", network=owned)
     assert [*net.ladder] == [0.003, 0.03]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,25 @@ def test_what_was_tampered_with_is_refused_before_it_is_read(
         run_images([str(copy), str(SEVEN)])
     with pytest.raises(bn.UsageError, match=message):
         push([str(copy), str(copy.parent / "further")])
+
+
+def test_links_out_of_the_folder_and_pipes_are_refused(copy: Path, owned: bn.CutNetwork, tmp_path: Path) -> None:
+    (evil := tmp_path / "evil").mkdir()
+    shutil.copy(next(copy.glob("lambda=*")), evil / "lambda=9.0.safetensors")
+    (copy / "unit=transform").symlink_to(evil)
+    with pytest.raises(bn.UsageError, match=r"lambda=9.0.safetensors: is not among the files that .*ladder.json lists"):
+        bn.load(str(copy), network=owned)
+    (copy / "unit=transform").unlink()
+    (copy / "ladder.json").unlink()
+    os.mkfifo(copy / "ladder.json")
+    with pytest.raises(bn.UsageError, match=r"ladder.json: no regular file"):
+        bn.load(str(copy), network=owned)
+    (copy / "ladder.json").unlink()
+    rate = next(copy.glob("lambda=*"))
+    rate.unlink()
+    os.mkfifo(rate)
+    with pytest.raises(bn.UsageError, match=r"lambda=.*: no regular file"):
+        bn.load(str(copy), network=owned)
 
 
 def test_other_files_beside_it_do_no_harm(copy: Path, owned: bn.CutNetwork) -> None:
