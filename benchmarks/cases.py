@@ -110,7 +110,7 @@ CASES = (
     *(
         Case(
             f"vit-cifar10-{layer}",
-            f"CIFAR-10, the same transformer at its layer {layer} of eight",
+            f"CIFAR-10, a vision transformer of a million weights at its layer {layer} of eight",
             (
                 "model=small_vit", f"split=encoder.layers.encoder_layer_{layer - 1}", "data=cifar10",
                 f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=3000", "data.limit_val=500",
