@@ -113,6 +113,7 @@ class Module(pl.LightningDataModule):
         return DataLoader(TensorDataset(IMAGES[100:], torch.zeros(20, dtype=torch.long)), batch_size=16)
 
 
+@pytest.mark.slow
 def test_however_images_come_the_units_are_the_same(cut: bn.CutNetwork) -> None:
     ways: list[tuple[Any, Any]] = [
         (IMAGES[:100], IMAGES[100:]),

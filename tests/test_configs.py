@@ -41,7 +41,13 @@ def test_the_promised_models_are_there() -> None:
     assert tasks == {name: task for task, promised in PROMISED.items() for name in promised.split()}
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - TEMPLATES))
+LARGE = ("deeplabv3_resnet50", "fcn_resnet50", "fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "fcos_resnet50_fpn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in sorted(set(MODELS) - TEMPLATES)],
+)
 def test_a_model_builds_and_its_split_point_exists(name: str, tmp_path: Path) -> None:
     cfg = configure("train", tmp_path, f"model={name}")
     if "lite0" in name:

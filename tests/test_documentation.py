@@ -127,6 +127,7 @@ def test_a_command_parses(name: str, arguments: tuple[str, ...]) -> None:
     import_module(COMMANDS[name][0]).parse(arguments)
 
 
+@pytest.mark.slow
 def test_the_listing_of_split_points_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ("split", ("model=resnet50",)) in EACH
     monkeypatch.setattr(sys, "argv", ["bottlenecks", "split", "model=resnet50"])
@@ -145,7 +146,7 @@ def test_figures_of_the_first_screen_are_those_of_the_results() -> None:
 
 
 @pytest.mark.usefixtures("brief_fits")
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("page", ["README.md", pytest.param("docs/python.md", marks=pytest.mark.slow)])
 def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -87,6 +87,7 @@ def test_masks_and_boxes_tell_of_the_same_scenes(load):
         assert set(mask.unique().tolist()) - {0} == {int(row[0]) + 1 for row in rows if row[0] >= 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digit_masks", "digit_boxes"])
 @pytest.mark.parametrize("image_size", [64, 128])
 def test_augmented_targets_follow_seed_view_and_index_alone(name, image_size, load):

@@ -100,6 +100,7 @@ def test_where_no_rate_fits_the_beginning_of_the_coarsest_may_be_sent(
     assert done.returncode == 2 and "budget of 5 bytes: shorter than a frame's header" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_deadline_is_a_budget_over_the_uplink(client: Client, image_paths: list[Path]) -> None:
     done = client(*image_paths[:5], "--deadline-ms", "20000", "--uplink-kbps", "250", "--json")
     assert {json.loads(line)["lambda"] for line in done.stdout.splitlines()} == {0.03}

@@ -161,6 +161,7 @@ def test_a_ladder_takes_a_budget_too(trained: Path) -> None:
         assert network.rate_of(network.encode_within(batch(1), budget)).lmbda == finest
 
 
+@pytest.mark.slow
 def test_evaluation_takes_as_many_points_as_asked(ranged: Path, tmp_path: Path) -> None:
     paths = f"paths.checkpoints={ranged / 'checkpoints'}"
     few = [*TINY, "logger=none", paths, "data.limit_test=60", "timed_images=1"]

@@ -152,6 +152,7 @@ def test_a_rate_of_then_is_kept(
         train(cfg)
 
 
+@pytest.mark.slow
 def test_rates_of_another_default_unit_are_written_beside_those_of_then(
     root: Path, plain: Path, default: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

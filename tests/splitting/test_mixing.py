@@ -36,6 +36,7 @@ def test_a_network_that_mixes_images_is_not_trained(command: Callable[..., tuple
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("main", [evaluate.main, export.main], ids=["evaluate", "export"])
 def test_a_network_that_mixes_images_is_neither_evaluated_nor_exported(
     main: Callable[[], None], command: Callable[..., tuple[int, str]], trained: Path, tmp_path: Path

@@ -86,6 +86,7 @@ def test_one_image_in_a_folder_cannot_be_divided(tmp_path: Path) -> None:
         run(tmp_path, network_options(tmp_path), "data=pictures", f"data.root={tmp_path / 'images'}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ["dead", "constant"])
 @pytest.mark.parametrize("structure", ["separable", "joint"])
 def test_channels_that_never_change_are_restored(odd: str, structure: str, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_a_logger_that_fails_leaves_the_others_their_own_series(root: Path) -> N
     assert values[names.index("val/bpp")] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["open", "finalize"])
 def test_a_curve_outlives_its_logger(
     trained: Path, tmp_path: Path, at: str, capsys: pytest.CaptureFixture[str]

@@ -119,6 +119,7 @@ def test_optimiser_and_checkpoint_hold_exactly_the_units(tmp_path: Path) -> None
     assert len(optimised) == len(expected)
 
 
+@pytest.mark.slow
 def test_a_unit_trains_in_a_ladder_as_it_does_alone(tmp_path: Path) -> None:
     ladder = make_module([0.003, 0.03, 0.3], torch.float64)
     alone = make_module([0.03], torch.float64)

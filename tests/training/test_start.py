@@ -224,6 +224,7 @@ def test_a_start_is_the_same_again_whatever_was_drawn_before() -> None:
     assert not same(starts_of([1.0], seed=1)[1.0], first, exactly=True)
 
 
+@pytest.mark.slow
 def test_a_start_does_not_depend_on_the_batches_that_images_come_in() -> None:
     one, two = (starts_of([1.0], batch=batch)[1.0] for batch in (5, 48))
     assert same(one, two, exactly=False)

@@ -126,6 +126,7 @@ def write_digits(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "ways_out"),
     [

@@ -127,7 +127,9 @@ def test_a_way_back_for_all_steps_is_nearly_as_good_as_one_for_each(shape: dict[
         assert errors[1] < 1.05 * errors[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["separable", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("joint", "two tensors"))]
+)
 def test_every_multiplier_round_trips_and_bytes_rise_with_it(kind: str) -> None:
     unit = make_unit(kind, RATES)
     features = features_of(unit)
