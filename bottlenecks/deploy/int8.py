@@ -15,7 +15,6 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Array = npt.NDArray[Any]
 BATCH = 8  # images that are looked at together
@@ -37,8 +36,7 @@ def to_int8(graph: bytes, images: Array) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder, "plain.onnx"), Path(folder, "quantised.onnx")
-        quant_pre_process(onnx.load_from_string(graph), str(plain), skip_symbolic_shape=True)
-        model = onnx.load(str(plain))
+        model = _with_plain_weights(graph, plain)
         depthwise = [node.input[1] for node in model.graph.node if node.op_type == "Conv" and _groups(node) > 1]
         whole = {"quant_type": QuantType.QInt8, "axis": 0, "reduce_range": False, "symmetric": True}
         with _quiet():
@@ -95,12 +93,22 @@ def take_pixels(graph: bytes, mean: Sequence[float], std: Sequence[float]) -> by
     return model.SerializeToString(deterministic=True)
 
 
+def _with_plain_weights(graph: bytes, path: Path) -> onnx.ModelProto:
+    """Write a graph whose constants are computed, and small operations are one, into a file; return it as well."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnx.load(str(path))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what ONNX Runtime's quantiser tells of single channels from the terminal; it speaks as the root logger."""
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.ERROR)
     try:
         yield
     finally:

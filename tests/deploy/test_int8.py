@@ -12,16 +12,19 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
+from bottlenecks.backbones.small_vit import small_vit
 from bottlenecks.deploy import benchmark
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
-from bottlenecks.deploy.int8 import round_together, take_pixels
+from bottlenecks.deploy.export import head_of
+from bottlenecks.deploy.int8 import round_together, take_pixels, to_int8
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.rates.rate import load_rate
-from bottlenecks.runs.int8 import Compared, refuse_drop
+from bottlenecks.runs.int8 import Compared, refuse_drop, runner
 from bottlenecks.settings.commands import read_export
+from bottlenecks.splitting.cut import cut
 from bottlenecks.tasks import Classification
 from bottlenecks.training.refitting import refit_tables
 from bottlenecks.units import FactorizedPart
@@ -128,6 +131,21 @@ def test_weights_are_rounded_by_what_they_see() -> None:
     lost, plain = (np.square((one - weights) @ inputs.T).mean() for one in (rounded, np.rint(weights)))
     assert lost < 0.5 * plain
     assert np.array_equal(round_together(weights, np.eye(150), 63), np.rint(weights))  # nothing makes up for others
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_transformer_in_8_bits_is_smaller_and_the_same_each_time() -> None:
+    torch.manual_seed(0)
+    network = cut(small_vit(num_classes=10).eval(), "encoder.layers.encoder_layer_2", torch.zeros(1, 3, 32, 32))
+    images, graph = torch.randn(16, 3, 32, 32), head_of(network, (3, 32, 32))
+    quantised = to_int8(graph, images.numpy())
+    assert 3.5 * len(quantised) < len(graph)
+    assert quantised == to_int8(graph, images.numpy())
+    expected, found = (
+        torch.cat([one.flatten() for one in own]) for own in (network.head(images), runner(quantised)(images))
+    )
+    assert (found - expected).square().mean() < 0.01 * expected.square().mean()
 
 
 def test_a_graph_that_takes_pixels_normalises_as_preprocessing_does() -> None:
