@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.coding.bitstream import BitstreamError, unpack
 from bottlenecks.coding.framing import Symbols
 from bottlenecks.deploy.bundle import ENCODER, HEAD, Arrays, Bundle
 from bottlenecks.errors import UsageError
@@ -99,7 +99,7 @@ class Device:
         stream = self.write(tuple(one[0] for one in self.symbols(features, lmbda)), lmbda, cuttable=True)
         cut = stream[:budget_bytes]
         try:
-            framing.read(cut)
+            unpack(cut, framing.limits)
         except BitstreamError:
             raise UsageError(f"budget of {budget_bytes} bytes: shorter than a frame's header; give it more") from None
         return cut

@@ -25,7 +25,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
 
 from bottlenecks.coding.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.deploy import metrics
@@ -33,7 +32,7 @@ from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.batcher import Batcher
 from bottlenecks.deploy.bundle import BundleError
 from bottlenecks.deploy.door import Allowances, Door
-from bottlenecks.deploy.front import Front, client_of
+from bottlenecks.deploy.front import GONE, Front, client_of
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.deploy.sessions import Sessions
 
@@ -112,7 +111,7 @@ class Service:
             Route("/live", self.live, methods=["GET"]),
             Route("/ready", self.ready, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
-            WebSocketRoute("/session", self.session),
+            WebSocketRoute("/session", self.sessions.serve),
         ]
         handlers: Any = {HTTPException: _explain, ClientDisconnect: _gone}
         return Front(Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers), self.door)
@@ -158,10 +157,6 @@ class Service:
         """Return the counts."""
         content, kind = metrics.render()
         return Response(content, media_type=kind)
-
-    async def session(self, socket: WebSocket) -> None:
-        """Serve a session."""
-        await self.sessions.serve(socket)
 
     async def _infer(self, stream: bytes) -> dict[str, Any]:
         start = time.perf_counter()
@@ -264,4 +259,4 @@ async def _explain(request: Request, error: HTTPException) -> JSONResponse:
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> JSONResponse:
-    return JSONResponse({"error": "the client went away"}, 499)
+    return JSONResponse({"error": "the client went away"}, GONE)

@@ -18,7 +18,8 @@ from bottlenecks.deploy.export import head_of
 from bottlenecks.deploy.int8 import to_int8
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.points import Tally, features_of
+from bottlenecks.evaluation.points import features_of
+from bottlenecks.evaluation.tally import Tally
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
 from bottlenecks.runs.experiment import Experiment
