@@ -77,7 +77,7 @@ class Server:
         own: dict[str, Any] = {
             "backbone_fingerprint": manifest.backbone_fingerprint,
             "split": manifest.split,
-            "rates": {rate.fingerprint: rate.stated for rate in manifest.rates},
+            "rates": manifest.stated_rates,
         }
         served = health.get("bundles")
         if not isinstance(served, list) or not all(isinstance(one, dict) for one in served):

@@ -89,6 +89,11 @@ class Manifest:
         return json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
     @property
+    def stated_rates(self) -> dict[str, Any]:
+        """Return the lambdas of each unit by its fingerprint: what a server states and a device compares."""
+        return {rate.fingerprint: rate.stated for rate in self.rates}
+
+    @property
     def input_shape(self) -> Shape:
         """Shape of what the head takes of an image."""
         channels, height, width = self.image_shape

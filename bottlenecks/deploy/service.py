@@ -241,8 +241,7 @@ def _by_unit(receivers: Sequence[Receiver]) -> dict[bytes, Receiver]:
 def _state(receiver: Receiver) -> dict[str, Any]:
     """State what a bundle is."""
     manifest = receiver.bundle.manifest
-    rates = {rate.fingerprint: rate.stated for rate in manifest.rates}
-    return {**{name: getattr(manifest, name) for name in STATED}, "rates": rates}
+    return {**{name: getattr(manifest, name) for name in STATED}, "rates": manifest.stated_rates}
 
 
 async def _read(request: Request, most: int) -> bytes:
