@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import bottlenecks
 from bottlenecks.console.cli import CONFIGS
@@ -49,6 +50,15 @@ QUICK = (
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_table_of_operators() -> Iterator[None]:
+    """Let torch's ONNX exporter keep the table of operators that it makes anew, in a second, for every graph."""
+    make = ONNXRegistry.from_torchlib
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(lru_cache(make)))
+        yield
 
 
 def configure(command: str, root: Path, *overrides: str) -> DictConfig:

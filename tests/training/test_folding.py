@@ -27,7 +27,7 @@ def randomise(network: nn.Module) -> nn.Module:
     ("name", "split", "left"),
     [
         ("resnet18", "layer2", 0),
-        ("mobilenet_v3_large", "features.6", 0),
+        pytest.param("mobilenet_v3_large", "features.6", 0, marks=pytest.mark.slow),
         pytest.param("densenet121", "features.transition1", 0.55, marks=pytest.mark.slow),
     ],
 )
