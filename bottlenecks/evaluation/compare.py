@@ -14,6 +14,7 @@ from bottlenecks.console.cli import run
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.record import FORMER_RECORD, PER_POINT, RECORD, FloatArray, Record
+from bottlenecks.settings.evaluation import FRAME, FRAMINGS
 
 if TYPE_CHECKING:
     from bottlenecks.evaluation.report import Report
@@ -37,7 +38,7 @@ def prefixes(curves: Sequence[Curve], paths: Sequence[Path]) -> list[str]:
     return [f"{name}: " for name in names]
 
 
-def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
+def combine(paths: Sequence[Path], anchor: str | None = None, framing: str = FRAME) -> Report:
     """Put curves together, each with the record of its images where one lies beside it.
 
     Raises:
@@ -54,10 +55,10 @@ def combine(paths: Sequence[Path], anchor: str | None = None) -> Report:
 
     if can_join(curves, records):
         curve, record = join(curves, [record for record in records if record is not None])
-        return Report({"": curve}, {"": record}, anchor)
+        return Report({"": curve}, {"": record}, anchor, framing)
     names = prefixes(curves, paths)
     found = {name: record for name, record in zip(names, records, strict=True) if record is not None}
-    return Report(dict(zip(names, curves, strict=True)), found, anchor)
+    return Report(dict(zip(names, curves, strict=True)), found, anchor, framing)
 
 
 def read_record(folder: Path, curve: Curve) -> Record | None:
@@ -98,6 +99,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bottlenecks.evaluation.compare", description=__doc__)
     parser.add_argument("curves", type=Path, nargs="+", help="curve.json files that evaluate.py wrote")
     parser.add_argument("--anchor", help="label of the codec that the others are compared with; the first if not given")
+    parser.add_argument("--framing", choices=FRAMINGS, default=FRAME, help="count the bytes of units in such; frame")
     parser.add_argument("--out", type=Path, default=Path("results/compared"), help="folder of plots and table")
     return parser.parse_args(arguments)
 
@@ -105,7 +107,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare from the command line."""
     options = parse(arguments)
-    report = combine(options.curves, options.anchor)
+    report = combine(options.curves, options.anchor, options.framing)
 
     from bottlenecks.evaluation.report import write_and_say
 

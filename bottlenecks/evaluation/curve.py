@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.evaluation.record import interval
 from bottlenecks.files import write_atomically
+from bottlenecks.settings.evaluation import FRAME, check_framing
 
 if TYPE_CHECKING:  # what only reads a curve needs no torch
     from matplotlib.figure import Figure
@@ -129,11 +130,31 @@ class Curve:
         write_atomically(folder / "curve.json", (content + "\n").encode())
         write_atomically(folder / "curve.csv", self._csv().encode())
 
-    def plot(self) -> Figure:
-        """Draw the task's metric over the bytes of an image, a line a codec, as matplotlib's figure."""
+    def plot(self, framing: str = FRAME) -> Figure:
+        """Draw the task's metric over the bytes of an image, a line a codec, as matplotlib's figure.
+
+        Args:
+            framing: `frame` for the bytes of frames that go alone, `session` for those in a session.
+        """
         from bottlenecks.evaluation.plot import draw
 
-        return draw({"": self})
+        return draw({"": self.counted(framing)}, framing=framing)
+
+    def counted(self, framing: str) -> Curve:
+        """Count the bytes of units in a framing; codecs that have no session keep their frames.
+
+        Returns:
+            A curve whose `payload_bytes` and `bpp` are such; this one as it is for `frame`.
+
+        Raises:
+            UsageError: there is no such framing, or it was not measured.
+        """
+        check_framing(framing)
+        if framing == FRAME:
+            return self
+        if all(point.get("session_bytes") is None for point in self.points):
+            raise UsageError("framing=session: no unit was evaluated in a session; run evaluate.py anew")
+        return replace(self, points=[_in_session(point) for point in self.points])
 
     @property
     def codecs(self) -> list[str]:
@@ -203,6 +224,11 @@ class Curve:
         writer.writeheader()
         writer.writerows(self.points)
         return buffer.getvalue()
+
+
+def _in_session(point: dict[str, Any]) -> dict[str, Any]:
+    num_bytes = point.get("session_bytes") or point["payload_bytes"]
+    return {**point, "payload_bytes": num_bytes, "bpp": point["bpp"] * num_bytes / point["payload_bytes"]}
 
 
 def rows_of(points: Sequence[dict[str, Any]]) -> list[list[Any]]:

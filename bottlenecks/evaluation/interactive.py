@@ -8,6 +8,7 @@ from typing import Any
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.plot import Trace, metric_key, title, traces, unsplit_values
+from bottlenecks.settings.evaluation import FRAME, FRAMINGS
 
 SYMBOLS = {
     "o": "circle",
@@ -21,11 +22,12 @@ SYMBOLS = {
 DASHES = {"-": "solid", "--": "dash", ":": "dot"}
 
 
-def chart(curves: Mapping[str, Curve]) -> Any:
+def chart(curves: Mapping[str, Curve], framing: str = FRAME) -> Any:
     """Make a Plotly figure of the same lines as `plot.draw`; every point tells its setting.
 
     Args:
         curves: by what their codecs' labels begin with; "" where there is one.
+        framing: that their bytes are counted in.
 
     Raises:
         UsageError: Plotly is not installed.
@@ -40,7 +42,7 @@ def chart(curves: Mapping[str, Curve]) -> Any:
         figure.add_scatter(**_scatter(trace, key))
     for value in unsplit_values(curves):
         figure.add_hline(value, line_dash="dash", line_color="grey", annotation_text=f"unsplit {value:.1%}")
-    figure.update_xaxes(type="log", title="bytes on the wire per image")
+    figure.update_xaxes(type="log", title=f"bytes on the wire {FRAMINGS[framing]}")
     figure.update_yaxes(tickformat=".1%", title=key)
     figure.update_layout(title=title(curves), template="simple_white")
     return figure

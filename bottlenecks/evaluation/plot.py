@@ -18,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from bottlenecks.evaluation.labels import place_labels
 from bottlenecks.evaluation.merit import Line, NoFigureError, bytes_at
 from bottlenecks.files import write_atomically
+from bottlenecks.settings.evaluation import FRAME, FRAMINGS
 
 if TYPE_CHECKING:
     from bottlenecks.evaluation.curve import Curve
@@ -83,7 +84,7 @@ def traces(curves: Mapping[str, Curve]) -> list[Trace]:
     ]
 
 
-def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
+def draw(curves: Mapping[str, Curve], front: bool = False, framing: str = FRAME) -> Figure:
     """Draw the task's metric over the bytes of an image, a line a codec, with the unsplit network's as a line across.
 
     Images without labels are evaluated by agreement.
@@ -91,6 +92,7 @@ def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
     Args:
         curves: by what their codecs' labels begin with; "" where there is one.
         front: draw the Pareto front of all of them, too.
+        framing: that their bytes are counted in.
     """
     lines = traces(curves)
     key = metric_key(curves)
@@ -104,7 +106,7 @@ def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
         axes.axhline(value, color="0.4", linestyle="--", linewidth=1, zorder=0)
         axes.text(1.01, value, f"unsplit\n{value:.1%}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
     _rate_axis(axes.xaxis)
-    axes.set_xlabel("bytes on the wire per image")
+    axes.set_xlabel(f"bytes on the wire {FRAMINGS[framing]}")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("agreement with the unsplit network" if key == "agreement" else f"{key} (95 % confidence)")
     axes.set_title(title(curves), fontsize=10)
@@ -115,7 +117,7 @@ def draw(curves: Mapping[str, Curve], front: bool = False) -> Figure:
     return figure
 
 
-def draw_work(curves: Mapping[str, Curve]) -> Figure | None:
+def draw_work(curves: Mapping[str, Curve], framing: str = FRAME) -> Figure | None:
     """Draw the bytes that stay within 1 point of the unsplit network over the device's multiply-accumulates.
 
     The line is the Pareto front: no codec needs both fewer bytes and less work than those on it.
@@ -141,7 +143,7 @@ def draw_work(curves: Mapping[str, Curve]) -> Figure | None:
     axes.set_xlim(left=-0.03 * max(steps[-1, 0], 1), right=1.1 * max(steps[-1, 0], 1))
     _rate_axis(axes.yaxis)
     axes.set_xlabel("device's multiply-accumulates per image, millions")
-    axes.set_ylabel(f"bytes per image within {100 * LOSS:g} point of unsplit")
+    axes.set_ylabel(f"bytes {FRAMINGS[framing]}, within {100 * LOSS:g} point of unsplit")
     note = f"\nnot within {100 * LOSS:g} point at any rate: {', '.join(missed)}" if missed else ""
     axes.set_title(title(curves) + note, fontsize=10)
     _finish(axes)

@@ -18,6 +18,7 @@ from bottlenecks.evaluation.plot import draw, draw_work, save
 from bottlenecks.evaluation.record import FORMER_RECORD, RECORD, Record
 from bottlenecks.evaluation.summary import Merit, merit_table, merits_as_json, series_of, summarise
 from bottlenecks.files import write_atomically
+from bottlenecks.settings.evaluation import FRAME
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,23 @@ class Report:
         curves: by what their codecs' labels begin with; "" where there is one.
         records: of every image, of those curves that have one.
         anchor: label of the codec that the others are compared with; None takes the first.
+        framing: that bytes are counted in, in tables, figures and images; the curves' files have them in all.
     """
 
     curves: Mapping[str, Curve]
     records: Mapping[str, Record]
     anchor: str | None = None
+    framing: str = FRAME
 
     def __post_init__(self) -> None:
         metrics = {curve.metric for curve in self.curves.values()}
         if len(metrics) > 1:
             raise UsageError(f"these curves are of different metrics ({', '.join(sorted(metrics))}); compare like ones")
+
+    @cached_property
+    def counted(self) -> dict[str, Curve]:
+        """The curves with their bytes in the framing."""
+        return {prefix: curve.counted(self.framing) for prefix, curve in self.curves.items()}
 
     @cached_property
     def merits(self) -> list[Merit]:
@@ -47,14 +55,15 @@ class Report:
             UsageError: the anchor is not among them.
         """
         series = [
-            one for prefix, curve in self.curves.items() for one in series_of(curve, self.records.get(prefix), prefix)
+            one for prefix, curve in self.counted.items() for one in series_of(curve, self.records.get(prefix), prefix)
         ]
         return summarise(series, self._anchor)
 
     @property
     def headline(self) -> str | None:
         """The comparison in one sentence; None where the anchor is never within a point of the whole network."""
-        return headline(self.merits, self._anchor)
+        found = headline(self.merits, self._anchor)
+        return found if found is None or self.framing == FRAME else f"In a {self.framing} {found}"
 
     @property
     def _anchor(self) -> str:
@@ -71,8 +80,9 @@ class Report:
             self.curves[""].write(folder)
         if "" in self.records:
             self.records[""].write(folder / RECORD)
-        save(draw(self.curves, front=len({curve.split for curve in self.curves.values()}) > 1), folder / "curve")
-        work = draw_work(self.curves)
+        front = len({curve.split for curve in self.curves.values()}) > 1
+        save(draw(self.counted, front, self.framing), folder / "curve")
+        work = draw_work(self.counted, self.framing)
         if work is not None:
             save(work, folder / "work")
         tables = [markdown(table) for table in self.tables()]
@@ -88,7 +98,11 @@ class Report:
     def tables(self) -> list[Table]:
         """Draw figures of merit, and the points of each curve."""
         metric = next(iter(self.curves.values())).metric
-        return [*(curve.table() for curve in self.curves.values()), merit_table(self.merits, self._anchor, metric)]
+        found = [*(curve.table() for curve in self.counted.values()), merit_table(self.merits, self._anchor, metric)]
+        if self.framing != FRAME:
+            for table in found:
+                table.title = f"{table.title}; bytes in a {self.framing}"
+        return found
 
 
 def write_and_say(report: Report, folder: Path) -> None:

@@ -29,7 +29,7 @@ def evaluate(experiment: ExperimentPlan, plan: EvaluationPlan) -> Curve:
     """
     evaluated = evaluate_codecs(experiment, plan)
     if is_main():
-        report = Report({"": evaluated.curve}, {"": evaluated.record}, plan.anchor)
+        report = Report({"": evaluated.curve}, {"": evaluated.record}, plan.anchor, plan.framing)
         folder = experiment.results
         write_atomically(folder / "predictions.png", evaluated.strips)
         write_and_log(experiment, report, folder, evaluated.experiment.title)
@@ -45,13 +45,14 @@ def evaluate_splits(plans: Sequence[tuple[ExperimentPlan, EvaluationPlan]]) -> N
     for experiment, plan in plans:
         evaluate(experiment, plan)
     if is_main():
-        first, anchor = plans[0][0], plans[0][1].anchor
+        first, plan = plans[0]
+        anchor = plan.anchor
         splits = [experiment.split for experiment, _ in plans]
         title = "/".join([first.network.model.name, "+".join(splits), first.network.data_name])
         paths = [experiment.results / "curve.json" for experiment, _ in plans]
         if anchor is not None and len(splits) > 1:
             anchor = f"{splits[0]}: {anchor}"
-        write_and_log(first, combine(paths, anchor), Path(first.paths["results"], title), title)
+        write_and_log(first, combine(paths, anchor, plan.framing), Path(first.paths["results"], title), title)
 
 
 def write_and_log(plan: ExperimentPlan, report: Report, folder: Path, title: str) -> None:
@@ -63,5 +64,5 @@ def write_and_log(plan: ExperimentPlan, report: Report, folder: Path, title: str
     for name in ("curve", "predictions"):
         if (folder / f"{name}.png").exists():
             log_image(logger, name, folder / f"{name}.png")
-    log_chart(logger, "curve_chart", lambda: chart(report.curves))
+    log_chart(logger, "curve_chart", lambda: chart(report.counted, report.framing))
     close(logger)

@@ -14,6 +14,8 @@ from bottlenecks.rates.places import CheckpointError, find_rates
 from bottlenecks.settings.experiment import ExperimentPlan
 
 UNIT = "unit"  # the codec that is the configuration's own unit
+FRAME, SESSION = "frame", "session"
+FRAMINGS = {FRAME: "per image", SESSION: "per image, in a session"}  # that bytes are counted in, as axes say it
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla")
 
 
@@ -29,6 +31,7 @@ class EvaluationPlan:
         timed_images: images that times are taken over.
         points: rates of a unit of any rate.
         device: where to run, or `auto`.
+        framing: that tables and figures count the bytes of units in.
     """
 
     codecs: Sequence[str]
@@ -38,6 +41,7 @@ class EvaluationPlan:
     timed_images: int
     points: int
     device: str
+    framing: str
 
     @classmethod
     def of(cls, cfg: DictConfig) -> EvaluationPlan:
@@ -54,7 +58,17 @@ class EvaluationPlan:
         if cfg.anchor is not None and cfg.anchor not in names:
             raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are evaluated, {', '.join(names)}")
         check_device(cfg.device)
-        return cls(names, cfg.anchor, cfg.workers, cfg.calibration_images, cfg.timed_images, cfg.points, cfg.device)
+        check_framing(cfg.framing)
+        return cls(
+            names,
+            cfg.anchor,
+            cfg.workers,
+            cfg.calibration_images,
+            cfg.timed_images,
+            cfg.points,
+            cfg.device,
+            cfg.framing,
+        )
 
     @property
     def units(self) -> list[str]:
@@ -79,6 +93,16 @@ def codec_names(cfg: DictConfig) -> list[str]:
     for name in names:
         check_name("codecs", name)
     return list(dict.fromkeys(names))
+
+
+def check_framing(framing: object) -> None:
+    """Refuse what is no way to count bytes.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if framing not in FRAMINGS:
+        raise UsageError(f"framing={framing}: expected {' or '.join(FRAMINGS)}")
 
 
 def check_device(device: object) -> None:

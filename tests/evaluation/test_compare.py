@@ -54,6 +54,37 @@ def test_a_single_curve_is_compared_with_itself(paths: list[Path], index: int, t
     assert (tmp_path / "images.npz").exists() == (index == 0)
 
 
+def test_bytes_may_be_counted_in_a_session(
+    two: Curve, paths: list[Path], record_of: Callable[[Curve], Record], tmp_path: Path
+) -> None:
+    """Three bytes fewer for the units alone, at every point and in every draw; the curve's file stays as it was."""
+    points = [
+        {**point, "session_bytes": point["payload_bytes"] - 3 if point["codec"] == "half" else None}
+        for point in two.points
+    ]
+    replace(two, points=points).write(paths[0].parent)
+    record_of(two).write(paths[0].parent / "images.npz")
+    out = tmp_path / "out"
+    main([str(paths[0]), "--framing", "session", "--out", str(out)])
+    frames, session = combine(paths[:1]), combine(paths[:1], framing="session")
+    assert Curve.read(out / "curve.json").points == points == session.curves[""].points
+    for one, other in zip(frames.counted[""].points, session.counted[""].points, strict=True):
+        fewer = 3 if one["codec"] == "half" else 0
+        assert other["payload_bytes"] == pytest.approx(one["payload_bytes"] - fewer)
+        assert other["bpp"] / one["bpp"] == pytest.approx(other["payload_bytes"] / one["payload_bytes"])
+    (full, half), (same, less) = frames.merits, session.merits
+    assert same == full
+    assert less.bytes_at_loss[0].value < half.bytes_at_loss[0].value
+    assert less.bd["bd_rate"].interval[1] < half.bd["bd_rate"].value
+    assert "per image, in a session" in (out / "curve.svg").read_text()
+    assert "bytes in a session" in (out / "report.md").read_text()
+    assert session.headline is None or session.headline.startswith("In a session ")
+    with pytest.raises(UsageError, match="no unit was evaluated in a session"):
+        combine(paths[1:], framing="session").merits  # noqa: B018
+    with pytest.raises(UsageError, match="framing=wire: expected frame or session"):
+        two.plot("wire")
+
+
 @pytest.mark.slow
 def test_codecs_evaluated_one_after_the_other_become_one_curve(
     two: Curve, record_of: Callable[[Curve], Record], paths: list[Path], tmp_path: Path
