@@ -33,6 +33,7 @@ from bottlenecks.evaluation.summary import (
     summarise,
 )
 from bottlenecks.files import write_atomically
+from bottlenecks.settings.evaluation import SESSION
 
 PART = "part.json"
 ANCHOR, LADDER = "hevc", "transform"
@@ -70,6 +71,7 @@ class Outcome:
         series: the same by label, resampled, too.
         anchor: label of the codec that the others are compared with.
         merits: figures of merit by label.
+        in_session: the same with the bytes of units in a session, of those that were evaluated in one.
     """
 
     case: Case
@@ -79,6 +81,7 @@ class Outcome:
     series: Mapping[str, Series]
     anchor: str
     merits: Mapping[str, Merit]
+    in_session: Mapping[str, Merit]
 
     @classmethod
     def read(cls, case: Case, out: Path) -> Outcome | None:
@@ -100,7 +103,11 @@ class Outcome:
         series = {one.label: one for one in series_of(joined.curves[""], joined.records.get(""))}
         anchor = ANCHOR if ANCHOR in series else parts[0].label
         merits = {merit.label: merit for merit in summarise(list(series.values()), anchor)}
-        return cls(case, parts, made, joined.curves[""], series, anchor, merits)
+        curve, record = joined.curves[""], joined.records.get("")
+        kept = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
+        counted = summarise(series_of(curve.counted(SESSION), record), anchor) if kept else []
+        in_session = {merit.label: merit for merit in counted if merit.label in kept}
+        return cls(case, parts, made, curve, series, anchor, merits, in_session)
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -113,6 +120,17 @@ class Outcome:
     def bytes_within(self, codec: str) -> str:
         """Return the bytes within 1 point of the unsplit network; nothing of a codec that is not there."""
         return cell([self.merits[label].bytes_at_loss[0] for label in self.labels.get(codec, [])], number)
+
+    def sessions(self) -> list[str]:
+        """Say how many bytes units take within 1 point in a session."""
+        known = {codec: [one for one in labels if one in self.in_session] for codec, labels in self.labels.items()}
+        found = {
+            codec: cell([self.in_session[label].bytes_at_loss[0] for label in labels], number)
+            for codec, labels in known.items()
+            if labels
+        }
+        told = ", ".join(f"`{codec}` {figure}" for codec, figure in found.items())
+        return [f"Bytes within 1 point in a session, all in: {told}."] if told else []
 
     def best(self) -> str:
         """Return the fewest bytes within 1 point that a codec other than the units takes."""
@@ -153,7 +171,7 @@ class Outcome:
                 f"## {self.case.title}\n",
                 f"{curve.num_images} images{whole}. Threads: {', '.join(map(str, threads))}.\n",
                 markdown(self.table()),
-                *(f"- {sentence}" for sentence in [*self.dearer(), *self.ranged(), *self.lacking()]),
+                *(f"- {sentence}" for sentence in [*self.sessions(), *self.dearer(), *self.ranged(), *self.lacking()]),
                 f"\n![{curve.metric} over bytes]({folder}/curve.svg)\n",
                 f"[Every point and figure]({folder}/report.md); {files}.\n",
                 *(f"    {line}" for line in self.commands()),

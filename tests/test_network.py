@@ -13,6 +13,7 @@ import torch
 from bottlenecks.coding.bitstream import BitstreamError
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.places import CheckpointError
+from datamodules.digits import Digits
 from tests.conftest import QUICK, TINY, configure, quiet
 from train import train
 
@@ -91,17 +92,40 @@ def test_head_and_tail_are_there_once_however_many_rates(network: BottleneckNetw
         assert sum(t.numel() * t.element_size() for t in own) < 2**16  # what a unit may take beside a tiny network
 
 
-def test_byte_strings_that_may_be_cut_decode_without_their_end(trained: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def fine(trained: Path, tmp_path: Path) -> BottleneckNetwork:
+    """A rate whose streams are long for so small a network."""
     shutil.copytree(trained / "checkpoints/tiny/backbone", tmp_path / "checkpoints/tiny/backbone")
     closed = [*QUICK, "unit=transform", "unit.name=closed", "training.epochs=0", "lambda=1.0", "data.limit_train=64"]
     train(configure("train", tmp_path, *quiet([*TINY, *closed])))
-    network = BottleneckNetwork.load(tmp_path / "checkpoints/tiny/body/digits", unit="closed")
-    (whole,) = network.encode(images(1), cuttable=True)
-    expected = network.decode(network.encode(images(1)))
-    assert torch.equal(network.decode([whole]), expected)
+    return BottleneckNetwork.load(tmp_path / "checkpoints/tiny/body/digits", unit="closed")
+
+
+def test_byte_strings_that_may_be_cut_decode_without_their_end(fine: BottleneckNetwork) -> None:
+    (whole,) = fine.encode(images(1), cuttable=True)
+    expected = fine.decode(fine.encode(images(1)))
+    assert torch.equal(fine.decode([whole]), expected)
     errors = []
     for end in range(7, len(whole)):  # behind the header
-        output = network.decode([whole[:end]])
+        output = fine.decode([whole[:end]])
         assert output.isfinite().all()
         errors.append(float((output - expected).square().sum()))
     assert errors[-1] < 0.1 * errors[0]
+
+
+@pytest.mark.slow
+def test_every_beginning_of_a_thousand_streams_decodes(network: BottleneckNetwork) -> None:
+    """Images of digits and noise, at every length behind the header."""
+    data = Digits(name="digits", batch_size=500, num_workers=0)
+    data.preprocessing = network.preprocessing
+    data.setup("fit")
+    digits, _ = next(iter(data.calibration_dataloader()))
+    network.lmbda = 0.03
+    streams = network.encode(torch.cat([digits, images(500)]), cuttable=True)
+    lengths = []
+    for whole in streams:
+        cuts = [whole[:end] for end in range(7, len(whole) + 1)]
+        lengths.append(len(cuts))
+        features = network.ladder[0.03].unit.decompress(cuts)
+        assert all(tensor.shape[0] == len(cuts) and tensor.isfinite().all() for tensor in features)
+    assert len(lengths) == 1000 and min(lengths) > 5

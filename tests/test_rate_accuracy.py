@@ -110,6 +110,7 @@ def test_what_came_out_is_written(out: Path, tmp_path: Path) -> None:
     assert row.endswith(f"| {seconds:,.0f} |")
     assert "python train.py $N unit=factorized unit.name=factorized seed=0" in text
     assert "Not measured so far: `transform`, `transform-1`, `transform-2`, `closed`, `range`, `hevc`," in text
+    assert "- Bytes within 1 point in a session, all in: `factorized` " in text
     assert "codecs=[factorized,uniform,jpeg]" in text and f"unsplit {curve.unsplit:.1%}" in text
 
 
