@@ -42,7 +42,7 @@ tests: install
 	$(PYTEST)
 
 test-all: check   ## everything but what needs an accelerator or a package index: three quarters of an hour on two cores
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[transformers,openvino]'
 	$(PYTEST) -m 'not gpu and not network'
 
 test-gpu: install   ## what needs an accelerator, on one: minutes

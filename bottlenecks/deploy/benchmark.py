@@ -1,7 +1,8 @@
 """Forms of the device's side beside each other: python -m bottlenecks.deploy.benchmark BUNDLE… IMAGE….
 
-For each bundle: what a device holds for all rates, milliseconds of an image, one thread, the bundles in turns; bytes
-and accuracy. Against the first bundle: which share of the symbols differs, and of which images the answer is the same.
+For each bundle, and each form of its head: what a device holds for all rates, milliseconds of an image, one thread, all
+in turns; bytes and accuracy. Against the first: which share of the symbols differs, and of which images the answer is
+the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from PIL import Image
 
 from bottlenecks.coding.framing import Symbols
 from bottlenecks.deploy.answers import ANSWERS
-from bottlenecks.deploy.bundle import ENCODER, HEAD, MANIFEST, TABLES, Bundle
+from bottlenecks.deploy.bundle import ENCODER, HEAD_FILES, MANIFEST, TABLES, Bundle
 from bottlenecks.deploy.bundled_rate import RatePoint
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
@@ -29,25 +30,27 @@ from bottlenecks.images.reading import load_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = (
-    "bundle", "head", "takes", "MB", "ms", "bytes", "stated", "here", "other symbols", "same answers"
+    "bundle", "head", "runtime", "takes", "MB", "ms", "bytes", "stated", "here", "other symbols", "same answers"
 )  # fmt: skip
 
 
 @dataclass
 class Form:
-    """A bundle that is measured.
+    """A bundle's device side that is measured.
 
     Attributes:
         bundle: on disk.
+        runtime: what runs the head.
         lmbda: at which images are sent.
         milliseconds: of each image, from it to its bytes.
         num_bytes: of each image.
         right: whether the answer was the image's class, of images whose folder is named after one.
-        other: symbols that are not the first bundle's, of how many.
-        same: whether the answer was the first bundle's, of each image.
+        other: symbols that are not the first form's, of how many.
+        same: whether the answer was the first form's, of each image.
     """
 
     bundle: Bundle
+    runtime: str
     lmbda: float
     milliseconds: list[float] = field(default_factory=list)
     num_bytes: list[int] = field(default_factory=list)
@@ -56,7 +59,7 @@ class Form:
     same: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.device, self.receiver = Device(self.bundle, 1), Receiver(self.bundle, 1)
+        self.device, self.receiver = Device(self.bundle, 1, self.runtime), Receiver(self.bundle, 1)
 
     def send(self, image: Image.Image) -> tuple[Symbols, Any]:
         """Code an image, and answer; return its symbols and the answer."""
@@ -73,13 +76,14 @@ class Form:
     def row(self) -> list[str]:
         """Return what the table says."""
         manifest, point = self.bundle.manifest, measured(self.bundle, self.lmbda)
-        held = [self.bundle.num_bytes(HEAD)]
+        held = [self.bundle.num_bytes(*HEAD_FILES[self.runtime])]
         held += [self.bundle.num_bytes(ENCODER, TABLES, rate=rate) for rate in self.bundle.rates]
         name, score = ("agreement", point.agreement) if point.score is None else (manifest.metric, point.score)
         others, symbols = (sum(one) for one in zip(*self.other, strict=True)) if self.other else (0, 0)
         return [
             str(self.bundle.folder),
             manifest.head,
+            self.runtime,
             manifest.pixels,
             f"{sum(held) / 1e6:.2f}",
             f"{statistics.median(self.milliseconds):.2f}",
@@ -169,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UsageError(f"{options.paths[0]}: no bundle; make one with export.py")
     paths = images_in([path for path in options.paths if not (path / MANIFEST).exists()])[: options.count]
     lmbda = options.lmbda or max(bundles[0].mean_bytes())
-    forms = [Form(bundle, lmbda) for bundle in bundles]
+    forms = [Form(bundle, runtime, lmbda) for bundle in bundles for runtime in bundle.runtimes]
     measure(forms, paths)
     print(f"{len(paths)} images at lambda={lmbda!r}")
     print("\n".join(table(forms)))

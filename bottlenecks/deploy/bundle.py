@@ -3,6 +3,7 @@
     manifest.json                what the bundle is, its rates, and a SHA-256 of every other file
     head.onnx                    images (N, 3, H, W) float32, or pixels (N, H, W, 3) uint8 where the manifest says so
                                  -> features (N, C, H', W') float32
+    head.xml, head.bin           the same for OpenVINO, where export.py was asked for it
     lambda=0.01/encoder.onnx     features -> symbols (N, K, h, w) int32
     lambda=0.01/tables.json      integer probability tables, see docs/bitstream.md
     lambda=0.01/decoder.onnx     symbols -> features
@@ -23,22 +24,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import onnxruntime as ort
 from PIL import Image
 
 from bottlenecks.coding.framing import FramingBase
 from bottlenecks.coding.session import RateName
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.manifest import Manifest
+from bottlenecks.deploy.runtimes import ONNX, OPENVINO, Graph, Loaded, load_onnx, load_openvino
 from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.shapes import Shape
 
 MAX_THREADS = 1024
-Arrays = tuple[npt.NDArray[Any], ...]
-Graph = Callable[[Arrays], Arrays]
 MANIFEST, HEAD, TAIL = "manifest.json", "head.onnx", "tail.onnx"
+HEAD_FILES = {ONNX: (HEAD,), OPENVINO: ("head.xml", "head.bin")}  # by what runs them: the graph, and its weights
+LOADERS: dict[str, Callable[..., Loaded]] = {ONNX: load_onnx, OPENVINO: load_openvino}
 ENCODER, DECODER, TABLES, UNIT = "encoder.onnx", "decoder.onnx", "tables.json", "unit.safetensors"
 
 
@@ -123,44 +124,66 @@ class Bundle:
             raise BundleError(f"{self.folder / name}: not the file that was exported; copy it again, or export anew")
         return content
 
+    @property
+    def runtimes(self) -> list[str]:
+        """What there is a head for."""
+        return [runtime for runtime, names in HEAD_FILES.items() if self.manifest.files.keys() >= {*names}]
+
     def num_bytes(self, *names: str, rate: BundledRate | None = None) -> int:
         """Count the bytes of files, of a rate's where it is given."""
         folder = self.folder if rate is None else self.folder / rate.folder
         return sum((folder / name).stat().st_size for name in names)
 
+    def head(self, threads: int | None = None, runtime: str = ONNX) -> Graph:
+        """Load the head; threads may share it.
+
+        Args:
+            threads: that it uses; None for one a core.
+            runtime: what runs it.
+
+        Raises:
+            BundleError: there is none for it; or as `graph`.
+        """
+        if runtime not in self.runtimes:
+            raise BundleError(f"{self.folder}: has no head for {runtime}; export it anew with {runtime}=true")
+        takes, gives = [self.manifest.input_shape], self.manifest.feature_shape
+        return self._load(HEAD_FILES[runtime], LOADERS[runtime], takes, threads, gives)
+
     def graph(
         self, name: str, takes: Sequence[Shape], threads: int | None = None, gives: Sequence[Shape] | None = None
     ) -> Graph:
-        """Load a graph of arrays; threads may share it.
+        """Load a graph of arrays into ONNX Runtime; threads may share it.
 
         Args:
             name: of the file.
             takes: shapes of one image's inputs; () of a number.
-            threads: that ONNX Runtime uses; None for one a core.
+            threads: that it uses; None for one a core.
             gives: the same of one image's outputs, where it matters.
 
         Raises:
             BundleError: it is missing, changed, no graph, or one of other shapes.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
+        return self._load((name,), load_onnx, takes, threads, gives)
+
+    def _load(
+        self,
+        names: Sequence[str],
+        load: Callable[..., Loaded],
+        takes: Sequence[Shape],
+        threads: int | None,
+        gives: Sequence[Shape] | None,
+    ) -> Graph:
+        contents, path = [self.read(name) for name in names], self.folder / names[0]
         try:
-            session = ort.InferenceSession(self.read(name), options, providers=ort.get_available_providers())
-        except BundleError:
+            loaded = load(*contents, threads=threads)
+        except UsageError:
             raise
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            raise BundleError(f"{self.folder / name}: ONNX Runtime cannot load it ({reason(error)})") from None
-        inputs, outputs = ([tuple(node.shape[1:]) for node in nodes] for nodes in _ends(session))
-        if inputs != [*takes] or (gives is not None and outputs != [*gives]):
-            expected = ", ".join(map(str, takes))
-            raise BundleError(f"{self.folder / name}: is for {inputs + outputs}, not for {expected}; export anew")
-        names = [node.name for node in session.get_inputs()]
-
-        def graph(values: Arrays) -> Arrays:
-            return tuple(session.run(None, dict(zip(names, values, strict=True))))
-
-        return graph
+        except Exception as error:  # those of runtimes share no base class
+            raise BundleError(f"{path}: cannot be loaded ({reason(error)})") from None
+        if loaded.takes != [*takes] or (gives is not None and loaded.gives != [*gives]):
+            expected, found = ", ".join(map(str, takes)), loaded.takes + loaded.gives
+            raise BundleError(f"{path}: is for {found}, not for {expected}; export anew")
+        return loaded.run
 
     def framing(self, rate: BundledRate) -> FramingBase:
         """Load what turns a rate's symbols into bytes and back.
@@ -178,7 +201,3 @@ class Bundle:
         if (framing.fingerprint, framing.latent_shapes, framing.limits.ranged) != stated:
             raise BundleError(f"{self.folder / name}: not the tables of {rate.folder}; export anew")
         return framing
-
-
-def _ends(session: ort.InferenceSession) -> tuple[Any, Any]:
-    return session.get_inputs(), session.get_outputs()

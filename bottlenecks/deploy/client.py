@@ -15,11 +15,12 @@ from PIL import Image
 
 from bottlenecks.coding.bitstream import may_be_cut
 from bottlenecks.coding.session import MAX_RATES, Terms
-from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
+from bottlenecks.deploy.bundle import HEAD_FILES, MAX_THREADS, Bundle
 from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import BudgetError, Coded, Deadline, RateControl
 from bottlenecks.deploy.route import is_private
+from bottlenecks.deploy.runtimes import ONNX
 from bottlenecks.deploy.tokens import read_tokens
 from bottlenecks.errors import UsageError, check_number, printable, run
 from bottlenecks.images.reading import ImageError, allow_megapixels, load_image
@@ -174,6 +175,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--token-file", type=Path, help="file whose first line is the token that the server asks for")
     parser.add_argument("--threads", type=int, help="of the head; all cores where not given")
+    parser.add_argument("--runtime", choices=HEAD_FILES, default=ONNX, help="what runs the head; default: %(default)s")
     parser.add_argument("--max-megapixels", type=float, help="of the largest image that is opened, where above 179")
     parser.add_argument("--json", action="store_true", help="print one JSON object an image")
     options = parser.parse_args(arguments)
@@ -202,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Send images from the command line; one that cannot be sent does not keep back the others."""
     options = parse(arguments)
     allow_megapixels("--max-megapixels", options.max_megapixels)
-    device = Device(Bundle(options.bundle), options.threads)
+    device = Device(Bundle(options.bundle), options.threads, options.runtime)
     if options.lmbda is not None:
         device.bundle.rate_of(options.lmbda)
     server = open_server(options, device.bundle)

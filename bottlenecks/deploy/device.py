@@ -10,7 +10,8 @@ from PIL import Image
 
 from bottlenecks.coding.bitstream import BitstreamError, unpack
 from bottlenecks.coding.framing import Symbols
-from bottlenecks.deploy.bundle import ENCODER, HEAD, Arrays, Bundle
+from bottlenecks.deploy.bundle import ENCODER, Bundle
+from bottlenecks.deploy.runtimes import ONNX, Arrays
 from bottlenecks.errors import UsageError
 
 NO_SYMBOL = -(2**31)  # what an encoder gives for an element that cannot be coded
@@ -21,15 +22,16 @@ class Device:
 
     Args:
         bundle: needs the files of the device alone.
-        threads: that ONNX Runtime uses; None for one a core.
+        threads: that the head takes; None for one a core.
+        runtime: what runs the head, `onnx` or `openvino`.
 
     Raises:
-        BundleError: a file is missing or damaged.
+        BundleError: a file is missing or damaged, or there is no head for the runtime.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, runtime: str = ONNX) -> None:
         self.bundle, manifest = bundle, bundle.manifest
-        self._head = bundle.graph(HEAD, [manifest.input_shape], threads, manifest.feature_shape)
+        self._head = bundle.head(threads, runtime)
         # One thread for each encoder: they are small, and ONNX Runtime's pools would outweigh them.
         self._encoders = {
             rate.folder: bundle.graph(

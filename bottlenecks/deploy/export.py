@@ -18,6 +18,7 @@ from bottlenecks.deploy.bundle import (
     DECODER,
     ENCODER,
     HEAD,
+    HEAD_FILES,
     MANIFEST,
     TABLES,
     TAIL,
@@ -31,6 +32,7 @@ from bottlenecks.deploy.int8 import take_pixels
 from bottlenecks.deploy.manifest import Manifest
 from bottlenecks.deploy.onnx_form import to_onnx
 from bottlenecks.deploy.requirements import DEVICE, SERVER
+from bottlenecks.deploy.runtimes import OPENVINO, to_openvino
 from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
@@ -109,6 +111,7 @@ def export_bundle(
     task: Task,
     int8_head: bytes | None = None,
     pixels: str = "float",
+    openvino: bool = False,
 ) -> Manifest:
     """Write a bundle; `folder` is at any moment absent, the old bundle or the new one.
 
@@ -122,6 +125,7 @@ def export_bundle(
         task: what the network does.
         int8_head: the head in 8 bits, which ladder and curve are for, in the place of the network's own.
         pixels: what the head takes, `float` or `uint8`; see `Manifest`.
+        openvino: write the head in OpenVINO's form, too.
 
     Raises:
         UsageError: the folder holds something else, what is to be exported has no ONNX form, or its preprocessing
@@ -158,6 +162,9 @@ def export_bundle(
         if pixels == "uint8":
             head = take_pixels(head, preprocessing.mean, preprocessing.std)
         (temporary / HEAD).write_bytes(head)
+        if openvino:
+            for name, content in zip(HEAD_FILES[OPENVINO], to_openvino(head), strict=True):
+                (temporary / name).write_bytes(content)
         (temporary / "requirements-device.txt").write_text(DEVICE)
         (temporary / "requirements-server.txt").write_text(SERVER)
         manifest = Manifest(
@@ -195,7 +202,7 @@ def refuse_mixing(bundle: Bundle) -> None:
         UsageError: one does, or it draws at random.
     """
     manifest = bundle.manifest
-    head = bundle.graph(HEAD, [manifest.input_shape], gives=manifest.feature_shape)
+    head = bundle.head()
     tail = bundle.graph(TAIL, manifest.feature_shape)
     images = random_images(manifest.input_shape)
     if manifest.pixels == "uint8":

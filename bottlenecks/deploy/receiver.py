@@ -9,8 +9,9 @@ import numpy as np
 
 from bottlenecks.coding.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.coding.framing import Symbols
-from bottlenecks.deploy.bundle import DECODER, TAIL, Arrays, Bundle
+from bottlenecks.deploy.bundle import DECODER, TAIL, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
+from bottlenecks.deploy.runtimes import Arrays
 
 
 @dataclass(frozen=True)

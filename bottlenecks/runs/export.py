@@ -44,7 +44,7 @@ def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, own: ExportPla
         graph, ladder, curve = in_8_bits(experiment, plan, ladder, own.max_drop)
     else:
         curve = curve_of(experiment, plan, ladder)
-    export_bundle(folder, experiment.network, ladder, curve, experiment.task, graph, own.pixels)
+    export_bundle(folder, experiment.network, ladder, curve, experiment.task, graph, own.pixels, own.openvino)
     for line in describe(Bundle(folder)):
         say(line)
     return folder

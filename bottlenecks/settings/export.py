@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from bottlenecks.errors import UsageError, check_number, quoted
+from bottlenecks.errors import UsageError, check_flag, check_number, quoted
 
 HEADS, PIXELS = ("float", "int8"), ("float", "uint8")
 
@@ -20,12 +20,14 @@ class ExportPlan:
         out: the bundle's folder; None for one that is named after it.
         head: `float`, or `int8` to compute in 8 bits on the device.
         pixels: what the head takes: `float`, or `uint8` for pixels that it normalises itself.
+        openvino: write the head in OpenVINO's form, too.
         max_drop: of the metric, or of agreement without labels, that 8 bits may cost, in the mean over the rates; 0..1.
     """
 
     out: Path | None = None
     head: str = "float"
     pixels: str = "float"
+    openvino: bool = False
     max_drop: float = 0.01
 
     @classmethod
@@ -41,5 +43,6 @@ class ExportPlan:
         for name, value, known in (("head", head, HEADS), ("pixels", cfg.pixels, PIXELS)):
             if value not in known:
                 raise UsageError(f"{name}={value}: expected {' or '.join(known)}")
+        check_flag("openvino", cfg.openvino)
         check_number("max_drop", cfg.max_drop, 0, 1)
-        return cls(None if cfg.out is None else Path(cfg.out), head, cfg.pixels, float(cfg.max_drop))
+        return cls(None if cfg.out is None else Path(cfg.out), head, cfg.pixels, cfg.openvino, float(cfg.max_drop))

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bottlenecks.deploy.bundle import Arrays, Bundle, BundleError
+from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.rate_control import RateControl
 from bottlenecks.deploy.receiver import Receiver
+from bottlenecks.deploy.runtimes import Arrays
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.network import BottleneckNetwork
 from evaluate import evaluate
