@@ -21,9 +21,9 @@ from bottlenecks.training.closed_form import fit_scales
 from bottlenecks.training.frozen import FrozenBatch, rows_of
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.metrics import RateMetrics
-from bottlenecks.training.start import CHUNK
 from bottlenecks.training.structure import encode
 from bottlenecks.training.target import PointsLost
+from bottlenecks.training.through_tail import CHUNK
 from bottlenecks.units.base import UnitOutput
 from bottlenecks.units.transform import TransformUnit
 

@@ -10,10 +10,16 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from bottlenecks.settings.target import PERCENT
+from bottlenecks.errors import UsageError
+from bottlenecks.settings.target import PERCENT, Target
+from bottlenecks.splitting.features import num_images
 from bottlenecks.training.closed_form import fit_decoder
+from bottlenecks.training.frozen import FrozenBatch
+from bottlenecks.training.loss import RateDistortionLoss
+from bottlenecks.training.structure import EVALUATED
 from bottlenecks.units.hidden import HiddenLayer
 from bottlenecks.units.laplacian import LARGEST, NUM_TABLES, PARTS, code_bits, laplacian_bits
+from bottlenecks.units.settings import TransformSettings
 from bottlenecks.units.transform import TransformUnit
 
 STEPS, BATCH = 3000, 256
@@ -184,3 +190,35 @@ def _distortion(encoders: Encoders, latents: Tensor, teacher: Tensor, distil: Di
     outputs = encoders.read(latents)
     every = teacher.expand(len(outputs), *teacher.shape)
     return PERCENT * distil(outputs.flatten(0, 1), every.flatten(0, 1)).view(outputs.shape[:2])
+
+
+def may_be_nonlinear(
+    settings: TransformSettings,
+    single: bool,
+    loss: RateDistortionLoss,
+    frozen: FrozenBatch,
+    target: Target | None,
+    ease: float,
+) -> bool:
+    """Decide whether nonlinear encoders are tried.
+
+    Args:
+        settings: of the unit.
+        single: whether linear units are joint ones of one rate and one tensor.
+        loss: the distortion.
+        frozen: what the frozen network made of the training images.
+        target: to come to.
+        ease: 1 where no restoring network will be trained.
+
+    Raises:
+        UsageError: they are wanted and cannot be had.
+    """
+    few_numbers = isinstance(frozen.teacher, Tensor) and frozen.teacher.dim() == 2
+    possible = few_numbers and single and [*loss.weights] == ["kd"] and target is None and ease > 1
+    if settings.hidden and not possible:
+        raise UsageError(
+            f"unit.hidden={settings.hidden}: such an encoder is learnt by loss.kd alone, for a lambda, of classifiers, "
+            "before training with a restoring network; leave it out"
+        )
+    enough = bool(settings.hidden) or num_images(frozen.features) >= 2 * EVALUATED
+    return possible and settings.hidden != 0 and enough

@@ -12,26 +12,20 @@ import torch
 from torch import Tensor
 
 from bottlenecks.console.terminal import progress, say
-from bottlenecks.errors import UsageError
 from bottlenecks.rates.places import Lmbda, middle_of, rate_name
 from bottlenecks.settings.target import Target
 from bottlenecks.splitting.cut import SplitNetwork
-from bottlenecks.splitting.features import num_images
 from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import PER_OCTAVE, Measured, find_range, fit_steps, gains_help, with_range
 from bottlenecks.training.calibration import FeatureStatistics
 from bottlenecks.training.candidates import list_candidates, restorer_widths
 from bottlenecks.training.closed_form import Sample
-from bottlenecks.training.frozen import FrozenBatch, rows_of
+from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss
-from bottlenecks.training.nonlinear import learn_encoders, with_first, with_layer
+from bottlenecks.training.nonlinear import learn_encoders, may_be_nonlinear, with_first, with_layer
 from bottlenecks.training.seeds import seed_for
-from bottlenecks.training.sensitivity import identity_share, score_draws
 from bottlenecks.training.structure import (
-    EVALUATED,
-    MOST_DRAWS,
     Candidate,
-    Distort,
     Fit,
     Trial,
     encode,
@@ -40,10 +34,10 @@ from bottlenecks.training.structure import (
     try_candidates,
 )
 from bottlenecks.training.target import PointsLost, find_lambda
+from bottlenecks.training.through_tail import distortion_through, draw_samples
 from bottlenecks.units.settings import TransformSettings
 from bottlenecks.units.transform import TransformUnit
 
-CHUNK = 64  # images that pass through the tail at once
 HOPELESS = 1.25  # loss over the best one's at one step, from which on a structure's own best step is not looked for
 WORTH_TRYING = 1.05  # loss over the best one's, up to which a structure is tried at every lambda
 HIDDEN = 64  # channels of a nonlinear encoder's layer
@@ -154,38 +148,6 @@ def smallest_losses(trials: Sequence[Trial], lmbda: float) -> dict[Trial, float]
         if found[trial] < lowest:
             lowest, place = found[trial], round(own)
     return found
-
-
-def may_be_nonlinear(
-    settings: TransformSettings,
-    single: bool,
-    loss: RateDistortionLoss,
-    frozen: FrozenBatch,
-    target: Target | None,
-    ease: float,
-) -> bool:
-    """Decide whether nonlinear encoders are tried.
-
-    Args:
-        settings: of the unit.
-        single: whether linear units are joint ones of one rate and one tensor.
-        loss: the distortion.
-        frozen: what the frozen network made of the training images.
-        target: to come to.
-        ease: 1 where no restoring network will be trained.
-
-    Raises:
-        UsageError: they are wanted and cannot be had.
-    """
-    few_numbers = isinstance(frozen.teacher, Tensor) and frozen.teacher.dim() == 2
-    possible = few_numbers and single and [*loss.weights] == ["kd"] and target is None and ease > 1
-    if settings.hidden and not possible:
-        raise UsageError(
-            f"unit.hidden={settings.hidden}: such an encoder is learnt by loss.kd alone, for a lambda, of classifiers, "
-            "before training with a restoring network; leave it out"
-        )
-    enough = bool(settings.hidden) or num_images(frozen.features) >= 2 * EVALUATED
-    return possible and settings.hidden != 0 and enough
 
 
 def begin_nonlinear(
@@ -307,53 +269,3 @@ def tell(starts: Mapping[Lmbda, Start]) -> None:
                 "distortion; leave it out"
             )
         coarser = lmbda, start
-
-
-def draw_samples(
-    network: SplitNetwork, task: Task, loss: RateDistortionLoss, frozen: FrozenBatch, seed: int
-) -> list[Sample]:
-    """Draw the score at some images, and put it beside the features of each tensor."""
-    tensors = frozen.features
-    shapes = [tuple(one.shape[1:]) for one in tensors]
-    count = min(len(tensors[0]), MOST_DRAWS)
-    num_draws = max(1, min(4, MOST_DRAWS // 2 // count))
-    weights = dict(loss.weights)
-    parts: list[tuple[Tensor, ...]] = []
-    if weights.get("kd", 0) + weights.get("ce", 0) > 0:
-        seeds = [seed_for(seed, index, "sensitivity") for index in range(count)]
-        chosen = tuple(one[:count] for one in tensors)
-        try:
-            chunks = score_draws(network, chosen, task, weights, seeds, num_draws)
-            parts = list(progress(chunks, "Asking the tail what it listens to", None))
-        except NotImplementedError:
-            weights = {"mse": 1.0}
-    draws = [torch.cat(own, 1) for own in zip(*parts, strict=True)] or [_no_draws(one) for one in tensors]
-    identity = identity_share(weights, loss.variances, shapes)
-    return [Sample(*own) for own in zip(tensors, draws, identity, strict=True)]
-
-
-def _no_draws(features: Tensor) -> Tensor:
-    """Return zeros in the place of draws, (1, N, C, H, W), in the memory of one number."""
-    return features.new_zeros((1,) * (features.dim() + 1)).expand(1, *features.shape)
-
-
-def distortion_through(
-    network: SplitNetwork, loss: RateDistortionLoss, frozen: FrozenBatch, watch: PointsLost | None = None
-) -> Distort:
-    """Return what passes features of some images through the tail, to their distortion in percent; `watch` looks on."""
-    device = next(network.parameters()).device
-
-    @torch.no_grad()
-    def distort(features_hat: Sequence[Tensor], images: Tensor) -> Tensor:
-        found = []
-        for start in range(0, len(images), CHUNK):
-            rows = rows_of(frozen, images[start : start + CHUNK], device)
-            hats = tuple(one[start : start + CHUNK].to(device) for one in features_hat)
-            nothing = torch.zeros(len(images[start : start + CHUNK]), device=device)
-            output = network.finish(hats)
-            found.append(loss(1.0, nothing, output, hats, rows).distortion.cpu())
-            if watch is not None:
-                watch(output, rows)
-        return torch.cat(found)
-
-    return distort
