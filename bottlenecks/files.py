@@ -36,7 +36,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 def one_at_a_time(path: Path) -> Iterator[Path]:
     """Let one process after the other make a file or folder; a killed one does not block the rest."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    lock = path.with_name(f".{path.name}.lock")
+    lock.touch()  # FileLock would wait for ever for one that cannot be made
+    with FileLock(lock):
         yield path
 
 

@@ -96,12 +96,17 @@ def _check_certificate(options: argparse.Namespace) -> None:
         raise UsageError(f"{given}={cert or key}: {other} belongs to it; give both")
     if cert is not None:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, _no_password)
         except OSError as error:  # ssl's errors are such
             why = error.strerror or reason(error)
             raise UsageError(
                 f"--tls-cert={cert}, --tls-key={key}: no usable certificate and key in PEM ({why})"
             ) from None
+
+
+def _no_password() -> str:
+    """Refuse to ask for a password on a terminal that a server may not have."""
+    raise OSError("the key asks for a password; give it without one: openssl pkey -in KEY -out NEW")
 
 
 def _check_address(host: str, port: int) -> None:

@@ -16,6 +16,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from PIL import Image
 from starlette.exceptions import HTTPException
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -280,6 +286,15 @@ def _ask(ask: Callable[[], httpx.Response]) -> httpx.Response:
         except httpx.TransportError:
             time.sleep(0.05)
     raise AssertionError("no worker answers")
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_asked(authority: Path, tmp_path: Path) -> None:
+    key = load_pem_private_key((authority / "key.pem").read_bytes(), None)
+    secret = BestAvailableEncryption(b"secret")
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret))
+    tls = ("--tls-cert", str(authority / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with pytest.raises(UsageError, match=r"no usable certificate and key in PEM \(the key asks for a password; give"):
+        serve(["bundle", *tls])
 
 
 @pytest.mark.parametrize(
