@@ -89,6 +89,10 @@ REFUSED = {
         ("codecs=[jpg]", "codecs=jpg: no baseline (jpeg"),
         ("anchor=jpeg", "anchor=jpeg: not among the codecs that are evaluated, unit"),
         ("framing=wire", "framing=wire: expected frame or session"),
+        (
+            "framing=session codecs=[jpeg]",
+            "framing=session: units are sent in sessions, of codecs=['jpeg'] none is one",
+        ),
         ("device=cdua", "device=cdua: expected one of auto, cpu, cuda"),
         ("split=[layer3,layer3]", "split=['layer3', 'layer3']: expected one or several split points, each once"),
         ("paths.checkpoints=/nowhere", "no rate checkpoints (lambda=*.safetensors); train some with train.py"),

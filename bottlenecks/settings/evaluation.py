@@ -59,6 +59,8 @@ class EvaluationPlan:
             raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are evaluated, {', '.join(names)}")
         check_device(cfg.device)
         check_framing(cfg.framing)
+        if cfg.framing == SESSION and all(name in BASELINES for name in names):
+            raise UsageError(f"framing=session: units are sent in sessions, of codecs={names} none is one; add unit")
         return cls(
             names,
             cfg.anchor,
