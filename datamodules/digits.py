@@ -1,5 +1,7 @@
 """Handwritten digits that come with scikit-learn: real data without a download."""
 
+from functools import cache
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -11,6 +13,7 @@ NUM_TEST = 397  # of 1,797
 MAX_VALUE = 16
 
 
+@cache
 def digit_parts() -> tuple[Images, Images]:
     """Return the 1,400 digits to train on or hold back, and the 397 to evaluate on."""
     digits = load_digits()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from omegaconf import DictConfig, OmegaConf
 
 from bottlenecks.console.cli import CONFIGS
@@ -90,16 +92,23 @@ def check_groups(cfg: DictConfig) -> None:
     Raises:
         UsageError: there is one.
     """
-    shipped = OmegaConf.merge(*(OmegaConf.load(CONFIGS / f"{name}.yaml") for name in ("experiment", "train")))
+    known = shipped_groups()
     for name in GROUPS:
         if name in cfg and not OmegaConf.is_dict(cfg[name]):
             raise UsageError(f"{name}={cfg[name]}: expected its settings one by one, as {name}.NAME=VALUE")
         if name in cfg:
-            check_known(name, cfg[name], list(shipped[name]))
+            check_known(name, cfg[name], known[name])
     for name in NEEDED:
         group, _, key = name.partition(".")
         if group not in cfg or (OmegaConf.is_dict(cfg[group]) and key not in cfg[group]):
             raise UsageError(f"{name}: missing; leave ~{name} or ~{group} out, or give it as {name}=…")
+
+
+@cache
+def shipped_groups() -> dict[str, list[str]]:
+    """Name the settings of each group that no file of a name fills."""
+    shipped = OmegaConf.merge(*(OmegaConf.load(CONFIGS / f"{name}.yaml") for name in ("experiment", "train")))
+    return {name: list(shipped[name]) for name in GROUPS}
 
 
 def check_hidden(unit: UnitPlan, plan: TrainingPlan) -> None:

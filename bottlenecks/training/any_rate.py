@@ -83,14 +83,13 @@ def gains_help(trial: Trial, rates: RateRange, step: float) -> bool:
 
     They make features smaller than they were, which some networks take ill: there gains of 1 lose half.
     """
-    base, features, coefficients, images, held = trial.folds[0]
-    lost = []
+    fold, lost = trial.folds[0], []
     for gains in (True, False):
-        unit = with_range(base, rates)
-        fit_steps(unit, features, coefficients, step, gains)
-        symbols = [_symbols(part, y / step, 0)[2] for part, y in zip(unit.parts, held, strict=True)]
+        unit = with_range(fold.unit(), rates)
+        fit_steps(unit, fold.features, fold.coefficients, step, gains)
+        symbols = [_symbols(part, y / step, 0)[2] for part, y in zip(unit.parts, fold.held, strict=True)]
         decoded = [part.reconstruct(own, part.own_size) for part, own in zip(unit.parts, symbols, strict=True)]
-        lost.append(float(trial.distort(decoded, images).mean()))
+        lost.append(float(trial.distort(decoded, fold.images).mean()))
     return lost[0] < lost[1]
 
 

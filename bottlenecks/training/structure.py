@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -119,19 +120,44 @@ def set_step(unit: TransformUnit, features: Sequence[Tensor], coefficients: Sequ
         fit_decoder(part, own, y / step)
 
 
+class Fold(NamedTuple):
+    """Training images that a candidate was fitted to, and others that it is measured on.
+
+    Attributes:
+        scratch: the unit, at whatever step it was last.
+        fitted: its state with steps of 1.
+        features: of each tensor, of the former images.
+        coefficients: the same, encoded at steps of 1.
+        images: the latter ones, by their places.
+        held: their coefficients.
+    """
+
+    scratch: TransformUnit
+    fitted: Mapping[str, Tensor]
+    features: Sequence[Tensor]
+    coefficients: Sequence[Tensor]
+    images: Tensor
+    held: Sequence[Tensor]
+
+    def unit(self) -> TransformUnit:
+        """Return the unit with steps of 1, until it is asked for again."""
+        self.scratch.load_state_dict(self.fitted)
+        return self.scratch
+
+
 @dataclass(eq=False)
 class Trial:
     """A candidate, fitted to some training images and measured on others.
 
     Attributes:
         candidate: what is tried.
-        folds: (unit with steps of 1, training features, their coefficients, measured images, their coefficients).
+        folds: what it was fitted to, and is measured on.
         distort: passes what was decoded through the tail.
         num_pixels: of the network's input.
     """
 
     candidate: Candidate
-    folds: Sequence[tuple[TransformUnit, Sequence[Tensor], Sequence[Tensor], Tensor, Sequence[Tensor]]]
+    folds: Sequence[Fold]
     distort: Distort
     num_pixels: int
     measured: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -142,17 +168,17 @@ class Trial:
         if place not in self.measured:
             step = 2 ** (place / 2)
             totals = torch.zeros(2, dtype=torch.float64)
-            for base, features, coefficients, images, held in self.folds:
-                unit = copy.deepcopy(base)
-                set_step(unit, features, coefficients, step)
-                decoded, bits = [], torch.zeros(len(images))
-                for part, y in zip(unit.parts, held, strict=True):
+            for fold in self.folds:
+                unit = fold.unit()
+                set_step(unit, fold.features, fold.coefficients, step)
+                decoded, bits = [], torch.zeros(len(fold.images))
+                for part, y in zip(unit.parts, fold.held, strict=True):
                     indices = part.indices(part.own_size)
                     symbols = part.round(y / step) * (indices > 0)
                     bits += code_bits(symbols, indices).flatten(1).sum(1)
                     decoded.append(part.decode(symbols, part.own_size))
-                totals += torch.stack([self.distort(decoded, images).double().sum(), bits.double().sum()])
-            count = sum(len(images) for _, _, _, images, _ in self.folds)
+                totals += torch.stack([self.distort(decoded, fold.images).double().sum(), bits.double().sum()])
+            count = sum(len(fold.images) for fold in self.folds)
             self.measured[place] = (float(totals[0]) / count, float(totals[1]) / count / self.num_pixels)
         return self.measured[place]
 
@@ -231,7 +257,7 @@ def try_candidates(
             features = [sample.features for sample in fit.samples]
             coefficients = encode(unit, features)
             held = encode(unit, [one[measured] for one in seen])
-            fitted.append((unit, features, coefficients, measured, held))
+            fitted.append(Fold(unit, copy.deepcopy(unit.state_dict()), features, coefficients, measured, held))
         trials.append(Trial(candidate, fitted, distort, num_pixels))
     return trials
 
