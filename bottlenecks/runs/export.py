@@ -9,6 +9,7 @@ from bottlenecks.console.terminal import say
 from bottlenecks.deploy.bundle import DECODER, ENCODER, HEAD, TABLES, TAIL, UNIT, Bundle
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.export import export_bundle
+from bottlenecks.deploy.runtimes import import_openvino
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.places import find_rates
@@ -35,6 +36,8 @@ def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, own: ExportPla
     Raises:
         UsageError: there are no rates, they are not for this network, it has no ONNX form, or 8 bits cost too much.
     """
+    if own.openvino:
+        import_openvino()  # or say at once that it is not there
     ladder = load_ladder(experiment_plan, OWN_UNIT)
     experiment = prepare(experiment_plan, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)

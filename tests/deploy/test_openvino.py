@@ -20,7 +20,6 @@ from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.client import parse
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.deploy.runtimes import to_openvino
 from bottlenecks.errors import UsageError
 from bottlenecks.settings.export import ExportPlan
 from export import export
@@ -101,7 +100,9 @@ def test_a_bundle_without_it_says_how_to_get_it(bundle_folder: Path) -> None:
         Device(Bundle(bundle_folder), runtime="openvino")
 
 
-def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_is_one_line_at_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = builtins.__import__
 
     def lacking(name: str, *given: Any, **named: Any) -> Any:
@@ -110,8 +111,9 @@ def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
         return real(name, *given, **named)
 
     monkeypatch.setattr(builtins, "__import__", lacking)
+    monkeypatch.setattr("bottlenecks.runs.export.load_ladder", lambda *_: pytest.fail("something was done before"))
     with pytest.raises(UsageError, match=r"OpenVINO is not installed: pip install 'bottlenecks\[openvino\]'"):
-        to_openvino(b"")
+        export(configure("export", trained, *TINY, "openvino=true", f"out={tmp_path / 'bundle'}"))
 
 
 def test_what_is_no_flag_is_refused(tmp_path: Path) -> None:
