@@ -23,10 +23,10 @@ from bottlenecks.coding.framing import Symbols
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.bundle import ENCODER, HEAD_FILES, MANIFEST, TABLES, Bundle
 from bottlenecks.deploy.bundled_rate import RatePoint
+from bottlenecks.deploy.client import open_image
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError, check_number, run
-from bottlenecks.images.reading import load_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = (
@@ -105,7 +105,7 @@ def measured(bundle: Bundle, lmbda: float) -> RatePoint:
 def measure(forms: Sequence[Form], paths: Sequence[Path]) -> None:
     """Send images through all forms in turns; the first image once more, before, to warm up."""
     for index, path in enumerate([paths[0], *paths]):
-        image, first = load_image(path), None
+        image, first = open_image(path), None
         for form in forms:
             symbols, answer = form.send(image)
             names = form.bundle.manifest.class_names

@@ -78,6 +78,8 @@ def test_forms_are_measured_beside_each_other(
     assert 0 < float(second["bytes"]) and "accuracy" in second["stated"]
     with pytest.raises(UsageError, match=r"no bundle; make one with export\.py"):
         benchmark.main([str(image_paths[0])])
+    with pytest.raises(UsageError, match="nowhere: no such file"):
+        benchmark.main([str(bundle_folder), "nowhere"])
     with pytest.raises(UsageError, match="IMAGE: none is named"):
         benchmark.main([str(bundle_folder)])
 
