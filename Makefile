@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: install   ## a ladder on the default data against other codecs: minutes on two cores
-	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.0003,0.001,0.003,0.01,0.03]'
+	$(BIN)/python train.py model=resnet50 split=layer3 'lambda=[0.0003,0.0007,0.001,0.003,0.01]'
 	$(BIN)/python evaluate.py model=resnet50 split=layer3 'codecs=[unit,jpeg,lightweight]'
 
 check: install docs wheel   ## formatting, types, the documentation with its links, and the package
