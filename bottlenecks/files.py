@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from bottlenecks.errors import UsageError
 
+PIECE = 2**20  # bytes that are read at once
 SUFFIX = ".bneck"  # of a file that keeps the bytes of an image
 
 
@@ -96,6 +98,15 @@ def _things_in(folder: Path) -> list[str]:
 def files_in(folder: Path) -> list[str]:
     """List the files of a folder and of those within it, relative to it."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read piece by piece."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -36,7 +35,7 @@ from bottlenecks.deploy.runtimes import OPENVINO, to_openvino
 from bottlenecks.deploy.tables import framing_to_json
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.files import files_in, replacing
+from bottlenecks.files import digest_of, files_in, replacing
 from bottlenecks.images.given import read_preprocessing
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate, save_rate
@@ -255,4 +254,4 @@ def _held(folder: Path) -> set[str]:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files_in(folder)}
+    return {name: digest_of(folder / name) for name in files_in(folder)}

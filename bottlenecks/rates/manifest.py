@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,13 +9,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.files import digest_of
 
 PATTERN = "lambda=*.safetensors"
 MANIFEST = "ladder.json"
 CARD = "README.md"
 CURVE, FIGURE = "curve.json", "curve.svg"
 FORMAT_VERSION = 1
-PIECE = 2**20  # bytes that are read at once
 
 
 def is_shared(folder: Path) -> bool:
@@ -93,11 +92,7 @@ def _is_ours(name: str) -> bool:
 def _digest(path: Path) -> str:
     if not path.is_file():  # a device or a pipe would be read for ever
         raise UsageError(f"{path}: no regular file; fetch the ladder anew")
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE):
-                digest.update(piece)
+        return digest_of(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({reason(error)}); fetch the ladder anew") from None
-    return digest.hexdigest()
