@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Files of tests are shared out among so many processes, each with one thread; those that they start compile nothing.
+# Files of tests are shared out among so many processes, each with one thread. Byte code is kept: they start many.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 

@@ -100,13 +100,13 @@ class Outcome:
                 f"{out / case.name}: its parts were evaluated on different images, or with different networks; "
                 "delete those that are out of date, and have them made again"
             )
-        series = {one.label: one for one in series_of(joined.curves[""], joined.records.get(""))}
+        curve, record = joined.curves[""], joined.records.get("")
+        series = {one.label: one for one in series_of(curve, record)}
         anchor = ANCHOR if ANCHOR in series else parts[0].label
         merits = {merit.label: merit for merit in summarise(list(series.values()), anchor)}
-        curve, record = joined.curves[""], joined.records.get("")
-        kept = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
-        counted = summarise(series_of(curve.counted(SESSION), record), anchor) if kept else []
-        in_session = {merit.label: merit for merit in counted if merit.label in kept}
+        sent = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
+        counted = summarise(series_of(curve.counted(SESSION), record), anchor) if sent else []
+        in_session = {merit.label: merit for merit in counted if merit.label in sent}
         return cls(case, parts, made, curve, series, anchor, merits, in_session)
 
     @property
@@ -117,19 +117,16 @@ class Outcome:
             for codec in dict.fromkeys(part.codec for part in self.parts)
         }
 
-    def bytes_within(self, codec: str) -> str:
-        """Return the bytes within 1 point of the unsplit network; nothing of a codec that is not there."""
-        return cell([self.merits[label].bytes_at_loss[0] for label in self.labels.get(codec, [])], number)
+    def bytes_within(self, codec: str, merits: Mapping[str, Merit] | None = None) -> str:
+        """Return the bytes within 1 point of the unsplit network; nothing of a codec that is not among the merits."""
+        merits = self.merits if merits is None else merits
+        found = [merits[label].bytes_at_loss[0] for label in self.labels.get(codec, []) if label in merits]
+        return cell(found, number)
 
     def sessions(self) -> list[str]:
         """Say how many bytes units take within 1 point in a session."""
-        known = {codec: [one for one in labels if one in self.in_session] for codec, labels in self.labels.items()}
-        found = {
-            codec: cell([self.in_session[label].bytes_at_loss[0] for label in labels], number)
-            for codec, labels in known.items()
-            if labels
-        }
-        told = ", ".join(f"`{codec}` {figure}" for codec, figure in found.items())
+        found = {unit: self.bytes_within(unit, self.in_session) for unit in UNITS}
+        told = ", ".join(f"`{unit}` {figure}" for unit, figure in found.items() if figure)
         return [f"Bytes within 1 point in a session, all in: {told}."] if told else []
 
     def best(self) -> str:

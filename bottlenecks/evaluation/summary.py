@@ -95,7 +95,7 @@ def series_of(curve: Curve, record: Record | None, prefix: str = "") -> list[Ser
             lines[key] = Line.of([curve.points[index]["payload_bytes"] for index in rows], values, highs)
             if drawn is not None and some is not None:
                 unbounded = np.full(len(rows), np.inf)  # a draw is not asked whether it is monotone
-                num_bytes = drawn[BYTES][:, rows] + _counted_otherwise(curve, record, rows)
+                num_bytes = drawn[BYTES][:, rows]
                 draws[key] = [Line.of(*one, unbounded) for one in zip(num_bytes, some, strict=True)]
         unsplit_draws = [] if drawn is None else drawn[UNSPLIT].tolist()
         found.append(Series(prefix + codec, curve, lines, draws, unsplit_draws))
@@ -142,14 +142,9 @@ def _draw(curve: Curve, record: Record) -> dict[str, FloatArray]:
     """Return bytes, metric and agreement (B, P), and the unsplit network's metric (B,), on resampled images."""
     task = task_of_metric(curve.metric)
     draws = record.bootstrap(task, DRAWS, zlib.crc32(os.fsencode("\n".join(record.images))))  # paired between curves
-    return {BYTES: draws.num_bytes, AGREEMENT: draws.agreement, curve.metric: draws.metric, UNSPLIT: draws.unsplit}
-
-
-def _counted_otherwise(curve: Curve, record: Record | None, rows: Sequence[int]) -> FloatArray:
-    """Return what a curve's bytes (P,) are above those of its record, which counts frames that go alone."""
-    assert record is not None
-    frames = record.num_bytes[rows].mean(1)
-    return np.array([curve.points[index]["payload_bytes"] for index in rows]) - frames
+    counted = np.array([point["payload_bytes"] for point in curve.points])  # the record counts frames that go alone
+    num_bytes = draws.num_bytes + (counted - record.num_bytes.mean(1))
+    return {BYTES: num_bytes, AGREEMENT: draws.agreement, curve.metric: draws.metric, UNSPLIT: draws.unsplit}
 
 
 def _bytes_at_losses(one: Series) -> list[Figure]:

@@ -59,9 +59,7 @@ class EvaluationPlan:
             raise UsageError(f"anchor={cfg.anchor}: not among the codecs that are evaluated, {', '.join(names)}")
         check_device(cfg.device)
         check_framing(cfg.framing)
-        if cfg.framing == SESSION and all(name in BASELINES for name in names):
-            raise UsageError(f"framing=session: units are sent in sessions, of codecs={names} none is one; add unit")
-        return cls(
+        plan = cls(
             names,
             cfg.anchor,
             cfg.workers,
@@ -71,6 +69,9 @@ class EvaluationPlan:
             cfg.device,
             cfg.framing,
         )
+        if plan.framing == SESSION and not plan.units:
+            raise UsageError(f"framing=session: units are sent in sessions, of codecs={names} none is one; add unit")
+        return plan
 
     @property
     def units(self) -> list[str]:
