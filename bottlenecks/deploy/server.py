@@ -22,6 +22,7 @@ from typing import Any
 
 import uvicorn
 
+from bottlenecks.deploy.allowances import Allowances
 from bottlenecks.deploy.bundle import MAX_THREADS, Bundle
 from bottlenecks.deploy.door import Door
 from bottlenecks.deploy.logs import log_config
@@ -63,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--allow-anyone", action="store_true", help="let others than this machine ask without a token")
     add("--tls-cert", type=Path, help="PEM certificate with its chain: https and wss")
     add("--tls-key", type=Path, help="its PEM key")
-    add("--client-requests", type=float, help="a second, of each token or address, in each worker; any by default")
+    add("--client-requests", type=float, help="a second, of each token or address; any by default")
     add("--client-bytes", type=float, help="the same for bytes")
     add("--log-format", choices=("text", "json"), default="text", help="json: an object a line; default: %(default)s")
     add("--access-log", action="store_true", help="write a line on each request")
@@ -158,14 +159,10 @@ def make_service(options: argparse.Namespace, end: Callable[[], None] = lambda: 
         UsageError: a bundle or the tokens cannot be read, or bundles do not go together.
     """
     door = Door(read_tokens(options.token_file) if options.token_file else ())
-    limits = ServerLimits(
-        options.max_batch,
-        options.max_waiting,
-        client_requests=options.client_requests,
-        client_bytes=options.client_bytes,
-    )
+    shared = Path(os.environ[SHARED]) / "allowances" if options.workers > 1 else None
+    allowances = Allowances(options.client_requests, options.client_bytes, shared)
     receivers = [Receiver(Bundle(folder), options.threads) for folder in options.bundle]
-    return Service(receivers, limits, door, end)
+    return Service(receivers, ServerLimits(options.max_batch, options.max_waiting), door, allowances, end)
 
 
 def application() -> Any:

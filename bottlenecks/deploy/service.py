@@ -28,10 +28,11 @@ from starlette.routing import Route, WebSocketRoute
 
 from bottlenecks.coding.bitstream import BitstreamError, peek_fingerprint
 from bottlenecks.deploy import metrics
+from bottlenecks.deploy.allowances import Allowances
 from bottlenecks.deploy.answers import ANSWERS
 from bottlenecks.deploy.batcher import Batcher
 from bottlenecks.deploy.bundle import BundleError
-from bottlenecks.deploy.door import Allowances, Door
+from bottlenecks.deploy.door import Door
 from bottlenecks.deploy.front import GONE, Front, client_of
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.deploy.sessions import Sessions
@@ -50,8 +51,6 @@ class ServerLimits:
         body_seconds: that a request may take to arrive.
         max_sessions: open at once.
         idle_seconds: that a session may say nothing.
-        client_requests: a second, of each client; None for any.
-        client_bytes: a second, of each client; None for any.
     """
 
     max_batch: int = 16
@@ -59,8 +58,6 @@ class ServerLimits:
     body_seconds: float = 10.0
     max_sessions: int = 256
     idle_seconds: float = 60.0
-    client_requests: float | None = None
-    client_bytes: float | None = None
 
 
 class Service:
@@ -70,6 +67,7 @@ class Service:
         receivers: of the bundles.
         limits: what is taken on.
         door: who may ask.
+        allowances: how much.
         end: called where a tail is not run any more; nothing can be answered then.
 
     Attributes:
@@ -84,12 +82,13 @@ class Service:
         receivers: Sequence[Receiver],
         limits: ServerLimits,
         door: Door | None = None,
+        allowances: Allowances | None = None,
         end: Callable[[], None] = lambda: None,
     ) -> None:
         self.receivers, self.limits, self.door, self.end = receivers, limits, door or Door(), end
         self.batchers = {id(one): Batcher(one, limits.max_batch) for one in receivers}
         self.of_unit = _by_unit(receivers)
-        self.allowances = Allowances(limits.client_requests, limits.client_bytes)
+        self.allowances = allowances or Allowances()
         self.sessions = Sessions(
             self.answer, self.of_unit, self.allowances.take, limits.max_sessions, limits.idle_seconds
         )
