@@ -20,6 +20,7 @@ from bottlenecks.backbones.backbone import Backbone
 from bottlenecks.baselines import BASELINES
 from bottlenecks.console.cli import CONFIGS, hush_lightning
 from bottlenecks.deploy.export import export_bundle
+from bottlenecks.deploy.runtimes import import_openvino
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.images.given import NoPreprocessing
@@ -28,9 +29,11 @@ from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.runs.codecs import evaluate_given
 from bottlenecks.runs.experiment import Experiment, pick_device
+from bottlenecks.runs.int8 import in_8_bits
 from bottlenecks.runs.training import train_missing
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
+from bottlenecks.settings.export import ExportPlan
 from bottlenecks.settings.model import GIVEN, BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.sharing.hub import local_folder
@@ -229,18 +232,43 @@ def evaluate(
     return Curve.of(evaluation, info.model, info.split, info.data, net.task)
 
 
-def export(net: BottleneckNetwork, folder: str | Path, curve: Curve) -> Path:
+def export(
+    net: BottleneckNetwork,
+    folder: str | Path,
+    curve: Curve | None = None,
+    test: Any = None,
+    calibration: Any = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the bundle that devices and servers run without torch.
 
     Args:
         net: as `load` gives it; its rates know their preprocessing.
         folder: of the bundle.
-        curve: of its rates, for rate control; `evaluate` makes one.
+        curve: of its rates, for rate control; `evaluate` makes one. A head in 8 bits has one of its own.
+        test: images on which a head in 8 bits is measured, in any form that `fit` takes.
+        calibration: training images, which it is fitted to.
+        settings: `head`, `pixels`, `openvino`, `max_drop` and `calibration_images` of `export.py`.
 
     Raises:
-        UsageError: it has no ONNX form, or nothing says how images are made of files.
+        UsageError: it has no ONNX form, nothing says how images are made of files, 8 bits cost too much, or something
+            is missing.
     """
-    export_bundle(Path(folder), net.network, net.ladder, curve, net.task)
+    cfg = composed("export", ["logger=none"])
+    change(cfg, settings or {})
+    plan, graph, ladder = ExportPlan.of(cfg), None, net.ladder
+    if plan.openvino:
+        import_openvino()
+    if plan.head == "int8":
+        for name, images in (("test", test), ("calibration", calibration)):
+            if images is None:
+                raise UsageError(f"{name}: missing; a head in 8 bits is fitted to training images, tested on others")
+        info = ladder.info
+        data = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+        graph, ladder, curve = in_8_bits(net.network, ladder, data, net.task, EvaluationPlan.of(cfg), plan.max_drop)
+    elif curve is None:
+        raise UsageError("curve: missing; bn.evaluate(net, …) makes one")
+    export_bundle(Path(folder), net.network, ladder, curve, net.task, graph, plan.pixels, plan.openvino)
     return Path(folder)
 
 

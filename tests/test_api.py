@@ -137,6 +137,28 @@ def test_curve_and_bundle_take_codecs_of_images_where_preprocessing_is_known(tmp
     assert Bundle(bn.export(net, tmp_path / "bundle", curve)).manifest.class_names == list("abcdefghij")
 
 
+@pytest.mark.slow
+def test_a_bundle_has_the_head_that_settings_ask_for(tmp_path: Path) -> None:
+    known = network(preprocessing=bn.Preprocessing(mean=(0.5,) * 3, std=(0.25,) * 3))
+    ladder = bn.fit(known, IMAGES, lmbdas=[0.01, 0.1], settings={**FAST, "training.epochs": 0, "unit.range": True})
+    net = bn.BottleneckNetwork(known.network, ladder, known.backbone.network)
+    settings = {"head": "int8", "pixels": "uint8", "max_drop": 0.5, "points": 3}
+    bundle = Bundle(bn.export(net, tmp_path / "bundle", test=IMAGES[:16], calibration=IMAGES, settings=settings))
+    assert (bundle.manifest.head, bundle.manifest.pixels) == ("int8", "uint8")
+    (rate,) = bundle.rates
+    assert len(rate.curve) == 3 and all(one.other_symbols is not None for one in (rate, *rate.curve))
+
+
+def test_what_an_export_needs_is_named(cut: bn.CutNetwork, rates: Path, tmp_path: Path) -> None:
+    net = bn.load(rates, network=cut)
+    with pytest.raises(bn.UsageError, match=r"curve: missing; bn\.evaluate\(net, …\) makes one"):
+        bn.export(net, tmp_path)
+    with pytest.raises(bn.UsageError, match="test: missing; a head in 8 bits"):
+        bn.export(net, tmp_path, calibration=IMAGES, settings={"head": "int8"})
+    with pytest.raises(bn.UsageError, match="head=int4: expected float or int8"):
+        bn.export(net, tmp_path, settings={"head": "int4"})
+
+
 def test_without_preprocessing_they_are_refused_with_the_way_out(
     cut: bn.CutNetwork, rates: Path, tmp_path: Path
 ) -> None:

@@ -18,7 +18,9 @@ OF_POINT: Mapping[str, Rule] = {
     "payload_bytes": is_above_zero,
     "score": lambda value: value is None or is_number(value),
     "agreement": is_number,
+    "other_symbols": lambda value: value is None or is_number(value),
 }
+LATER = {"other_symbols": None}  # stated where it is something else
 OF_ONE_RATE: Mapping[str, Rule] = {
     **OF_POINT,
     "fingerprint": lambda value: is_text(value) and re.fullmatch("[0-9a-f]{4}", value) is not None,
@@ -40,6 +42,7 @@ class RatePoint:
     payload_bytes: float
     score: float | None
     agreement: float
+    other_symbols: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class BundledRate:
         payload_bytes: mean on the wire per image, header included, as `evaluate.py` measured it.
         score: the metric, 0..1, measured with it; None where nothing was labelled.
         agreement: share of images on which the split network decides as the unsplit one.
+        other_symbols: share of the symbols that are not those of the head in float; None where the head is.
         range: of a unit of any rate: which multiplier of its steps stands for which lambda.
         curve: what was measured over that range, from coarse to fine.
     """
@@ -63,6 +67,7 @@ class BundledRate:
     payload_bytes: float
     score: float | None
     agreement: float
+    other_symbols: float | None = None
     range: RateRange | None = None
     curve: tuple[RatePoint, ...] = ()
 
@@ -105,7 +110,7 @@ class BundledRate:
         """Return it as JSON has it."""
         content = {**_public(asdict(self)), "latent_shape": flat_shapes(self.latent_shape)}
         if self.range is None:
-            return {name: content[name] for name in OF_ONE_RATE}
+            return {name: content[name] for name in OF_ONE_RATE if name in content}
         curve = [_public(asdict(point)) for point in self.curve]
         return {**content, "lambda": self.stated, "range": self.range.to_dict(), "curve": curve}
 
@@ -116,14 +121,16 @@ class BundledRate:
         Raises:
             ValueError: it is something else.
         """
+        content = {**LATER, **content}
         if "range" not in content:
             check("rates.", content, OF_ONE_RATE)
             return cls(**{**_internal(content), "latent_shape": shapes_of(content["latent_shape"])})
         check("rates.", content, OF_ANY_RATE)
-        for point in content["curve"]:
+        curve = [{**LATER, **point} for point in content["curve"]]
+        for point in curve:
             check("rates.curve.", point, OF_POINT)
         own = RateRange.from_dict(content["range"])
-        points = sorted((RatePoint(**_internal(point)) for point in content["curve"]), key=lambda one: one.lmbda)
+        points = sorted((RatePoint(**_internal(point)) for point in curve), key=lambda one: one.lmbda)
         if content["lambda"] != [own.low, own.high] or points[0].lmbda < own.low or points[-1].lmbda > own.high:
             raise ValueError(f"rates.lambda={content['lambda']} with a range of {own}")
         latents = shapes_of(content["latent_shape"])
@@ -132,8 +139,9 @@ class BundledRate:
 
 
 def _public(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Name lambda as users do."""
-    return {"lambda" if name == "lmbda" else name: value for name, value in fields.items()}
+    """Name lambda as users do, and leave out what is as it was before it could be stated."""
+    named = {"lambda" if name == "lmbda" else name: value for name, value in fields.items()}
+    return {name: value for name, value in named.items() if name not in LATER or value != LATER[name]}
 
 
 def _internal(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -220,7 +220,13 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
     """
     own, framing = rate.unit.range, rate.unit.framing
     points = {
-        point["lambda"]: RatePoint(point["lambda"], point["payload_bytes"], point[curve.metric], point["agreement"])
+        point["lambda"]: RatePoint(
+            point["lambda"],
+            point["payload_bytes"],
+            point[curve.metric],
+            point["agreement"],
+            point.get("other_symbols"),
+        )
         for point in curve.points
         if point["codec"] == "unit"
     }
@@ -236,6 +242,7 @@ def describe(rate: Rate, curve: Curve) -> BundledRate:
         payload_bytes=finest.payload_bytes,
         score=finest.score,
         agreement=finest.agreement,
+        other_symbols=finest.other_symbols,
         range=own,
         curve=tuple(points[lmbda] for lmbda in between),
     )

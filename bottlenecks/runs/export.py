@@ -42,12 +42,12 @@ def export(experiment_plan: ExperimentPlan, plan: EvaluationPlan, own: ExportPla
     experiment = prepare(experiment_plan, "test")
     ladder.check_network(experiment.network, experiment.backbone.fingerprint, experiment.backbone.source)
     name = experiment.title.replace("/", "-") + ("-int8" if own.head == "int8" else "")
-    folder, graph = own.out or Path("dist", name), None
+    folder, graph, network, task = own.out or Path("dist", name), None, experiment.network, experiment.task
     if own.head == "int8":
-        graph, ladder, curve = in_8_bits(experiment, plan, ladder, own.max_drop)
+        graph, ladder, curve = in_8_bits(network, ladder, experiment.datamodule, task, plan, own.max_drop)
     else:
         curve = curve_of(experiment, plan, ladder)
-    export_bundle(folder, experiment.network, ladder, curve, experiment.task, graph, own.pixels, own.openvino)
+    export_bundle(folder, network, ladder, curve, task, graph, own.pixels, own.openvino)
     for line in describe(Bundle(folder)):
         say(line)
     return folder

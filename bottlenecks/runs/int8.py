@@ -20,9 +20,9 @@ from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.points import features_of
 from bottlenecks.evaluation.tally import Tally
+from bottlenecks.rates.info import RateInfo
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.rate import Rate
-from bottlenecks.runs.experiment import Experiment
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.features import Features, cat
@@ -63,14 +63,16 @@ class Compared:
 
 
 def in_8_bits(
-    experiment: Experiment, plan: EvaluationPlan, ladder: Ladder, max_drop: float
+    network: SplitNetwork, ladder: Ladder, data: ImageData, task: Task, plan: EvaluationPlan, max_drop: float
 ) -> tuple[bytes, Ladder, Curve]:
     """Quantise the head, refit the rates to it, and measure them.
 
     Args:
-        experiment: whose network, on the CPU, is cut.
-        plan: how many images calibrate, and how many rates of a unit of any rate are measured.
+        network: cut, on the CPU.
         ladder: of the cut.
+        data: gives training images, and those that are evaluated.
+        task: what the network does.
+        plan: how many images calibrate, and how many rates of a unit of any rate are measured.
         max_drop: what the metric may fall by, mean over the rates.
 
     Returns:
@@ -79,19 +81,18 @@ def in_8_bits(
     Raises:
         UsageError: more is lost.
     """
-    network, data = experiment.network, experiment.datamodule
     say("Quantising the head")
     shown = torch.cat([*_training_images(data, plan.calibration_images)])
-    graph = to_int8(head_of(network, experiment.image_shape), shown.numpy())
+    graph = to_int8(head_of(network, ladder.info.image_shape), shown.numpy())
     head, room = runner(graph), MOST_BYTES // (4 * sum(map(math.prod, network.feature_shape)))
     features = cat([head(images) for images in _training_images(data, max(1, min(MOST_IMAGES, room)))])
     refitted = refit(ladder, features)
     pairs = list(zip(ladder.spread(plan.points), refitted.spread(plan.points), strict=True))
-    compared, unsplit = compare(network, head, pairs, data, experiment.task)
-    for line in describe(compared, experiment.task):
+    compared, unsplit = compare(network, head, pairs, data, task)
+    for line in describe(compared, task):
         say(line)
-    refuse_drop(compared, experiment.task, max_drop)
-    return graph, refitted, curve_of(experiment, compared, unsplit)
+    refuse_drop(compared, task, max_drop)
+    return graph, refitted, curve_of(compared, unsplit, ladder.info, data, task)
 
 
 def runner(graph: bytes) -> Head:
@@ -196,9 +197,8 @@ def refuse_drop(compared: Sequence[Compared], task: Task, max_drop: float) -> No
         )
 
 
-def curve_of(experiment: Experiment, compared: Sequence[Compared], unsplit: float | None) -> Curve:
+def curve_of(compared: Sequence[Compared], unsplit: float | None, info: RateInfo, data: ImageData, task: Task) -> Curve:
     """Make the curve of the rates behind the head in 8 bits."""
-    task, network = experiment.task, experiment.network
     points = [
         {
             "codec": UNIT,
@@ -206,12 +206,12 @@ def curve_of(experiment: Experiment, compared: Sequence[Compared], unsplit: floa
             "payload_bytes": one.payload_bytes[1],
             task.metric_name: one.scores[1],
             "agreement": one.agreements[1],
+            "other_symbols": one.other_symbols,
         }
         for one in compared
     ]
-    names = experiment.datamodule.images("test").names
-    model, name, shape = experiment.backbone.spec.name, experiment.datamodule.name, [*experiment.image_shape]
-    return Curve(model, network.split, name, len(names), shape, {}, task.metric_name, unsplit, points)
+    count, shape = len(data.images("test").names), [*info.image_shape]
+    return Curve(info.model, info.split, info.data, count, shape, {}, task.metric_name, unsplit, points)
 
 
 def _training_images(data: ImageData, most: int) -> Iterator[Tensor]:
