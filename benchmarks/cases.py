@@ -117,8 +117,8 @@ CASES = (
                 "data.limit_test=1000",
             ),
             former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
-            lambdas=(0.01, 0.03, 0.1, 0.3),
-            backbone=("data.limit_train=12000", "data.augment=true", "backbone.epochs=6", "backbone.lr=1e-3"),
+            lambdas=(0.01, 0.03, 0.1, 0.3, 1.0),
+            backbone=("data.limit_train=45000", "data.augment=true", "backbone.epochs=5", "backbone.lr=1e-3"),
         )
         for layer in (3, 5)
     ),
