@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import bottlenecks
 from bottlenecks.console.cli import CONFIGS
@@ -49,12 +47,26 @@ QUICK = (
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
+    import torch  # in fixtures alone: the process that shares out the tests needs none
+
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_search_for_accelerators() -> None:
+    """Let torch look for accelerators as it is used to: Lightning has it look for a library at each operation."""
+    import pytorch_lightning  # noqa: F401
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_table_of_operators() -> Iterator[None]:
     """Let torch's ONNX exporter keep the table of operators that it makes anew, in a second, for every graph."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
     make = ONNXRegistry.from_torchlib
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(lru_cache(make)))
