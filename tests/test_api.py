@@ -200,6 +200,8 @@ def test_codecs_that_are_unknown_or_need_images_are_named(cut: bn.CutNetwork, ra
     net = bn.load(rates, network=cut)
     with pytest.raises(bn.UsageError, match="codecs=jpg: unknown"):
         bn.evaluate(net, IMAGES[:8], codecs=["jpg"])
+    with pytest.raises(bn.UsageError, match="targets: class 10 is among them, and the network has 10 outputs"):
+        bn.evaluate(net, (IMAGES[:8], torch.full((8,), 10)))
     with pytest.raises(bn.UsageError, match="calibration: jpeg choose"):
         bn.evaluate(net, IMAGES[:8], codecs=["jpeg"])
 

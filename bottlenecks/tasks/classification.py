@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import name_of, write
-from bottlenecks.tasks.logits import check_logits, logits_of, outputs_of
+from bottlenecks.tasks.logits import check_logits, check_targets, logits_of, outputs_of
 from bottlenecks.tasks.probing import probe_softmax
 
 
@@ -69,6 +69,10 @@ class Classification(Task):
     def can_evaluate(self, targets: Tensor) -> bool:
         """Return whether there are labels, whatever they say."""
         return targets.dim() == 1
+
+    def truth(self, targets: Tensor, reference: Any) -> Tensor:
+        """Return the labels (N,), below 0 where there is none."""
+        return check_targets(targets, reference)
 
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """1 where the top class is the unsplit network's, else 0, (N,)."""

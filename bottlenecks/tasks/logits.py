@@ -57,3 +57,17 @@ def check_logits(value: Any, dims: int, num_classes: int | None) -> None:
         raise UsageError(
             f"it has {value.shape[1]} outputs, and the data {num_classes} classes; give it a head of {num_classes}"
         )
+
+
+def check_targets(targets: Tensor, output: Any) -> Tensor:
+    """Return labels, of images (N,) or of pixels (N, H, W), if the network has an output for each of their classes.
+
+    Raises:
+        UsageError: it has none for one of them.
+    """
+    outputs, most = logits_of(output).shape[1], int(targets.max()) if targets.numel() else 0
+    if most >= outputs:
+        raise UsageError(
+            f"targets: class {most} is among them, and the network has {outputs} outputs; they count from 0"
+        )
+    return targets

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from bottlenecks.tasks.base import FloatArray, Task
 from bottlenecks.tasks.drawing import MOST_NAMED, name_of, palette
-from bottlenecks.tasks.logits import check_logits, logits_of, outputs_of
+from bottlenecks.tasks.logits import check_logits, check_targets, logits_of, outputs_of
 from bottlenecks.tasks.probing import probe_softmax
 
 VOID = -1  # in targets: pixels that do not count
@@ -95,6 +95,10 @@ class Segmentation(Task):
     def can_evaluate(self, targets: Tensor) -> bool:
         """Return whether there are masks, whatever they say."""
         return targets.dim() == 3
+
+    def truth(self, targets: Tensor, reference: Any) -> Tensor:
+        """Return the masks (N, H, W), -1 where there is no label; without masks whatever is in their place."""
+        return check_targets(targets, reference)
 
     def agreement(self, prediction: Any, reference: Any) -> Tensor:
         """Share of pixels whose class is the unsplit network's, (N,)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,11 @@ from tests.deploy.units import transform_unit
 
 @pytest.fixture(scope="module")
 def int8_folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("int8") / "bundle"
+    root = tmp_path_factory.mktemp("int8")
+    shutil.copytree(trained / "checkpoints", root / "checkpoints")
+    next(root.rglob("lambda=0.003.safetensors")).unlink()
     overrides = [*TINY, "logger=none", "device=int8", "pixels=uint8", "max_drop=0.05", "data.limit_test=100"]
-    return export(configure("export", trained, *overrides, f"out={folder}"))
+    return export(configure("export", root, *overrides, f"out={root / 'bundle'}"))
 
 
 def test_a_head_in_8_bits_gives_nearly_the_same(

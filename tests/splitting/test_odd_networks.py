@@ -56,14 +56,14 @@ def run(root: Path, *overrides: str) -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        (*odd("Named"), "+model.factory.kind=dict"),
+        slow(*odd("Named"), "+model.factory.kind=dict"),
         slow(*odd("Named"), "+model.factory.kind=named"),
         (*odd("Named"), "+model.factory.kind=train-dict"),
         slow(*odd("Named"), "+model.factory.kind=train-tuple"),
         slow(*odd("Named"), "+model.factory.kind=train-named"),
         odd("Tied"),
         odd("Needy"),
-        odd("Fixed"),
+        slow(*odd("Fixed")),
         odd("Pooled"),
         (*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=flat"),
         slow(*odd("Pooled"), "model.factory._target_=tests.networks.Tokens", "split=last"),

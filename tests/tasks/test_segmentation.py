@@ -9,6 +9,7 @@ from PIL import Image
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from bottlenecks.errors import UsageError
 from bottlenecks.tasks import make_task
 
 TASK = make_task("segmentation")
@@ -38,6 +39,12 @@ def test_images_without_masks_have_no_score() -> None:
     unlabelled = torch.full((6,), -1)
     assert not TASK.is_labelled(unlabelled) and not TASK.is_labelled(torch.full((6, 8, 9), -1))
     assert np.isnan(TASK.score(TASK.statistics(LOGITS, unlabelled).numpy(), np.ones((1, 6)))).all()
+
+
+def test_masks_of_classes_that_the_network_does_not_have_are_refused() -> None:
+    assert TASK.truth(TARGETS, {"out": LOGITS}) is TARGETS
+    with pytest.raises(UsageError, match=r"class 5 is among them, and the network has 5 outputs"):
+        TASK.truth(TARGETS + 2, LOGITS)
 
 
 def test_distortions_are_means_over_pixels() -> None:

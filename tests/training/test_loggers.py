@@ -91,7 +91,9 @@ def test_other_loggers_pass_over_what_they_cannot_show(tmp_path: Path) -> None:
         close(logger)
 
 
-@pytest.mark.parametrize("at", ["open", "log_metrics", "finalize", "save_dir"])
+@pytest.mark.parametrize(
+    "at", ["open", "log_metrics", *(pytest.param(at, marks=pytest.mark.slow) for at in ("finalize", "save_dir"))]
+)
 def test_a_logger_that_fails_is_one_line(root: Path, at: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "logger._target_=tests.loggers.Failing", f"+logger.at={at}") == BOTH
     said = capsys.readouterr().out
