@@ -11,8 +11,19 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bottlenecks.errors import UsageError
+from bottlenecks.rates.places import Lmbda, middle_of
 from bottlenecks.settings.target import PERCENT, Target
 from bottlenecks.splitting.features import num_images
+from bottlenecks.training.any_rate import (
+    FITTED,
+    PER_OCTAVE,
+    Measured,
+    find_range,
+    fit_scales_over,
+    fit_way_back,
+    multipliers_over,
+    with_range,
+)
 from bottlenecks.training.closed_form import fit_decoder
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss
@@ -33,19 +44,18 @@ Distil = Callable[[Tensor, Tensor], Tensor]  # outputs (N, E) and the unsplit ne
 
 
 class Learnt(NamedTuple):
-    """A nonlinear encoder of coefficients, as it was learnt for one lambda.
+    """A nonlinear encoder of coefficients, as it was learnt for a lambda, or for a range of them.
 
     Attributes:
         layer: the encoder, of coefficients whose first one has a standard deviation of `FIRST`.
         scales: of what is coded, in eighths of a table step, (K,); 0 where nothing is.
-        distortion: in percent, by the network in the tail's place, on held-back images.
-        bits: of an image, likewise.
+        measured: what held-back images take, and lose by the network in the tail's place; of one lambda at multiplier 0
+            alone.
     """
 
     layer: HiddenLayer
     scales: Tensor
-    distortion: float
-    bits: float
+    measured: list[Measured]
 
 
 class Encoders(nn.Module):
@@ -106,20 +116,21 @@ def learn_encoders(
     seen: tuple[Tensor, Tensor],
     held: tuple[Tensor, Tensor],
     distil: Distil,
-    lmbdas: Sequence[float],
+    lmbdas: Sequence[Lmbda],
     num_pixels: int,
     width: int,
     seed: int,
 ) -> list[Learnt]:
-    """Learn an encoder for each lambda, by `lambda * distortion + bpp`.
+    """Learn an encoder for each lambda, by `lambda * distortion + bpp`; for both ends of a range, at steps all over it.
 
-    Symbols are not rounded but noisy: a small network that looks at whole numbers finds no way to fewer of them.
+    Symbols are not rounded but noisy: a small network that looks at whole numbers finds no way to fewer of them. Which
+    lambda a step of a range is for is what theory says: it goes with the inverse square of the step.
 
     Args:
         seen: coefficients (N, K) of images or their views, and the unsplit network's outputs (N, E).
         held: the same of images that are not among them.
         distil: the distortion of outputs.
-        lmbdas: of the rates.
+        lmbdas: of the rates, both ends of a range.
         num_pixels: of the network's input.
         width: hidden channels of the encoders.
         seed: of weights, order and noise.
@@ -133,26 +144,48 @@ def learn_encoders(
     optimiser = torch.optim.AdamW(groups, weight_decay=DECAY)
     peaks = [RATE, SCALE_RATE]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, STEPS, pct_start=WARMUP)
-    prices = torch.tensor(lmbdas)[:, None]
+    middles, spans = torch.tensor([*map(middle_of, lmbdas)])[:, None], [*map(_span, lmbdas)]
     for _ in range(STEPS):
         rows = torch.randint(len(y), (BATCH,), generator=generator)
-        exact = encoders.encode(y[rows])
+        shifts = torch.stack([torch.linspace(-span, span, BATCH) for span in spans])  # rows come in any order
+        finer = _factor(shifts)
+        exact = encoders.encode(y[rows]) * finer[..., None]
         noisy = exact + torch.rand(exact.shape[1:], generator=generator) - 0.5
-        bits = laplacian_bits(noisy, encoders.scales.clamp(PARTS, LARGEST).expand_as(noisy)).sum(2)
-        loss = (prices * _distortion(encoders, noisy, teacher[rows], distil) + bits / num_pixels).mean(1).sum()
+        scales = (encoders.scales + shifts[..., None]).clamp(PARTS, LARGEST)
+        bits = laplacian_bits(noisy, scales.expand_as(noisy)).sum(2)
+        distortion = _distortion(encoders, noisy / finer[..., None], teacher[rows], distil)
+        loss = (middles * finer**2 * distortion + bits / num_pixels).mean(1).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        scales = encoders.scales.round().clamp(0, LARGEST)
-        numbers = torch.div(scales.long(), PARTS, rounding_mode="floor").clamp(max=NUM_TABLES)
-        symbols = encoders.encode(held[0])
-        symbols = symbols.sign() * (symbols.abs() + 0.5).floor() * (numbers > 0)
-        lost = _distortion(encoders, symbols, held[1], distil).mean(1).tolist()
-        taken = code_bits(symbols, numbers.expand_as(symbols)).sum(2).mean(1).tolist()
+        scales, exact = encoders.scales.round().clamp(0, LARGEST), encoders.encode(held[0])
+        shares = torch.linspace(-1, 1, FITTED) if max(spans) else torch.zeros(1)
+        measured: list[list[Measured]] = [[] for _ in lmbdas]
+        for share in shares:
+            shifts = torch.tensor([[round(float(share) * span)] for span in spans])[..., None]
+            whole = (scales + shifts).long()
+            numbers = torch.div(whole, PARTS, rounding_mode="floor").clamp(0, NUM_TABLES)
+            symbols = exact * _factor(shifts)
+            symbols = symbols.sign() * (symbols.abs() + 0.5).floor() * (numbers > 0)
+            lost = _distortion(encoders, symbols / _factor(shifts), held[1], distil).mean(1).tolist()
+            taken = code_bits(symbols, numbers.expand_as(symbols)).sum(2).mean(1).tolist()
+            for rate, own in enumerate(measured):
+                own.append(Measured(float(shifts[rate]), lost[rate], taken[rate] / num_pixels))
         padded = [F.pad(own[0], (0, rank - own.shape[1])) for own in scales]
-        return [Learnt(encoders.layer(rate, rank), padded[rate], lost[rate], taken[rate]) for rate in range(count)]
+        once = [own if span else own[:1] for own, span in zip(measured, spans, strict=True)]
+        return [Learnt(encoders.layer(rate, rank), padded[rate], once[rate]) for rate in range(count)]
+
+
+def _span(lmbda: Lmbda) -> float:
+    """Return how far multipliers go to both sides for a range of lambdas; 0 for one."""
+    return PER_OCTAVE / 4 * math.log2(lmbda[1] / lmbda[0]) if isinstance(lmbda, tuple) else 0.0
+
+
+def _factor(shifts: Tensor) -> Tensor:
+    """Return how many times finer the steps are."""
+    return torch.exp2(shifts / PER_OCTAVE)
 
 
 @torch.no_grad()
@@ -166,22 +199,33 @@ def with_first(unit: TransformUnit, coefficients: Tensor) -> TransformUnit:
 
 
 @torch.no_grad()
-def with_layer(unit: TransformUnit, learnt: Learnt, features: Tensor) -> TransformUnit:
+def with_layer(
+    unit: TransformUnit, learnt: Learnt, features: Tensor, ends: tuple[float, float] | None = None
+) -> TransformUnit:
     """Return a joint unit with a nonlinear encoder, its way back fitted to features (N, C, H, W) of training images.
 
     Args:
         unit: in whose steps the encoder was learnt.
         learnt: the encoder.
         features: of training images.
+        ends: of a range of lambdas that it was learnt for.
     """
     (config,) = unit.config()["parts"]
     bent = TransformUnit([{**config, "hidden": learnt.layer.width, "rounding": 0.5}]).eval()
     bent.load_state_dict(unit.state_dict(), strict=False)
+    if ends is not None:
+        bent = with_range(bent, find_range(learnt.measured, *ends))
     (part,) = bent.parts
     assert part.hidden is not None
     part.hidden.load_state_dict(learnt.layer.state_dict())
     part.scales.copy_(learnt.scales.view_as(part.scales))
-    fit_decoder(part, features, torch.cat([part.encode(one) for one in features.split(BATCH)]))
+    y = torch.cat([part.encode(one) for one in features.split(BATCH)])
+    if bent.range is None:
+        fit_decoder(part, features, y)
+    else:
+        multipliers = multipliers_over(bent.range)
+        fit_scales_over(part, y, multipliers)
+        fit_way_back(part, features, y, multipliers)
     return bent
 
 
@@ -204,7 +248,7 @@ def may_be_nonlinear(
 
     Args:
         settings: of the unit.
-        single: whether linear units are joint ones of one rate and one tensor.
+        single: whether linear units are joint ones of one tensor.
         loss: the distortion.
         frozen: what the frozen network made of the training images.
         target: to come to.
@@ -217,7 +261,7 @@ def may_be_nonlinear(
     possible = few_numbers and single and [*loss.weights] == ["kd"] and target is None and ease > 1
     if settings.hidden and not possible:
         raise UsageError(
-            f"unit.hidden={settings.hidden}: such an encoder is learnt by loss.kd alone, for a lambda, of classifiers, "
+            f"unit.hidden={settings.hidden}: such an encoder is learnt by loss.kd alone, of classifiers, "
             "before training with a restoring network; leave it out"
         )
     enough = bool(settings.hidden) or num_images(frozen.features) >= 2 * EVALUATED

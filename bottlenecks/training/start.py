@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 from typing import Any
 
 import torch
@@ -130,8 +131,7 @@ def find_starts(
             else begin(base, samples, trial, lmbda, ease)
         )
     joint = [base for candidate, base in bases.items() if candidate.structure == "joint" and len(samples) == 1]
-    single = bool(joint) and not any(isinstance(lmbda, tuple) for lmbda in lmbdas)
-    if may_be_nonlinear(settings, single, loss, frozen, target, ease):
+    if may_be_nonlinear(settings, bool(joint), loss, frozen, target, ease):
         looks = itertools.chain([seen], (view() for view in views[1:]))
         starts |= begin_nonlinear(joint[0], samples[0], starts, looks, loss, settings.hidden, seed)
     tell(starts)
@@ -176,7 +176,7 @@ def begin_nonlinear(
     rows = [(encode(unit, view.features)[0].flatten(1), view.teacher, view.num_pixels) for view in views]
     y, teacher, (num_pixels, *_) = zip(*rows, strict=True)
     seen = torch.cat([own[fitted] for own in y]), torch.cat([own[fitted] for own in teacher])
-    lmbdas = [lmbda for lmbda in starts if isinstance(lmbda, float)]
+    lmbdas = [*starts]
     weight, found = loss.weights["kd"], dict[Lmbda, Start]()
     learnt = learn_encoders(
         seen,
@@ -188,16 +188,22 @@ def begin_nonlinear(
         seed_for(seed, "nonlinear"),
     )
     for lmbda, own in zip(lmbdas, learnt, strict=True):
-        mine, linear = Measured(0.0, own.distortion, own.bits / num_pixels), starts[lmbda].measured[0]
-        if width or lmbda * mine.distortion + mine.bpp < lmbda * linear.distortion + linear.bpp:
-            bent = with_layer(unit, own, sample.features)
+        if width or _mean_loss(own.measured, lmbda) < _mean_loss(starts[lmbda].measured, lmbda):
+            bent = with_layer(unit, own, sample.features, lmbda if isinstance(lmbda, tuple) else None)
             (part,) = bent.parts
             blocks = "x".join(map(str, part.block))
             structure = f"joint, {part.rank} channels, blocks of {blocks}, {own.layer.width} hidden channels"
-            found[lmbda] = Start(
-                bent.config(), bent.state_dict(), structure, own.bits / 8, own.distortion, starts[lmbda].step, [mine]
-            )
+            middle = own.measured[len(own.measured) // 2]
+            num_bytes, distortion = middle.bpp * num_pixels / 8, middle.distortion
+            state, step = bent.state_dict(), starts[lmbda].step
+            found[lmbda] = Start(bent.config(), state, structure, num_bytes, distortion, step, own.measured)
     return found
+
+
+def _mean_loss(points: Sequence[Measured], lmbda: Lmbda) -> float:
+    """Return the smallest loss at any of the points; of a range, the geometric mean over its ends and its middle."""
+    ends = (*lmbda, middle_of(lmbda)) if isinstance(lmbda, tuple) else (lmbda,)
+    return geometric_mean([min(own * point.distortion + point.bpp for point in points) for own in ends])
 
 
 def begin(

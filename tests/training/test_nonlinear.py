@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bottlenecks.rates.places import Lmbda
 from bottlenecks.training import nonlinear
+from bottlenecks.training.any_rate import FITTED
 from bottlenecks.training.nonlinear import FIRST, Learnt, learn_encoders, with_first, with_layer
 from tests.units.transforms import begin
 
@@ -27,7 +31,7 @@ def images(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return y, 12 * F.one_hot(labels, CLASSES).float()
 
 
-def learn(lmbdas: list[float]) -> list[Learnt]:
+def learn(lmbdas: list[Lmbda]) -> list[Learnt]:
     return learn_encoders(images(800, 0), images(200, 1), distil, lmbdas, 1024, 16, 0)
 
 
@@ -39,20 +43,32 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_sends_the_class_and_little_else() -> None:
     """Six coefficients that deviate by a step or more take some 15 bits."""
     (found,) = learn([0.0003])
-    assert found.distortion < 40 and found.bits < 12
+    (measured,) = found.measured
+    assert measured.distortion < 40 and 1024 * measured.bpp < 12
     assert found.scales.shape == (6,) and float(found.scales.min()) >= 0
 
 
 @pytest.mark.slow
 def test_a_larger_lambda_loses_less() -> None:
-    coarse, fine = learn([0.0003, 0.03])
-    assert fine.distortion < coarse.distortion and fine.bits > coarse.bits
+    (coarse,), (fine,) = (one.measured for one in learn([0.0003, 0.03]))
+    assert fine.distortion < coarse.distortion and fine.bpp > coarse.bpp
+
+
+@pytest.mark.slow
+def test_a_range_gives_what_rates_of_its_own_give() -> None:
+    lmbdas = (0.001, 0.003, 0.009)
+    alone, (between,) = learn([*lmbdas]), learn([(lmbdas[0], lmbdas[-1])])
+    assert len(between.measured) == FITTED and between.measured[0].multiplier == -between.measured[-1].multiplier
+    assert all(one.bpp <= two.bpp for one, two in pairwise(between.measured))
+    for lmbda, own in zip(lmbdas, alone, strict=True):
+        losses = [min(lmbda * one.distortion + one.bpp for one in each.measured) for each in (own, between)]
+        assert losses[1] < 1.1 * losses[0]
 
 
 @pytest.mark.slow
 def test_a_rate_learns_what_it_would_alone() -> None:
-    (alone,), (_, beside) = learn([0.01]), learn([0.001, 0.01])
-    assert beside.bits == pytest.approx(alone.bits, rel=0.1)
+    ((alone,), (_, beside)) = ([one.measured[0] for one in learn(lmbdas)] for lmbdas in ([0.01], [0.001, 0.01]))
+    assert beside.bpp == pytest.approx(alone.bpp, rel=0.1)
     assert beside.distortion == pytest.approx(alone.distortion, rel=0.5, abs=2)
 
 
@@ -72,4 +88,4 @@ def test_a_unit_takes_what_was_learnt() -> None:
         assert torch.allclose(part.encode(features).flatten(1), own.layer(y[:, :, None, None]).flatten(1), atol=1e-4)
     assert part.config()["hidden"] == 16 and part.rounding == 0.5
     bent.finalise()
-    assert bent.estimated_bits((features,)).mean() == pytest.approx(own.bits, rel=0.05)
+    assert bent.estimated_bits((features,)).mean() == pytest.approx(1024 * own.measured[0].bpp, rel=0.05)
