@@ -21,7 +21,7 @@ from bottlenecks.splitting.features import cat
 from bottlenecks.splitting.macs import count_macs
 from bottlenecks.tasks import Classification
 from bottlenecks.training import nonlinear
-from bottlenecks.training.any_rate import Measured
+from bottlenecks.training.any_rate import FITTED, Measured
 from bottlenecks.training.calibration import statistics_of
 from bottlenecks.training.candidates import (
     ALWAYS_BYTES,
@@ -253,12 +253,17 @@ def test_an_encoder_is_nonlinear_where_that_is_wanted(monkeypatch: pytest.Monkey
     starts = starts_of([0.1, 1.0], ease=3.0, structure="joint", hidden=8)
     assert [start.config["parts"][0]["hidden"] for start in starts.values()] == [8, 8]
     assert "8 hidden channels" in starts[1.0].structure
+    (ranged,) = starts_of([(0.1, 1.0)], ease=3.0, structure="joint", hidden=8).values()
+    unit = TransformUnit(**ranged.config)
+    unit.load_state_dict(ranged.state)
+    assert unit.parts[0].hidden is not None and unit.range is not None and str(unit.range) == "0.1..1.0"
+    assert len(ranged.measured) == FITTED
     linear = starts_of([1.0], ease=3.0, structure="joint")[1.0]  # of so few images none is learnt
     assert "hidden" not in linear.config["parts"][0]
 
 
 def test_a_nonlinear_encoder_needs_training() -> None:
-    with pytest.raises(UsageError, match=r"unit.hidden=8: such an encoder is learnt by loss.kd alone, for a lambda"):
+    with pytest.raises(UsageError, match=r"unit.hidden=8: such an encoder is learnt by loss.kd alone, of classifiers"):
         starts_of([1.0], structure="joint", hidden=8)
 
 
