@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import geometric_mean
 from typing import Any
 
 import torch
@@ -188,7 +187,7 @@ def begin_nonlinear(
         seed_for(seed, "nonlinear"),
     )
     for lmbda, own in zip(lmbdas, learnt, strict=True):
-        if width or _mean_loss(own.measured, lmbda) < _mean_loss(starts[lmbda].measured, lmbda):
+        if width or _smallest_loss(own.measured, lmbda) < _smallest_loss(starts[lmbda].measured, lmbda):
             bent = with_layer(unit, own, sample.features, lmbda if isinstance(lmbda, tuple) else None)
             (part,) = bent.parts
             blocks = "x".join(map(str, part.block))
@@ -200,10 +199,10 @@ def begin_nonlinear(
     return found
 
 
-def _mean_loss(points: Sequence[Measured], lmbda: Lmbda) -> float:
-    """Return the smallest loss at any of the points; of a range, the geometric mean over its ends and its middle."""
+def _smallest_loss(points: Sequence[Measured], lmbda: Lmbda) -> float:
+    """Return the smallest loss at any of the points; of a range, the product of those of its ends and its middle."""
     ends = (*lmbda, middle_of(lmbda)) if isinstance(lmbda, tuple) else (lmbda,)
-    return geometric_mean([min(own * point.distortion + point.bpp for point in points) for own in ends])
+    return math.prod(min(own * point.distortion + point.bpp for point in points) for own in ends)
 
 
 def begin(
