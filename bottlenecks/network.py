@@ -142,7 +142,10 @@ class BottleneckNetwork:
 
         Raises:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
+            UsageError: there is none.
         """
+        if not streams:
+            raise UsageError("streams: there are none; give one byte string or more")
         opened = [disclose(stream, self._most) for stream in streams]
         units = [self.rate_of(frame).unit for frame, _ in opened]
         features = [unit.decompress([frame]) for unit, (frame, _) in zip(units, opened, strict=True)]

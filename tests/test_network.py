@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bottlenecks.coding.bitstream import BitstreamError
+from bottlenecks.errors import UsageError
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.places import CheckpointError
 from datamodules.digits import Digits
@@ -70,6 +71,8 @@ def test_any_mix_of_rates_decodes(network: BottleneckNetwork) -> None:
 def test_one_batch_has_one_size(network: BottleneckNetwork) -> None:
     with pytest.raises(BitstreamError, match=r"one batch must have one size; .*\[\(8, 8\), \(10, 10\)\]"):
         network.decode(network.encode(images(1)) + network.encode(images(1, size=40)))
+    with pytest.raises(UsageError, match="streams: there are none"):
+        network.decode([])
 
 
 def test_an_unknown_rate_leaves_the_old_one(network: BottleneckNetwork) -> None:
