@@ -28,6 +28,7 @@ class Case:
         network: settings of every command.
         former: recipe of the former default unit, its lambdas included.
         lambdas: of the ladders of the default unit.
+        training: settings of `train.py` alone, for all units.
         backbone: settings with which the network is trained first; None where its weights are given.
         evaluating: settings of `evaluate.py` alone.
         agreement: with the unsplit network, at which bytes are told, too.
@@ -38,6 +39,7 @@ class Case:
     network: tuple[str, ...]
     former: tuple[str, ...]
     lambdas: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)
+    training: tuple[str, ...] = ()
     backbone: tuple[str, ...] | None = None
     evaluating: tuple[str, ...] = ()
     agreement: float | None = None
@@ -113,11 +115,12 @@ CASES = (
             f"CIFAR-10, a vision transformer of a million weights at its layer {layer} of eight",
             (
                 "model=small_vit", f"split=encoder.layers.encoder_layer_{layer - 1}", "data=cifar10",
-                f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=3000", "data.limit_val=500",
+                f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=12000", "data.limit_val=500",
                 "data.limit_test=1000",
             ),
             former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
-            lambdas=(0.01, 0.03, 0.1, 0.3, 1.0),
+            lambdas=(0.01, 0.03, 0.1, 0.3),
+            training=("training.epochs=2",),
             backbone=("data.limit_train=45000", "data.augment=true", "backbone.epochs=5", "backbone.lr=1e-3"),
         )
         for layer in (3, 5)
@@ -154,7 +157,7 @@ class Part:
             lambdas, points = (lambdas[1], lambdas[-2]), [f"points={len(lambdas)}"]
         ladder = f"lambda=[{','.join(map(repr, lambdas))}]"
         recipe = self.case.former if self.codec == "factorized" else (ladder,)
-        own = [*UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
+        own = [*self.case.training, *UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
         return {"train": [*self.case.network, *own], "evaluate": [*evaluated, *points]}
 
 
