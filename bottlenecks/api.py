@@ -12,8 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from bottlenecks.backbones.backbone import Backbone
@@ -31,6 +30,7 @@ from bottlenecks.runs.codecs import evaluate_given
 from bottlenecks.runs.experiment import Experiment, pick_device
 from bottlenecks.runs.int8 import in_8_bits
 from bottlenecks.runs.training import train_missing
+from bottlenecks.settings.composed import change, composed
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.export import ExportPlan
@@ -292,27 +292,6 @@ def configuration(network: CutNetwork, name: str, unit: str, settings: Mapping[s
     cfg.data, cfg.paths.checkpoints = {"name": name}, str(folder)
     change(cfg, settings)
     return cfg
-
-
-def composed(command: str, overrides: list[str]) -> DictConfig:
-    """Compose the shipped configuration of a command."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, overrides)
-
-
-def change(cfg: DictConfig, settings: Mapping[str, Any]) -> None:
-    """Give settings values of any type.
-
-    Raises:
-        UsageError: there is no such setting.
-    """
-    for name, value in settings.items():
-        parent, _, key = name.rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        if not OmegaConf.is_dict(node) or key not in node:
-            known = [str(one) for one in (node if OmegaConf.is_dict(node) else cfg)]
-            raise UsageError(f"settings: no such setting as {name}; closest: {closest(key, known)}")
-        OmegaConf.update(cfg, name, value)
 
 
 def _as_name(text: str) -> str:

@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bottlenecks as bn
 from bottlenecks.__main__ import COMMANDS, main
-from bottlenecks.api import composed
 from bottlenecks.baselines import BASELINES
 from bottlenecks.settings import commands as settings
+from bottlenecks.settings.composed import composed
 from bottlenecks.units import UNITS
 from tests.conftest import REPOSITORY, configure
 from tests.networks import block

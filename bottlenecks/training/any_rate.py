@@ -107,16 +107,11 @@ def fit_steps(
         gains: whether gains are those of the least squared error, else 1.
     """
     assert unit.range is not None
-    multipliers = multipliers_over(unit.range)
+    multipliers = torch.linspace(unit.range.lowest, unit.range.highest, FITTED).round().int().tolist()
     for part, own, y in zip(unit.parts, features, coefficients, strict=True):
         part.transform.rescale(1 / step)
         fit_scales_over(part, y / step, multipliers)
         fit_way_back(part, own, y / step, multipliers, gains)
-
-
-def multipliers_over(rates: RateRange) -> list[int]:
-    """List multipliers all over a range, at which a unit is fitted."""
-    return torch.linspace(rates.lowest, rates.highest, FITTED).round().int().tolist()
 
 
 @torch.no_grad()

@@ -14,16 +14,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.rates.places import Lmbda, middle_of
 from bottlenecks.settings.target import PERCENT, Target
 from bottlenecks.splitting.features import num_images
-from bottlenecks.training.any_rate import (
-    FITTED,
-    PER_OCTAVE,
-    Measured,
-    find_range,
-    fit_scales_over,
-    fit_way_back,
-    multipliers_over,
-    with_range,
-)
+from bottlenecks.training.any_rate import FITTED, PER_OCTAVE, Measured, find_range, fit_steps, with_range
 from bottlenecks.training.closed_form import fit_decoder
 from bottlenecks.training.frozen import FrozenBatch
 from bottlenecks.training.loss import RateDistortionLoss
@@ -174,8 +165,7 @@ def learn_encoders(
             for rate, own in enumerate(measured):
                 own.append(Measured(float(shifts[rate]), lost[rate], taken[rate] / num_pixels))
         padded = [F.pad(own[0], (0, rank - own.shape[1])) for own in scales]
-        once = [own if span else own[:1] for own, span in zip(measured, spans, strict=True)]
-        return [Learnt(encoders.layer(rate, rank), padded[rate], once[rate]) for rate in range(count)]
+        return [Learnt(encoders.layer(rate, rank), padded[rate], measured[rate]) for rate in range(count)]
 
 
 def _span(lmbda: Lmbda) -> float:
@@ -218,14 +208,12 @@ def with_layer(
     (part,) = bent.parts
     assert part.hidden is not None
     part.hidden.load_state_dict(learnt.layer.state_dict())
-    part.scales.copy_(learnt.scales.view_as(part.scales))
     y = torch.cat([part.encode(one) for one in features.split(BATCH)])
     if bent.range is None:
+        part.scales.copy_(learnt.scales.view_as(part.scales))
         fit_decoder(part, features, y)
     else:
-        multipliers = multipliers_over(bent.range)
-        fit_scales_over(part, y, multipliers)
-        fit_way_back(part, features, y, multipliers)
+        fit_steps(bent, [features], [y], step=1.0, gains=True)
     return bent
 
 
