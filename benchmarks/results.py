@@ -71,7 +71,8 @@ class Outcome:
         series: the same by label, resampled, too.
         anchor: label of the codec that the others are compared with.
         merits: figures of merit by label.
-        in_session: the same with the bytes of units in a session, of those that were evaluated in one.
+        sent: series of the units that were evaluated in a session, with their bytes in it.
+        in_session: figures of merit of these.
     """
 
     case: Case
@@ -81,6 +82,7 @@ class Outcome:
     series: Mapping[str, Series]
     anchor: str
     merits: Mapping[str, Merit]
+    sent: Mapping[str, Series]
     in_session: Mapping[str, Merit]
 
     @classmethod
@@ -104,10 +106,12 @@ class Outcome:
         series = {one.label: one for one in series_of(curve, record)}
         anchor = ANCHOR if ANCHOR in series else parts[0].label
         merits = {merit.label: merit for merit in summarise(list(series.values()), anchor)}
-        sent = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
-        counted = summarise(series_of(curve.counted(SESSION), record), anchor) if sent else []
-        in_session = {merit.label: merit for merit in counted if merit.label in sent}
-        return cls(case, parts, made, curve, series, anchor, merits, in_session)
+        talked = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
+        counted = series_of(curve.counted(SESSION), record) if talked else []
+        sent = {one.label: one for one in counted if one.label in talked}
+        merits_of_sent = summarise(counted, anchor) if counted else []
+        in_session = {merit.label: merit for merit in merits_of_sent if merit.label in sent}
+        return cls(case, parts, made, curve, series, anchor, merits, sent, in_session)
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -188,18 +192,17 @@ class Outcome:
 
     def ranged(self) -> list[str]:
         """Hold the unit of any rate against the ladder of separate ones."""
-        one, ladder = (self.series.get(codec) for codec in (RANGE, LADDER))
-        if one is None or ladder is None:
+        if RANGE not in self.series or LADDER not in self.series:
             return []
-        (found,) = (merit for merit in summarise([one, ladder], LADDER) if merit.label == RANGE)
-        rate = cell([found.bd.get("bd_rate_at_agreement", Figure(None, note=""))], lambda value: f"{value:+.1%}")
+        rate = _bd_rate(self.series)
+        sent = f", in sessions {_bd_rate(self.sent)}" if RANGE in self.sent and LADDER in self.sent else ""
         sizes = {
             codec: [point["state_bytes"] for point in self.curve.points if point["codec"] == codec]
             for codec in (RANGE, LADDER)
         }
         return [
-            f"`{RANGE}`: BD-rate against `{LADDER}` {rate}; {max(sizes[RANGE]) / 2**20:.2f} MiB, where the ladder has "
-            f"{sum(sizes[LADDER]) / 2**20:.2f}."
+            f"`{RANGE}`: BD-rate against `{LADDER}` {rate}{sent}; {max(sizes[RANGE]) / 2**20:.2f} MiB, where the "
+            f"ladder has {sum(sizes[LADDER]) / 2**20:.2f}."
         ]
 
     def lacking(self) -> list[str]:
@@ -230,6 +233,12 @@ class Outcome:
         write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
         shown = [point for point in self.curve.points if point["codec"] in self.labels]
         save(draw({"": replace(self.curve, points=shown)}), folder / "curve")
+
+
+def _bd_rate(series: Mapping[str, Series]) -> str:
+    """Return the BD-rate of the unit of any rate against the ladder of separate ones."""
+    (found,) = (merit for merit in summarise([series[RANGE], series[LADDER]], LADDER) if merit.label == RANGE)
+    return cell([found.bd.get("bd_rate_at_agreement", Figure(None, note=""))], lambda value: f"{value:+.1%}")
 
 
 def read_part(folder: Path) -> dict[str, Any]:
