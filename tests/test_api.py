@@ -188,6 +188,11 @@ class Endless(IterableDataset[Tensor]):
         (IMAGES[:1], {}, "train: one image alone"),
         (IMAGES, {"settings": {"training.epoch": 1}}, "no such setting as training.epoch; closest: epochs"),
         (IMAGES, {"lmbdas": []}, r"lambda=\[\]"),
+        (
+            (IMAGES, torch.full((len(IMAGES),), 10)),
+            {"settings": {"loss.ce": 1.0, "training.fit_images": 64, "unit.structure": "separable", "unit.block": 2}},
+            "targets: class 10 is among them, and the network has 10 outputs",
+        ),
         (IMAGES, {"unit": "tranform"}, "unit=tranform: no such unit; there are factorized, spic, transform"),
     ],
 )

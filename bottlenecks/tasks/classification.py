@@ -40,7 +40,8 @@ class Classification(Task):
 
     def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy in nats, (N,)."""
-        return F.cross_entropy(logits_of(output), targets, reduction="none", label_smoothing=smoothing)
+        logits = logits_of(output)
+        return F.cross_entropy(logits, check_targets(targets, logits), reduction="none", label_smoothing=smoothing)
 
     def probe(self, output: Any, generators: Sequence[Generator]) -> Tensor:
         """Probe the class, (N,)."""

@@ -64,6 +64,7 @@ class Segmentation(Task):
     def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy in nats, the mean over the labelled pixels, (N,); 0 where there are none."""
         logits = logits_of(output)
+        targets = check_targets(targets, logits)
         errors = F.cross_entropy(logits, targets, reduction="none", ignore_index=VOID, label_smoothing=smoothing)
         return errors.sum((1, 2)) / (targets != VOID).sum((1, 2)).clamp_min(1)
 
