@@ -15,6 +15,7 @@ UNITS = {
 }
 SEEDS = {"transform": 3}  # of others one
 DATA = "{data}"  # in settings: the folder that the data lies in
+JOINT = ("unit.max_bytes=0.6",)  # of a network so small, for which a joint transform would else be too large
 FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
 
 
@@ -28,7 +29,7 @@ class Case:
         network: settings of every command.
         former: recipe of the former default unit, its lambdas included.
         lambdas: of the ladders of the default unit.
-        training: settings of `train.py` alone, for all units.
+        training: settings of `train.py` alone, of the default unit.
         backbone: settings with which the network is trained first; None where its weights are given.
         evaluating: settings of `evaluate.py` alone.
         agreement: with the unsplit network, at which bytes are told, too.
@@ -118,12 +119,12 @@ CASES = (
                 f"data.root={DATA}/cifar10", "data.image_size=32", "data.limit_train=12000", "data.limit_val=500",
                 "data.limit_test=1000",
             ),
-            former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
+            former=("training.epochs=2", "lambda=[0.0003,0.001,0.003,0.01,0.03]"),
             lambdas=(0.01, 0.03, 0.1, 0.3),
-            training=("training.epochs=2",),
+            training=("training.epochs=2", *more),
             backbone=("data.limit_train=45000", "data.augment=true", "backbone.epochs=5", "backbone.lr=1e-3"),
         )
-        for layer in (3, 5)
+        for layer, more in ((3, JOINT), (5, ()))
     ),
 )  # fmt: skip
 
@@ -157,7 +158,8 @@ class Part:
             lambdas, points = (lambdas[1], lambdas[-2]), [f"points={len(lambdas)}"]
         ladder = f"lambda=[{','.join(map(repr, lambdas))}]"
         recipe = self.case.former if self.codec == "factorized" else (ladder,)
-        own = [*self.case.training, *UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
+        training = () if self.codec == "factorized" else self.case.training
+        own = [*training, *UNITS[self.codec], f"unit.name={self.label}", f"seed={self.seed}", *recipe]
         return {"train": [*self.case.network, *own], "evaluate": [*evaluated, *points]}
 
 
