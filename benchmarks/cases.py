@@ -15,7 +15,7 @@ UNITS = {
 }
 SEEDS = {"transform": 3}  # of others one
 DATA = "{data}"  # in settings: the folder that the data lies in
-JOINT = ("unit.max_bytes=0.6",)  # of a network so small, for which a joint transform would else be too large
+JOINT = ("unit.structure=joint", "unit.max_bytes=0.6")  # beside a network so small any joint transform is large
 FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
 
 

@@ -191,11 +191,12 @@ class Outcome:
         return said
 
     def ranged(self) -> list[str]:
-        """Hold the unit of any rate against the ladder of separate ones."""
+        """Hold the unit of any rate against ladders of separate ones."""
         if RANGE not in self.series or LADDER not in self.series:
             return []
-        rate = _bd_rate(self.series)
-        sent = f", in sessions {_bd_rate(self.sent)}" if RANGE in self.sent and LADDER in self.sent else ""
+        ladders = self.labels[LADDER]
+        rate = _bd_rates(self.series, ladders)
+        sent = f", in sessions {_bd_rates(self.sent, ladders)}" if {RANGE, *ladders} <= self.sent.keys() else ""
         sizes = {
             codec: [point["state_bytes"] for point in self.curve.points if point["codec"] == codec]
             for codec in (RANGE, LADDER)
@@ -235,10 +236,13 @@ class Outcome:
         save(draw({"": replace(self.curve, points=shown)}), folder / "curve")
 
 
-def _bd_rate(series: Mapping[str, Series]) -> str:
-    """Return the BD-rate of the unit of any rate against the ladder of separate ones."""
-    (found,) = (merit for merit in summarise([series[RANGE], series[LADDER]], LADDER) if merit.label == RANGE)
-    return cell([found.bd.get("bd_rate_at_agreement", Figure(None, note=""))], lambda value: f"{value:+.1%}")
+def _bd_rates(series: Mapping[str, Series], ladders: Sequence[str]) -> str:
+    """Return the BD-rate of the unit of any rate against ladders of separate ones, of several seeds as one figure."""
+    rates = []
+    for ladder in ladders:
+        (found,) = (merit for merit in summarise([series[RANGE], series[ladder]], ladder) if merit.label == RANGE)
+        rates.append(found.bd.get("bd_rate_at_agreement", Figure(None, note="")))
+    return cell(rates, lambda value: f"{value:+.1%}")
 
 
 def read_part(folder: Path) -> dict[str, Any]:
