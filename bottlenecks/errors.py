@@ -71,7 +71,7 @@ def check_name(argument: str, name: object) -> None:
 
 def quoted(name: str, value: object) -> str:
     """Write an argument as a shell and Hydra take it for a text, whatever characters it has."""
-    text = str(value).replace("\\'", "\\\\'").replace("'", "\\'")
+    text = str(value).replace("\\'", "\\\\'").replace("'", "\\'").replace("${", "\\${")
     return shlex.quote(f"{name}='{text}'")
 
 

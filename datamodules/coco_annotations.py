@@ -44,9 +44,13 @@ def _objects(entries: list[Entry], classes: Mapping[int, int]) -> Objects:
             x, y, width, height = (float(number) for number in entry["bbox"])
         except (KeyError, TypeError, ValueError):
             return f"annotation {entry.get('id')} has no bbox of four numbers"
-        if not entry.get("iscrowd") and width and height:
+        if not _is_crowd(entry) and width and height:
             rows.append([classes[int(entry["category_id"])], x, y, x + width, y + height])
     return rows
+
+
+def _is_crowd(entry: Entry) -> bool:
+    return str(entry.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false", "")
 
 
 class Marked(NamedTuple):

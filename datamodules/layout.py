@@ -9,9 +9,16 @@ from pathlib import Path
 
 from bottlenecks.errors import UsageError
 
+KINDS = ("set", "data")
 PARTS = ("test", "val")  # to evaluate on, the preferred one first
-SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-SYSTEM = {  # folders of macOS, Windows and network disks; hidden ones are known by their dot
+STEMS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPELLINGS = {  # alone, or as in train_set, training-data
+    part: tuple(stem + end for stem in stems for end in ("", *(f"{mark}{kind}" for mark in "_-" for kind in KINDS)))
+    for part, stems in STEMS.items()
+}
+SYSTEM = {  # what macOS, Windows and network disks leave behind; hidden ones are known by their dot
+    "desktop.ini",
+    "thumbs.db",
     "__macosx",
     "__pycache__",
     "@eadir",
@@ -30,7 +37,7 @@ class DatasetNotFoundError(UsageError):
 
 
 def visible(path: str) -> bool:
-    """Whether a file or folder is neither hidden nor a folder that systems leave behind."""
+    """Whether a file or folder is neither hidden nor one that systems leave behind."""
     name = os.path.basename(path)
     return not name.startswith(".") and name.casefold() not in SYSTEM
 

@@ -30,7 +30,7 @@ def parse(segmentation: Any, size: tuple[int, int]) -> Outline:
         if not segmentation:
             raise ValueError("it has no outline")
         return [_polygon(numbers) for numbers in segmentation]
-    if not isinstance(segmentation, dict) or list(segmentation.get("size", [])) != [size[1], size[0]]:
+    if not isinstance(segmentation, dict) or segmentation.get("size") != [size[1], size[0]]:
         raise ValueError(f"its outline is neither polygons nor run lengths of {size[1]} rows and {size[0]} columns")
     try:
         runs = _run_lengths(segmentation.get("counts"), size)

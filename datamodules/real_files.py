@@ -42,7 +42,7 @@ def real_identity(path: str) -> Identity | None:
     """Tell a file or folder from all others, by whatever path; None where there is nothing."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # names that no file can have
         return None
     return status.st_dev, status.st_ino
 

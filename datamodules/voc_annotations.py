@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ def _read(path: Path, name: str) -> NamedObjects:
         root = _parse(path)
         if root.tag != "annotation":
             raise ValueError(f"begins with <{root.tag}>, expected <annotation>")
-        found = [entry for entry in root.iter("object") if (entry.findtext("difficult") or "0").strip() != "1"]
+        found = [entry for entry in root.iter("object") if not _is_difficult(entry)]
         boxes = [(_text(entry, "name"), [float(_text(entry, f"bndbox/{side}")) for side in SIDES]) for entry in found]
         return Found(boxes, _stated_size(root))
     except (OSError, ValueError, ElementTree.ParseError) as error:
@@ -109,7 +110,13 @@ def _text(entry: ElementTree.Element, path: str) -> str:
     return text
 
 
+def _is_difficult(entry: ElementTree.Element) -> bool:
+    return (entry.findtext("difficult") or "0").strip().lower() in ("1", "1.0", "true", "yes")
+
+
 def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
     """Read `<size>`; some tools leave it out, or write 0 where they do not know it."""
-    width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
-    return (width, height) if width and height else None
+    width, height = (float(root.findtext(f"size/{side}") or 0) for side in ("width", "height"))
+    if not (math.isfinite(width) and math.isfinite(height)):
+        raise ValueError(f"<size> of {width:g} x {height:g} is none")
+    return (int(width), int(height)) if width and height else None

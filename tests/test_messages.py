@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from torch import nn
 
 import train
@@ -20,13 +21,14 @@ from bottlenecks.splitting.cut import cut
 from tests.conftest import TINY, quiet
 from tests.networks import Tiny
 
-ODD = ("a=b", "a(1)", "a[1]", "it's", 'say "a"', "a{b}", "ä/ü", "a b", "~/a", "a&b;c", r"a\b", "a,b", "a#b")
+ODD = ("a=b", "a(1)", "a[1]", "it's", 'say "a"', "a{b}", "ä/ü", "a b", "~/a", "a&b;c", r"a\b", "a,b", "a#b", "a${b}")
 
 
 @pytest.mark.parametrize("value", ODD)
 def test_what_is_quoted_is_read_as_it_is(value: str) -> None:
     (argument,) = shlex.split(quoted("data.root", value))
-    assert OverridesParser.create().parse_override(argument).value() == value
+    read = OverridesParser.create().parse_override(argument).value()
+    assert OmegaConf.create({"root": read}).root == value
 
 
 @pytest.mark.parametrize("name", ["a=b", "a(1)", "a[1]", "it's", "a{b}", "ü"])

@@ -85,7 +85,9 @@ def _build(spec: BackboneSpec, num_classes: int | None) -> nn.Module:
     if spec.library == "timm":
         try:
             return import_timm().create_model(name, pretrained=False, **given)
-        except OSError as error:  # an `hf-hub:` name, whose description lies on the hub
+        except (OSError, ValueError) as error:  # an `hf-hub:` name, whose description lies on the hub
+            if ":" not in name:
+                raise
             raise UsageError(
                 f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
                 "it once where there is a network, or give a name that timm itself lists"

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationKeyError,
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
@@ -84,6 +85,10 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
         return command()
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         raise UsageError(f"{error.full_key}: missing; give it as {error.full_key}=…") from None
+    except InterpolationKeyError as error:
+        raise UsageError(
+            f"{error.full_key}: {reason(error)}; ${{…}} stands for another setting, as text it is written \\${{…}}"
+        ) from None
     except MissingConfigException as error:
         raise UsageError(_describe_missing(error)) from None
     except OverrideParseException as error:

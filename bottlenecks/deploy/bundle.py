@@ -34,6 +34,7 @@ from bottlenecks.deploy.runtimes import ONNX, OPENVINO, Graph, Loaded, load_onnx
 from bottlenecks.deploy.tables import framing_from_json
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.images.reading import check_regular
 from bottlenecks.shapes import Shape
 
 MAX_THREADS = 1024
@@ -61,6 +62,7 @@ class Bundle:
         self.folder = Path(folder)
         path = self.folder / MANIFEST
         try:
+            check_regular(path)
             self.manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
             self.preprocessing = Preprocessing.from_dict(self.manifest.preprocessing)
             if self.preprocessing.input_shape != tuple(self.manifest.image_shape):

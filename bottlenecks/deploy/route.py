@@ -14,6 +14,7 @@ import httpx
 from bottlenecks.errors import UsageError, reason
 
 CERTIFICATES = {"SSL_CERT_FILE": "cafile", "SSL_CERT_DIR": "capath"}  # variable -> argument of ssl's
+PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 SCHEMES = ("http", "https", "socks5", "socks5h")  # of proxies
 
 
@@ -30,9 +31,11 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
 def is_loopback(host: str) -> bool:
     """Return the names and addresses of this machine itself."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return bool(address.is_loopback)
 
 
 def is_private(address: str) -> bool:
@@ -44,10 +47,12 @@ def is_private(address: str) -> bool:
 
 def is_excepted(url: httpx.URL) -> bool:
     """Return what NO_PROXY names: hosts, domains, with a port or without, `*`, and networks such as 10.0.0.0/8."""
-    if proxy_bypass_environment(f"{url.host}:{url.port or ''}".rstrip(":")):
-        return True
-    entries = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
-    return any(_is_within(url.host, entry.strip()) for entry in entries)
+    entries = re.split(r"[\s,]+", os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
+    named = {"no": ",".join(entry.removeprefix("*") if entry != "*" else entry for entry in entries)}
+    port = url.port or PORTS.get(url.scheme)
+    return bool(proxy_bypass_environment(f"{url.host}:{port}", named)) or any(
+        _is_within(url.host, entry) for entry in entries
+    )
 
 
 def _is_within(host: str, network: str) -> bool:

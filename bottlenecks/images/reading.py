@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from bottlenecks.errors import UsageError, check_number
 
 LYING = (5, 6, 7, 8)  # orientations that exchange width and height
-BITS_PER_SAMPLE = 258  # TIFF's tag
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF's tags
+WHITE_IS_ZERO = 0  # a negative, which Pillow turns where pixels have 8 bits alone
 SPREAD = "PPM"  # the one format whose 16 bits Pillow holds in 32
 
 
@@ -74,14 +75,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ImageError: Its pixels are numbers without an agreed white.
     """
     image.load()
+    tags = getattr(image, "tag_v2", {})
     image = upright(image)
     if image.mode == "F":
         raise ImageError("floating-point pixels have no agreed white; save it with 8 or 16 bits")
     if image.mode == "I" and image.format != SPREAD:
         raise ImageError("32-bit pixels have no agreed white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        deeper = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0] - 8
-        image = Image.fromarray((np.asarray(image) >> deeper).clip(0, 255).astype(np.uint8))
+        deeper = tags.get(BITS_PER_SAMPLE, (16,))[0] - 8
+        highest = (np.asarray(image) >> deeper).clip(0, 255).astype(np.uint8)
+        image = Image.fromarray(255 - highest if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else highest)
     return image.convert("RGB")
 
 

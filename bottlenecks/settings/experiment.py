@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bottlenecks.settings.weights import backbone_path
 from bottlenecks.units.settings import check_unit
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+DEVICES = re.compile(r"auto|-1|[1-9]\d*|\d+,( ?\d+,?)*|\[\d+(, \d+)*\]")  # as Lightning takes them
 MOST_SEED = 2**32 - 1  # of NumPy's generator
 LOGGER_MODES = ("auto", "online", "offline", "disabled")
 
@@ -79,6 +81,10 @@ class NetworkPlan:
             check_named_data(data, spec)
         if (accelerator := cfg.trainer.accelerator) not in ACCELERATORS:
             raise UsageError(f"trainer.accelerator={accelerator}: expected one of {', '.join(ACCELERATORS)}")
+        if not DEVICES.fullmatch(devices := str(cfg.trainer.devices)):
+            raise UsageError(
+                f"trainer.devices={devices}: expected auto, how many (-1 for all), or their numbers, as [0,1]"
+            )
         if (mode := cfg.logger.get("mode", "auto")) not in LOGGER_MODES:
             raise UsageError(f"logger.mode={mode}: expected one of {', '.join(LOGGER_MODES)}")
         training, trainer, checkpoints = BackboneTraining.of(cfg), plain(cfg.trainer), Path(cfg.paths.checkpoints)

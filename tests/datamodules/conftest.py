@@ -61,7 +61,7 @@ def write_mask(path: Path, labels: Any) -> None:
     Image.fromarray(np.asarray(labels, dtype=np.uint8)).save(path)
 
 
-def write_xml(path: Path, *objects: tuple[str, Any, Any, Any, Any], difficult: int = 0) -> None:
+def write_xml(path: Path, *objects: tuple[str, Any, Any, Any, Any], difficult: object = 0) -> None:
     """Write an annotation as Pascal VOC has it; `difficult` marks the last object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = [

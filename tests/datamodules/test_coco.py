@@ -113,7 +113,7 @@ def test_unusable_annotations_are_refused_or_left_out(name, entry, message, root
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
-@pytest.mark.parametrize("category", [91, 2, 0, "1", 1.5, None, True, [1]])
+@pytest.mark.parametrize("category", [91, 2, 0, "1", 1.5, None, True, [1], float("inf"), float("nan")])
 def test_categories_that_the_file_does_not_list_are_refused_in_both(category, name, root, load):
     write_coco(root, "val2017", [SIGN, {**PERSON, "category_id": category}])
     expected = r"val2017/0\.jpg \(annotation 1 is of category .*, which instances_val2017\.json does not list\)"
@@ -130,6 +130,24 @@ def test_whole_numbers_may_be_written_with_a_point(name, root, load):
     write_coco(root, "val2017", entries)
     after = targets(load(name, root=str(root), held_back=1))
     assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()
+
+
+@pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
+@pytest.mark.parametrize("crowd", [None, False, "0", "false", 0.0])
+def test_what_is_no_crowd_is_there_however_it_is_written(crowd, name, root, load):
+    before = targets(load(name, root=str(root), held_back=1))
+    write_coco(root, "val2017", [{"iscrowd": crowd, **entry} for entry in ENTRIES])
+    after = targets(load(name, root=str(root), held_back=1))
+    assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()
+
+
+@pytest.mark.parametrize("spelling", ["a\0.jpg", "\ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_a_damaged_image(spelling, root, load):
+    images = [{"id": 10 + n, "file_name": f"{n}.jpg", "width": 16, "height": 12} for n in range(4)]
+    images.append({"id": 99, "file_name": spelling, "width": 16, "height": 12})
+    write_coco(root, "val2017", ENTRIES, images=images)
+    with pytest.raises(UsageError, match="1 of 5 files cannot be read"):
+        load("coco", root=str(root), held_back=1).setup("test")
 
 
 SPELLINGS = ["1.jpg", "./1.jpg", "folder/../1.jpg", "folder\\..\\1.jpg", "link.jpg", "folder/1.jpg"]
@@ -220,6 +238,10 @@ def test_a_mask_of_another_size_than_its_image_is_refused(root, load):
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1.5, "name": "person"}]}',
             r"no annotation file of COCO \(1\.5 is no whole number\)",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": Infinity, "name": "person"}]}',
+            r"no annotation file of COCO \(inf is no whole number\)",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 3, "name": "cell"}]}',

@@ -29,7 +29,10 @@ def folders(tree):
     return make
 
 
-@pytest.mark.parametrize(("train", "evaluated"), [("Train", "Val"), ("training", "VALIDATION"), ("TRAIN", "valid")])
+@pytest.mark.parametrize(
+    ("train", "evaluated"),
+    [("Train", "Val"), ("training", "VALIDATION"), ("TRAIN", "valid"), ("training_set", "Val-Set")],
+)
 @pytest.mark.parametrize("name", ["image_folder", "imagenet", "pictures"])
 @pytest.mark.filterwarnings("ignore:.*is not used|.*not used in")
 def test_splits_are_known_by_their_usual_names(name, train, evaluated, folders, load):
@@ -103,6 +106,13 @@ def test_empty_classes_are_named_and_none(tree, load):
 def test_unused_folders_are_named(counts, message, tree, load):
     with pytest.warns(UserWarning, match=message):
         load("image_folder", root=str(tree(counts)), held_back=1).setup()
+
+
+@pytest.mark.parametrize("inner", [("cat", "dog"), ("train/cat", "val/cat")])
+def test_a_folder_around_the_dataset_is_named(inner, tree, load):
+    root = tree({f"flowers/{name}": 5 for name in inner})
+    with pytest.warns(UserWarning, match=r"one class alone, flowers/, which holds folders; .*data\.root='.*/flowers'"):
+        load("image_folder", root=str(root), held_back=1).setup()
 
 
 def test_unused_folders_beside_annotations_are_named(folders, load, tree):

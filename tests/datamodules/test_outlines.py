@@ -43,6 +43,8 @@ def test_polygons_have_their_area():
         ([["a"]], "its polygon is no list"),
         (None, "neither polygons nor run lengths of 12 rows and 16 columns"),
         ({"size": [16, 12], "counts": [192]}, "neither polygons nor run lengths of 12 rows"),
+        ({"size": None, "counts": [192]}, "neither polygons nor run lengths of 12 rows"),
+        ({"size": 5, "counts": [192]}, "neither polygons nor run lengths of 12 rows"),
         ({"size": [12, 16], "counts": [100]}, "do not add up to 192 pixels"),
         ({"size": [12, 16], "counts": [-8, 200]}, "do not add up"),
         ({"size": [12, 16], "counts": None}, "do not add up"),

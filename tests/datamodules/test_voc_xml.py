@@ -48,8 +48,9 @@ def test_a_single_folder_is_divided(tree, load):
     assert [len(data.images(split)) for split in ("train", "val", "test")] == [5, 2, 3]
 
 
-def test_difficult_objects_are_left_out_and_empty_images_are_right(root, load):
-    write_xml(root / "val/annotations/2.xml", CAT, DOG, difficult=1)
+@pytest.mark.parametrize("difficult", [1, "true", "1.0"])
+def test_difficult_objects_are_left_out_and_empty_images_are_right(difficult, root, load):
+    write_xml(root / "val/annotations/2.xml", CAT, DOG, difficult=difficult)
     write_xml(root / "val/annotations/1.xml")
     images = load("voc_xml", root=str(root)).images("test")
     found = {name: images.targets.objects(index)[:, 0].tolist() for index, name in enumerate(images.names)}
@@ -161,6 +162,13 @@ def test_a_size_that_is_not_the_images_is_refused(size, root, load):
     data = load("voc_xml", root=str(root), skip_damaged=True)
     with pytest.warns(UserWarning, match="left out 1 of 3"):
         assert len(data.images("test")) == 2
+
+
+@pytest.mark.parametrize("width", ["inf", "1e400", "nan"])
+def test_a_size_that_is_no_number_is_refused(width, root, load):
+    with_size(root / "val/annotations/1.xml", width, 12)
+    with pytest.raises(UsageError, match=r"val/annotations/1\.xml: <size> of (inf|nan) x 12 is none"):
+        load("voc_xml", root=str(root)).setup("test")
 
 
 def test_a_size_that_is_right_or_unknown_is_taken(root, load):

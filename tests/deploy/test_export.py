@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,10 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         Bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(BundleError, match="no readable manifest"):
+        Bundle(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(BundleError, match=r"no readable manifest \(.*a pipe or device, no file\)"):
         Bundle(tmp_path)
 
 

@@ -92,10 +92,16 @@ def test_networks_can_be_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,[fd00::]/8,192.0.2.7")
     excepted = ("http://10.1.2.3", "http://192.0.2.7:81")
     assert all(is_excepted(httpx.URL(url)) for url in excepted)
+    monkeypatch.setenv("NO_PROXY", "far.invalid:80,near.invalid:443")
+    assert all(is_excepted(httpx.URL(url)) for url in ("http://far.invalid", "https://near.invalid"))
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8,[fd00::]/8,192.0.2.7")
     assert not any(is_excepted(httpx.URL(url)) for url in ("http://11.1.2.3", "http://192.0.2.8", "http://far.invalid"))
 
 
-@pytest.mark.parametrize("value", ["far.invalid", ".invalid", "*", "near.invalid, far.invalid", "far.invalid:8080"])
+@pytest.mark.parametrize(
+    "value",
+    ["far.invalid", ".invalid", "*.invalid", "*", "near.invalid, far.invalid", "near far.invalid", "far.invalid:8080"],
+)
 def test_what_the_environment_excepts_is_not_asked_of_the_proxy(
     value: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,14 @@ def test_deep_greys_keep_their_brightness(tmp_path):
     assert np.array_equal(np.asarray(load_image(tmp_path / "big.tif"))[..., 0], ramp >> 8)
 
 
+def test_a_deep_negative_is_turned(tmp_path):
+    ramp = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
+    Image.fromarray(ramp).save(tmp_path / "negative.tif", tiffinfo={262: 0})
+    with Image.open(tmp_path / "negative.tif") as image:
+        assert image.tag_v2[262] == 0
+    assert np.array_equal(np.asarray(load_image(tmp_path / "negative.tif"))[..., 0], 255 - (ramp >> 8))
+
+
 def test_twelve_bits_are_not_black(tmp_path):
     """A TIFF of 12 bits a pixel, packed, as microscopes write them: Pillow leaves its values below 4,096."""
     white = b"\xff" * (8 * 8 * 12 // 8)

@@ -152,6 +152,7 @@ def test_a_key_without_a_way_out_means_offline(
         ("WANDB_DISABLED", "false", 1),
         ("WANDB_MODE", "disabled", 0),
         ("WANDB_MODE", "dryrun", 1),
+        ("WANDB_MODE", " OFFLINE", 1),
         ("WANDB_MODE", "", 1),
         ("WANDB_MODE", "of", 1),
     ],
