@@ -112,8 +112,11 @@ def test_names_of_the_hub_say_where_they_belong_and_that_they_need_it(
     ]
     status, error = command(train.main, *arguments, "model.name=hf-hub:timm/resnet18")
     assert status == 2 and "goes into model.architecture" in error
+    arguments += ["model.name=r18", "model.architecture='hf-hub:timm/nothing-like-it'"]
+    with monkeypatch.context() as odd:
+        odd.setenv("ALL_PROXY", "ftp://x:1")
+        status, error = command(train.main, *arguments)
+        assert status == 2 and "cannot be fetched from the hub" in error and error.count("\n") == 1
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    status, error = command(
-        train.main, *arguments, "model.name=r18", "model.architecture='hf-hub:timm/nothing-like-it'"
-    )
+    status, error = command(train.main, *arguments)
     assert status == 2 and "cannot be fetched from the hub" in error and error.count("\n") == 1
