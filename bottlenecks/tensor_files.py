@@ -17,6 +17,8 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import metadata_of, opened, write_atomically
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema")
+SAVED = (b"PK", b"\x80\x02", b"\x80\x04")  # how a file of torch.save begins
+ALONE = "save its tensors alone: torch.save(network.state_dict(), FILE)"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -41,13 +43,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UsageError:
         raise
-    except pickle.UnpicklingError:  # torch's message proposes to run whatever the file holds
-        raise UsageError(
-            f"model.weights={path}: not a readable file of weights (more than tensors in it, which could run code); "
-            "load it where you trust it, and save its tensors alone: torch.save(network.state_dict(), FILE)"
-        ) from None
     except Exception as error:  # damaged files end in errors of many kinds
-        raise UsageError(f"model.weights={path}: not a readable file of weights ({reason(error)})") from None
+        why, way_out = reason(error), ""
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):  # torch proposes to run the file
+            why = "torch did not write it"
+            if path.read_bytes()[:2] in SAVED:
+                why, way_out = (
+                    "more than tensors in it, which could run code",
+                    f"; load it where you trust it, and {ALONE}",
+                )
+        raise UsageError(f"model.weights={path}: not a readable file of weights ({why}){way_out}") from None
     return _unwrap(content, path)
 
 
@@ -94,4 +99,9 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    raise UsageError(f"model.weights={path}: expected tensors by name, plain or under one of {', '.join(WRAPPERS)}")
+    entries = content.items() if isinstance(content, Mapping) else ()
+    others = [f"{name}, a {type(one).__name__}" for name, one in entries if not isinstance(one, Tensor)]
+    found = f"; it has {others[0]}" if others else ""
+    raise UsageError(
+        f"model.weights={path}: expected tensors by name, plain or under one of {', '.join(WRAPPERS)}{found}; {ALONE}"
+    )

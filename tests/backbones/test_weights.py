@@ -88,6 +88,23 @@ def test_a_file_without_tensors_is_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(UsageError, match=r"expected tensors by name, plain or under one of state_dict"):
         read_weights(tmp_path / "w.pt")
+    torch.save({**Tiny().state_dict(), "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"expected tensors by name.*; it has epoch, a int; save its tensors alone"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", [b"<html>no weights</html>", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_torch_did_not_write_is_not_called_dangerous(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(UsageError, match=r"w.pt: not a readable file of weights \(torch did not write it\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchScript|.*torch.jit")
+def test_a_compiled_network_says_how_to_save_its_tensors(tmp_path: Path) -> None:
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "w.pt"))
+    with pytest.raises(UsageError, match=r"more than tensors in it, .*torch\.save\(network\.state_dict\(\), FILE\)"):
+        read_weights(tmp_path / "w.pt")
 
 
 def test_the_same_content_gives_the_same_bytes(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
