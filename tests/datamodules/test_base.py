@@ -155,7 +155,7 @@ def test_settings_that_leave_nothing_are_refused(setting, value, message, folder
 
 
 def test_damaged_files_are_refused_or_left_out(folder, load):
-    for name in ("cat/Thumbs.db", "dog/cut.png", "dog/a.txt", "dog/b.txt", "dog/.DS_Store"):
+    for name in ("cat/c.txt", "dog/cut.png", "dog/a.txt", "dog/b.txt", "dog/.DS_Store", "cat/Thumbs.db"):
         (folder / name).write_bytes(b"no image")
     message = r"data\.root=.*files cannot be read as images: .* \(not an image\).*data\.skip_damaged=true leaves"
     with pytest.raises(UsageError, match=message) as error:
