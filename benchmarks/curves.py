@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training import BEST, ONE_VIEW, SEPARATE, has_bfloat16
-from bottlenecks.console.cli import CONFIGS, hush_lightning
+from bottlenecks.console.cli import hush_lightning
+from bottlenecks.settings.composed import composed
 from evaluate import evaluate
 from train import train
 
@@ -33,11 +33,10 @@ def points(
     unit = [f"unit={architecture}", f"unit.name={name}", "logger=none"]
     paths = [f"paths.{folder}={root / folder}" for folder in ("checkpoints", "results", "logs", "cache")]
     written = {}
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for some in [lmbdas] if together else [[lmbda] for lmbda in lmbdas]:
-            command = [*paths, *unit, *overrides, f"lambda={list(some)}", "trainer.enable_progress_bar=false"]
-            written.update(train(compose("train", command)))
-        curve = evaluate(compose("evaluate", [*paths, *unit]))
+    for some in [lmbdas] if together else [[lmbda] for lmbda in lmbdas]:
+        command = [*paths, *unit, *overrides, f"lambda={list(some)}", "trainer.enable_progress_bar=false"]
+        written.update(train(composed("train", command)))
+    curve = evaluate(composed("evaluate", [*paths, *unit]))
     losses = {info.lmbda: info.metrics["val/loss"] for info in written.values()}
     return [{**point, "loss": losses[point["lambda"]]} for point in curve.points]
 

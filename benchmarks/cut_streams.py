@@ -16,16 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.console.cli import hush_lightning, run
 from bottlenecks.evaluation.plot import save
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.runs.experiment import make_data
+from bottlenecks.settings.composed import composed
 from bottlenecks.settings.experiment import ExperimentPlan
 
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)
@@ -40,8 +40,7 @@ def in_parts(images: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def measure(arguments: Sequence[str]) -> list[dict[str, float]]:
     """Code, cut, decode and compare, at each rate and share."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        plan = ExperimentPlan.of(compose("evaluate", list(arguments)))
+    plan = ExperimentPlan.of(composed("evaluate", list(arguments)))
     data = make_data(plan.network)
     network = BottleneckNetwork.load(plan.folder, unit=plan.unit.name)
     data.preprocessing = network.preprocessing

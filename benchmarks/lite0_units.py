@@ -15,11 +15,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.console.cli import hush_lightning, run
 from bottlenecks.push import main as push
+from bottlenecks.settings.composed import composed
 from bottlenecks.settings.experiment import ExperimentPlan
 from evaluate import evaluate
 from train import train
@@ -33,8 +33,7 @@ def configure(command: str, options: argparse.Namespace, split: str, settings: S
     """Compose the shipped configuration of a command, with the folders of this program."""
     paths = [f"paths.{name}={options.work / name}" for name in ("checkpoints", "results", "logs", "cache")]
     given = [*NETWORK, f"data.root={options.root}", f"split={split}", *paths, *settings]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, given)
+    return composed(command, given)
 
 
 def make(split: str, options: argparse.Namespace) -> None:

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
 from benchmarks.results import PART, read_part, write_results
-from bottlenecks.console.cli import CONFIGS, hush_lightning, run
+from bottlenecks.console.cli import hush_lightning, run
 from bottlenecks.console.terminal import say
 from bottlenecks.files import write_atomically
+from bottlenecks.settings.composed import composed
 from bottlenecks.settings.experiment import ExperimentPlan
 from evaluate import evaluate
 from train import train
@@ -47,8 +47,7 @@ def configure(command: str, arguments: Sequence[str], data: Path, out: Path) -> 
     """Compose the shipped configuration of a command, with the folders of this benchmark."""
     paths = [f"paths.{name}={out / name}" for name in ("checkpoints", "logs", "cache")]
     given = [argument.replace(DATA, str(data)) for argument in arguments]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, [*paths, *QUIET, *given])
+    return composed(command, [*paths, *QUIET, *given])
 
 
 def make(part: Part, data: Path, out: Path) -> None:

@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
+from benchmarks.against import bd_rates, figure_at, levels_where_dearer
 from benchmarks.cases import CODECS, DATA, RANGE, UNITS, Case, Part, parts_of
 from benchmarks.cells import between, cell, number
 from bottlenecks.console.terminal import markdown, say
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.compare import combine
 from bottlenecks.evaluation.curve import Curve
-from bottlenecks.evaluation.merit import Line, NoFigureError, bytes_at
 from bottlenecks.evaluation.plot import draw, save
-from bottlenecks.evaluation.record import LEVELS
 from bottlenecks.evaluation.summary import (
     AGREEMENT,
     Figure,
@@ -37,7 +35,6 @@ from bottlenecks.settings.evaluation import SESSION
 
 PART = "part.json"
 ANCHOR, LADDER = "hevc", "transform"
-PER_CENTS = range(70, 98)  # of agreement, at which units are held against the other codecs
 INTRODUCTION = """# Results
 
     python -m benchmarks.rate_accuracy --data PATH
@@ -109,8 +106,7 @@ class Outcome:
         talked = {point["codec"] for point in curve.points if point.get("session_bytes") is not None}
         counted = series_of(curve.counted(SESSION), record) if talked else []
         sent = {one.label: one for one in counted if one.label in talked}
-        merits_of_sent = summarise(counted, anchor) if counted else []
-        in_session = {merit.label: merit for merit in merits_of_sent if merit.label in sent}
+        in_session = {one.label: one for one in (summarise(counted, anchor) if counted else ()) if one.label in sent}
         return cls(case, parts, made, curve, series, anchor, merits, sent, in_session)
 
     @property
@@ -195,8 +191,8 @@ class Outcome:
         if RANGE not in self.series or LADDER not in self.series:
             return []
         ladders = self.labels[LADDER]
-        rate = _bd_rates(self.series, ladders)
-        sent = f", in sessions {_bd_rates(self.sent, ladders)}" if {RANGE, *ladders} <= self.sent.keys() else ""
+        rate = bd_rates(RANGE, ladders, self.series)
+        sent = f", in sessions {bd_rates(RANGE, ladders, self.sent)}" if {RANGE, *ladders} <= self.sent.keys() else ""
         sizes = {
             codec: [point["state_bytes"] for point in self.curve.points if point["codec"] == codec]
             for codec in (RANGE, LADDER)
@@ -236,15 +232,6 @@ class Outcome:
         save(draw({"": replace(self.curve, points=shown)}), folder / "curve")
 
 
-def _bd_rates(series: Mapping[str, Series], ladders: Sequence[str]) -> str:
-    """Return the BD-rate of the unit of any rate against ladders of separate ones, of several seeds as one figure."""
-    rates = []
-    for ladder in ladders:
-        (found,) = (merit for merit in summarise([series[RANGE], series[ladder]], ladder) if merit.label == RANGE)
-        rates.append(found.bd.get("bd_rate_at_agreement", Figure(None, note="")))
-    return cell(rates, lambda value: f"{value:+.1%}")
-
-
 def read_part(folder: Path) -> dict[str, Any]:
     """Read how a part was made: `commands`, `seconds`, `threads`, and where its `curve` lies.
 
@@ -276,34 +263,3 @@ def write_results(cases: Sequence[Case], out: Path, docs: Path) -> None:
     text = [INTRODUCTION, markdown(table), *(outcome.section() for outcome in found)]
     write_atomically(docs / "results.md", "\n".join(text).encode())
     say(f"Wrote {docs / 'results.md'}: {', '.join(outcome.case.name for outcome in found)}")
-
-
-def figure_at(line: Line, value: float) -> Figure:
-    """Return the bytes at which a line reaches a value."""
-    try:
-        found = bytes_at(line, value)
-    except NoFigureError as error:
-        return Figure(None, note=str(error))
-    return Figure(found, note="at most: the coarsest point" if found == line.num_bytes.min() else None)
-
-
-def levels_where_dearer(ours: Series, theirs: Series) -> list[int]:
-    """Return the agreements in per cent, of those that another codec's curve has, at which ours takes more bytes.
-
-    More is where the 95 % interval of the difference, over the same resampled images, lies above zero.
-    """
-    values = theirs.lines[AGREEMENT].values
-    return [
-        percent
-        for percent in PER_CENTS
-        if values.min() <= percent / 100 <= values.max() and _excess(ours, theirs, percent / 100) > 0
-    ]
-
-
-def _excess(ours: Series, theirs: Series, level: float) -> float:
-    """Return the low end of the interval of the difference in bytes, over the draws in which they reach the level."""
-    pairs = list(zip(ours.draws[AGREEMENT], theirs.draws[AGREEMENT], strict=True))
-    pairs.append((ours.lines[AGREEMENT], theirs.lines[AGREEMENT]))
-    found = [(figure_at(mine, level).value, figure_at(other, level).value) for mine, other in pairs]
-    excess = [np.inf if mine is None else mine - other for mine, other in found if other is not None]
-    return float(np.percentile(excess, LEVELS[0], method="lower"))

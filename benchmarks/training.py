@@ -38,17 +38,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from torch.nn import functional as F
 
 from bottlenecks.backbones.architecture import build_network
 from bottlenecks.backbones.backbone import Backbone, save_backbone
-from bottlenecks.console.cli import CONFIGS, hush_lightning
+from bottlenecks.console.cli import hush_lightning
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.rates.places import Lmbda
 from bottlenecks.runs.experiment import Experiment, prepare
 from bottlenecks.runs.fitting import assemble
+from bottlenecks.settings.composed import composed
 from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
@@ -120,8 +120,7 @@ def configure(root: Path, *overrides: str) -> DictConfig:
     """Compose the shipped configuration with all output under a temporary folder."""
     quiet = ["logger=none", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
     paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs", "cache")]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*quiet, *paths, *overrides])
+    return composed("train", [*quiet, *paths, *overrides])
 
 
 def random_backbone(root: Path, size: int) -> Path:

@@ -17,7 +17,7 @@ from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import metadata_of, opened, write_atomically
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "model_ema")
-SAVED = (b"PK", b"\x80\x02", b"\x80\x04")  # how a file of torch.save begins
+SAVED = (b"PK", b"\x80")  # how a file of torch.save, or of pickle, begins
 ALONE = "save its tensors alone: torch.save(network.state_dict(), FILE)"
 
 
@@ -44,15 +44,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except UsageError:
         raise
     except Exception as error:  # damaged files end in errors of many kinds
-        why, way_out = reason(error), ""
-        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):  # torch proposes to run the file
-            why = "torch did not write it"
-            if path.read_bytes()[:2] in SAVED:
-                why, way_out = (
-                    "more than tensors in it, which could run code",
-                    f"; load it where you trust it, and {ALONE}",
-                )
-        raise UsageError(f"model.weights={path}: not a readable file of weights ({why}){way_out}") from None
+        raise UsageError(f"model.weights={path}: not a readable file of weights {_why(error, path)}") from None
     return _unwrap(content, path)
 
 
@@ -89,6 +81,17 @@ def _sort_header(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def _why(error: Exception, path: Path) -> str:
+    """Say why torch could not read a file; its own message proposes to run whatever the file holds."""
+    if not isinstance(error, pickle.UnpicklingError) and "weights_only" not in str(error):
+        return f"({reason(error)})"
+    with path.open("rb") as file:
+        saved = file.read(2).startswith(SAVED)
+    if not saved:
+        return "(torch did not write it)"
+    return f"(more than tensors in it, which could run code); load it where you trust it, and {ALONE}"
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:

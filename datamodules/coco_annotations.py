@@ -42,7 +42,7 @@ def _objects(entries: list[Entry], classes: Mapping[int, int]) -> Objects:
     for entry in entries:
         try:
             x, y, width, height = (float(number) for number in entry["bbox"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return f"annotation {entry.get('id')} has no bbox of four numbers"
         if not _is_crowd(entry) and width and height:
             rows.append([classes[int(entry["category_id"])], x, y, x + width, y + height])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +46,8 @@ def labelled_files(root: Path, folder: Path) -> tuple[ImageFiles, tuple[str, ...
         what = f"no class, for want of images of its own in {folder}"
         warnings.warn(f"data.root={root}: {what}: {shortened(empty)}", stacklevel=2)
     classes = tuple(names[number] for number in there)
-    if len(classes) == 1 and not any(map(os.path.isfile, glob(f"{escape(str(folder / classes[0]))}/*"))):
-        way_out = f"if these are the classes, or parts of the data, {quoted('data.root', folder / classes[0])}"
+    if len(classes) == 1 and not any(os.path.dirname(path) == str(folder / classes[0]) for path in paths):
+        way_out = f"if these are the classes, or parts of the data, give {quoted('data.root', folder / classes[0])}"
         warnings.warn(f"data.root={root}: one class alone, {classes[0]}/, which holds folders; {way_out}", stacklevel=2)
     return ImageFiles(files.names, np.searchsorted(there, files.classes), files.folder), classes
 

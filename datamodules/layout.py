@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from bottlenecks.errors import UsageError
 
-KINDS = ("set", "data")
 PARTS = ("test", "val")  # to evaluate on, the preferred one first
-STEMS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-SPELLINGS = {  # alone, or as in train_set, training-data
-    part: tuple(stem + end for stem in stems for end in ("", *(f"{mark}{kind}" for mark in "_-" for kind in KINDS)))
-    for part, stems in STEMS.items()
-}
+SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+ENDING = re.compile("[_-](set|data)$")  # as in train_set, training-data
 SYSTEM = {  # what macOS, Windows and network disks leave behind; hidden ones are known by their dot
     "desktop.ini",
     "thumbs.db",
@@ -71,14 +68,15 @@ def folders_in(folder: Path) -> list[str]:
 
 def parts_in(root: Path) -> set[str]:
     """Return which of `train`, `val` and `test` a folder has, under any spelling; none where there is no folder."""
-    names = {name.casefold() for name in folders_in(root)} if root.is_dir() else set()
+    names = set(map(_without_ending, folders_in(root))) if root.is_dir() else set()
     return {part for part, spellings in SPELLINGS.items() if not names.isdisjoint(spellings)}
 
 
 def train_and_test(root: Path, parts: Sequence[str] = PARTS, nested: bool = True) -> tuple[Path, Path | None]:
     """Find out whether a dataset is divided into a folder to train on and one to evaluate on.
 
-    Their names may be spelt as `SPELLINGS` has them, in any case. Folders beside them are named in a warning.
+    Their names may be spelt as `SPELLINGS` has them, in any case, with an `ENDING` or without. Folders beside them are
+    named in a warning.
 
     Args:
         root: the dataset's folder.
@@ -114,8 +112,12 @@ def train_and_test(root: Path, parts: Sequence[str] = PARTS, nested: bool = True
     return root / train, root / evaluated[0] if evaluated else None
 
 
+def _without_ending(name: str) -> str:
+    return ENDING.sub("", name.casefold())
+
+
 def _named(root: Path, part: str, folders: Sequence[str]) -> str | None:
-    found = [name for name in folders if name.casefold() in SPELLINGS[part]]
+    found = [name for name in folders if _without_ending(name) in SPELLINGS[part]]
     if len(found) > 1:
         raise DatasetNotFoundError(f"data.root={root}: both {found[0]}/ and {found[1]}/ are there; keep one of them")
     return found[0] if found else None

@@ -35,7 +35,7 @@ def parse(segmentation: Any, size: tuple[int, int]) -> Outline:
     try:
         runs = _run_lengths(segmentation.get("counts"), size)
         _coco().decode(runs)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         pixels = size[0] * size[1]
         raise ValueError(
             f"its run lengths are no whole numbers, break off, or do not add up to {pixels} pixels"
@@ -54,7 +54,7 @@ def fill(outline: Outline, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 def _polygon(numbers: Any) -> npt.NDArray[np.float64]:
     try:
         points = np.array(numbers, dtype=np.float64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("its polygon is no list of x and y in turn") from error
     if len(points) < 3 or not np.isfinite(points).all():
         raise ValueError(f"its polygon of {len(points)} points encloses nothing, or has some that are no numbers")

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 import bottlenecks
 from bottlenecks.console.cli import CONFIGS
+from bottlenecks.settings.composed import composed
 from evaluate import evaluate
 from train import train
 
@@ -85,8 +85,7 @@ def configure(command: str, root: Path, *overrides: str) -> DictConfig:
 
 @lru_cache
 def _compose(command: str, files: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(command, [*files])
+    return composed(command, [*files])
 
 
 def quiet(overrides: Sequence[str]) -> list[str]:

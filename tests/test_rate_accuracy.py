@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import rate_accuracy
+from benchmarks.against import levels_where_dearer
 from benchmarks.cases import CASES, DATA, UNITS, Case, Part, parts_of
 from benchmarks.cells import cell, number
 from benchmarks.rate_accuracy import absent, make, make_all
-from benchmarks.results import PART, Outcome, levels_where_dearer, write_results
+from benchmarks.results import PART, Outcome, write_results
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import Line

@@ -21,6 +21,7 @@ from bottlenecks.settings.targets import path_of
 ANY_CLASSES = 1000  # for a factory that has to be told a number where none is known, as in a listing of split points
 TORCHVISION = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
 LEFT_OUT = ("quantized_", "maskrcnn_", "keypointrcnn_")  # of torchvision's networks
+HUB = ("hf-hub:", "hf_hub:")  # how names begin whose description lies on the hub
 
 
 def build_network(spec: BackboneSpec, num_classes: int | None = None) -> nn.Module:
@@ -85,8 +86,8 @@ def _build(spec: BackboneSpec, num_classes: int | None) -> nn.Module:
     if spec.library == "timm":
         try:
             return import_timm().create_model(name, pretrained=False, **given)
-        except (OSError, ValueError) as error:  # an `hf-hub:` name, whose description lies on the hub
-            if ":" not in name:
+        except (OSError, ValueError) as error:
+            if not name.startswith(HUB):
                 raise
             raise UsageError(
                 f"model.architecture={name}: its description cannot be fetched from the hub ({reason(error)}); fetch "
@@ -176,7 +177,7 @@ def _last_linear(network: nn.Module, spec: BackboneSpec) -> str:
 def _is_timms(name: str) -> bool:
     """Tell names that timm takes beside those that it lists: tagged ones, `resnet50.a1_in1k`, and `hf-hub:` ones."""
     base, _, tag = name.partition(".")
-    return name.startswith(("hf-hub:", "hf_hub:")) or (bool(tag) and name in import_timm().list_pretrained(f"{base}.*"))
+    return name.startswith(HUB) or (bool(tag) and name in import_timm().list_pretrained(f"{base}.*"))
 
 
 def list_networks(library: str) -> list[str]:

@@ -29,7 +29,7 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
 
 
 def is_loopback(host: str) -> bool:
-    """Return the names and addresses of this machine itself."""
+    """Return whether a name or an address is that of this machine itself."""
     try:
         address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -47,12 +47,11 @@ def is_private(address: str) -> bool:
 
 def is_excepted(url: httpx.URL) -> bool:
     """Return what NO_PROXY names: hosts, domains, with a port or without, `*`, and networks such as 10.0.0.0/8."""
-    entries = re.split(r"[\s,]+", os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
-    named = {"no": ",".join(entry.removeprefix("*") if entry != "*" else entry for entry in entries)}
-    port = url.port or PORTS.get(url.scheme)
-    return bool(proxy_bypass_environment(f"{url.host}:{port}", named)) or any(
-        _is_within(url.host, entry) for entry in entries
-    )
+    written = re.split(r"[\s,]+", os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
+    entries = [entry.removeprefix("*.") for entry in written]
+    host = f"{url.host}:{url.port or PORTS.get(url.scheme)}"
+    by_name = proxy_bypass_environment(host, {"no": ",".join(entries)})
+    return bool(by_name) or any(_is_within(url.host, entry) for entry in entries)
 
 
 def _is_within(host: str, network: str) -> bool:

@@ -113,7 +113,7 @@ def _switch() -> str | None:
         if asked.strip():
             say(f"WANDB_MODE={asked}: expected one of {', '.join(WANDB_MODES)}; taken as if it were not set")
         del os.environ["WANDB_MODE"]
-    elif asked is not None and mode is not None:
+    elif mode is not None:
         os.environ["WANDB_MODE"] = mode  # W&B itself knows one spelling of each
     return mode
 

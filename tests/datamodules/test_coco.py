@@ -89,6 +89,7 @@ def test_each_of_vocs_classes_has_a_category(root, load):
         ("coco", {**PERSON, "bbox": [1, 2, 30, 4]}, r"box 1, \[1, 2, 31, 6\], does not lie in the image of 16x12"),
         ("coco", {**PERSON, "bbox": [float("nan"), 2, 3, 4]}, r"box 1, \[nan, 2, nan, 6\], does not lie in"),
         ("coco", {**PERSON, "bbox": None}, r"annotation 0 has no bbox of four numbers"),
+        ("coco", {**PERSON, "bbox": [10**400, 2, 3, 4]}, r"annotation 0 has no bbox of four numbers"),
         ("coco_segmentation", {**PERSON, "segmentation": []}, r"annotation 0: it has no outline"),
         (
             "coco_segmentation",
@@ -113,7 +114,7 @@ def test_unusable_annotations_are_refused_or_left_out(name, entry, message, root
 
 
 @pytest.mark.parametrize("name", ["coco", "coco_segmentation"])
-@pytest.mark.parametrize("category", [91, 2, 0, "1", 1.5, None, True, [1], float("inf"), float("nan")])
+@pytest.mark.parametrize("category", [91, 2, 0, "1", 1.5, None, True, [1], float("inf"), float("nan"), 10**400])
 def test_categories_that_the_file_does_not_list_are_refused_in_both(category, name, root, load):
     write_coco(root, "val2017", [SIGN, {**PERSON, "category_id": category}])
     expected = r"val2017/0\.jpg \(annotation 1 is of category .*, which instances_val2017\.json does not list\)"

@@ -41,6 +41,8 @@ def test_polygons_have_their_area():
         ([[1, 2, 3, 4, 5]], "its polygon is no list of x and y in turn"),
         ([[1, 2, 3, 4, float("nan"), 6]], "some that are no numbers"),
         ([["a"]], "its polygon is no list"),
+        ([[10**400, 2, 3, 4, 5, 6]], "its polygon is no list"),
+        ({"size": [12, 16], "counts": [10**400]}, "do not add up"),
         (None, "neither polygons nor run lengths of 12 rows and 16 columns"),
         ({"size": [16, 12], "counts": [192]}, "neither polygons nor run lengths of 12 rows"),
         ({"size": None, "counts": [192]}, "neither polygons nor run lengths of 12 rows"),
