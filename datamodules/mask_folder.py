@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from .mask_files import Colour, ColourMaskFiles, MaskFiles, number_of
 from .pairs import PairedFolders, Pairs
 
 MOST_CLASSES = 2**16
+LOOKED_AT = 50  # masks to train on
 
 
 class MaskFolder(PairedFolders):
@@ -71,7 +73,20 @@ class MaskFolder(PairedFolders):
         if self.colours:
             colours = tuple(self.colours)
             return [ColourMaskFiles(names, str(root), num_classes, self.void, colours) for names in masks]
-        return [MaskFiles(names, str(root), num_classes, self.void) for names in masks]
+        files = [MaskFiles(names, str(root), num_classes, self.void) for names in masks]
+        _warn_of_one_class(files[0])
+        return [*files]
+
+
+def _warn_of_one_class(masks: MaskFiles) -> None:
+    """Warn where the first masks have no class but 0: 255 is the object itself as often as it is none."""
+    count = min(len(masks), LOOKED_AT)
+    if masks.void is not None and max(map(masks.largest, range(count)), default=1) == 0:
+        warnings.warn(
+            f"data.void={masks.void}: the first {count} masks have no class but 0 beside it; where {masks.void} is a "
+            "class, give data.void=null and 'data.classes={background:[0,0,0],object:[255,255,255]}'",
+            stacklevel=2,
+        )
 
 
 def _names(classes: Any) -> tuple[str, ...]:

@@ -122,7 +122,10 @@ def find_architecture(spec: BackboneSpec) -> str:
     if spec.library == "timm" and _is_timms(name):
         return name
     if name not in names:
-        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}")
+        hint = f"; one on the hub is model.name='{HUB[0]}{name}'" if spec.library == "timm" and "/" in name else ""
+        raise UsageError(
+            f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}{hint}"
+        )
     if spec.library == "torchvision" and name not in _names(spec.task if spec.has_classes else "classification"):
         (task,) = (task for task in TORCHVISION if name in _names(task))
         raise UsageError(

@@ -11,6 +11,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 import httpx
 
+from bottlenecks.environment import is_loopback
 from bottlenecks.errors import UsageError, reason
 
 CERTIFICATES = {"SSL_CERT_FILE": "cafile", "SSL_CERT_DIR": "capath"}  # variable -> argument of ssl's
@@ -26,16 +27,6 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
     """
     proxy = None if is_loopback(url.host) or is_excepted(url) else proxy_for(url.scheme)
     return httpx.HTTPTransport(verify=trusted() if url.scheme == "https" else False, proxy=proxy, trust_env=False)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or an address is that of this machine itself."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
-    address = getattr(address, "ipv4_mapped", None) or address
-    return bool(address.is_loopback)
 
 
 def is_private(address: str) -> bool:

@@ -29,9 +29,9 @@ from bottlenecks.deploy.logs import log_config
 from bottlenecks.deploy.metrics import SHARED
 from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.deploy.route import is_loopback
 from bottlenecks.deploy.service import ServerLimits, Service
 from bottlenecks.deploy.tokens import read_tokens
+from bottlenecks.environment import is_loopback
 from bottlenecks.errors import UsageError, check_number, fail, reason, run
 
 GRACE_SECONDS = 10  # that requests under way are given when the server is told to stop

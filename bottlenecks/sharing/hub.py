@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from bottlenecks.environment import prescribed
+from bottlenecks.environment import prescribed, spare_loopback
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.rates.manifest import CARD, CURVE, FIGURE, MANIFEST, PATTERN, is_shared
 
@@ -125,6 +125,7 @@ def import_hub(name: str) -> ModuleType:
     Raises:
         UsageError: it is not installed.
     """
+    spare_loopback()
     try:
         return importlib.import_module("huggingface_hub")
     except ImportError:

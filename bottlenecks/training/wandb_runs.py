@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from bottlenecks.console.terminal import say
+from bottlenecks.environment import prescribed, spare_loopback
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.settings.experiment import LOGGER_MODES
 
@@ -50,6 +51,7 @@ def wandb_logger(
     switch = _switch() if mode == "auto" else mode
     if switch == "disabled":
         return None
+    spare_loopback()
     import wandb  # takes a second, and only this logger needs it
 
     shared = wandb.setup().settings
@@ -79,7 +81,8 @@ def wandb_logger(
         except Exception as error:  # each release of the client raises others of its own
             if shared.base_url not in UNREACHABLE:
                 UNREACHABLE.add(shared.base_url)
-                say(f"W&B at {shared.base_url} cannot be used ({reason(error)}); this run is logged offline")
+                why = f"{reason(error)}{prescribed()}"
+                say(f"W&B at {shared.base_url} cannot be used ({why}); this run is logged offline")
             switch = "offline"
     return begin(switch)
 

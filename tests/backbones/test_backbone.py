@@ -45,6 +45,10 @@ def refuse(*_: Any, **__: Any) -> None:
         (BackboneSpec("resnet51"), r"model.name=resnet51: no such network in torchvision; closest: resnet50"),
         (BackboneSpec("resnet50z", library="timm"), r"no such network in timm; closest: .*resnet50"),
         (
+            BackboneSpec("timm/resnet18.a1_in1k", library="timm"),
+            r"one on the hub is model.name=.hf-hub:timm/resnet18.a1_",
+        ),
+        (
             BackboneSpec("x", library="custom", factory={"_target_": "builtins.dict"}),
             r"expected an nn.Module, got dict",
         ),

@@ -143,6 +143,17 @@ def test_classes_without_names_are_those_that_are_found(tree, load):
         load("mask_folder", root=str(tmp.parents[2]), held_back=1).setup("test")
 
 
+@pytest.mark.parametrize("classes", [None, ["background", "object"]])
+def test_masks_with_no_class_but_the_background_are_told(classes, tree, load):
+    root = make(tree, lambda path, seed: write_mask(path.with_suffix(".png"), 255 * (numbers(seed) > 1)))
+    with pytest.warns(UserWarning, match=r"data\.void=255: the first 6 masks have no class but 0 beside it; .*\[255,"):
+        load("mask_folder", root=str(root), classes=classes, held_back=1).setup()
+    named = {"background": [0, 0, 0], "object": [255, 255, 255]}  # as the warning has it
+    data = load("mask_folder", root=str(root), classes=named, void=None, held_back=1)
+    data.setup()
+    assert data.class_names == ("background", "object")
+
+
 def test_a_mask_that_is_missing_or_there_twice_is_named(tree, load):
     root = make(tree, write_grey)
     write_mask(root / "val/masks/1.bmp", numbers(0, 3))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 import wandb
 
+from bottlenecks.environment import LOOPBACK, spare_loopback
 from bottlenecks.errors import UsageError
 from bottlenecks.training.loggers import close, csv_logger, log_file, log_image, log_table
 from bottlenecks.training.wandb_runs import wandb_logger, wandb_mode
@@ -31,7 +37,7 @@ RATES = Path("checkpoints/tiny/body/digits")
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED", "NETRC"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DISABLED", "NETRC", "NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -143,6 +149,36 @@ def test_a_key_without_a_way_out_means_offline(
     assert run(root, "logger=wandb", f"logger.mode={mode}") == BOTH
     assert capsys.readouterr().out.count("W&B at http://127.0.0.1:9 cannot be used") == 1
     assert len([*(root / "logs/wandb").glob("offline-run-*")]) == 3
+
+
+def test_a_server_on_this_machine_is_asked_past_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init, modes = wandb.init, []
+
+    def begin(*, mode: str, **settings: Any) -> Any:
+        modes.append(mode)
+        return init(**settings, mode="disabled")
+
+    monkeypatch.setattr(wandb, "init", begin)
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        wandb_logger(tmp_path, "run", "group", "train", {}, "bottlenecks")
+        server.shutdown()
+    assert modes == ["online"]
+
+
+@pytest.mark.parametrize(("excepted", "then"), [("", ""), ("*", "*"), ("example.org", f"example.org,{LOOPBACK}")])
+def test_loopback_is_excepted_where_there_is_a_proxy(excepted: str, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", excepted)
+    if excepted:
+        monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    for _ in range(2):
+        spare_loopback()
+        assert os.environ["NO_PROXY"] == then
+    proxied = bool(requests.utils.get_environ_proxies("https://elsewhere.example"))
+    assert proxied == (excepted == "example.org")
 
 
 @pytest.mark.parametrize(
