@@ -1,7 +1,8 @@
 """Units and other codecs on five cases, joined into docs/results.md: python -m benchmarks.rate_accuracy.
 
 Works in parts: a ladder of units that is trained and evaluated, or another codec that is evaluated. Each is kept in
-`--out`/<case>/<part>, and not made again while its settings are the same; delete its folder for that.
+`--out`/<case>/<part>, by `--report` in docs/results/<case>/parts, too, and not made again while its settings are the
+same; delete its folders for that. Parts of one case have to be of the same network.
 
     python -m benchmarks.rate_accuracy --data ROOT                                            # all that is left to do
     python -m benchmarks.rate_accuracy --data ROOT --case camvid --unit transform --seed 1    # one part of it
@@ -14,7 +15,6 @@ left out. digits needs none.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
-from benchmarks.results import PART, read_part, write_results
+from benchmarks.parts import place_of, read_part, write_part
+from benchmarks.results import write_results
 from bottlenecks.console.cli import hush_lightning, run
 from bottlenecks.console.terminal import say
-from bottlenecks.files import write_atomically
 from bottlenecks.settings.composed import composed
 from bottlenecks.settings.experiment import ExperimentPlan
 from evaluate import evaluate
@@ -50,11 +50,12 @@ def configure(command: str, arguments: Sequence[str], data: Path, out: Path) -> 
     return composed(command, [*paths, *QUIET, *given])
 
 
-def make(part: Part, data: Path, out: Path) -> None:
+def make(part: Part, data: Path, out: Path, docs: Path) -> None:
     """Make a part, unless it is finished; what tells so, and how long it took, is written last."""
     folder, commands = out / part.case.name / part.label, part.commands()
-    if (folder / PART).exists() and read_part(folder)["commands"] == commands:
-        say(f"Kept {folder}: finished with these very settings")
+    place = place_of(part, out, docs)
+    if place is not None and read_part(place)["commands"] == commands:
+        say(f"Kept {place}: finished with these very settings")
         return
     say(f"Making {folder}")
     if part.case.backbone is not None:
@@ -68,7 +69,7 @@ def make(part: Part, data: Path, out: Path) -> None:
     seconds["evaluate"], _ = timed(lambda: evaluate(cfg))
     curve = (ExperimentPlan.of(cfg).results / "curve.json").relative_to(folder)
     made = {"commands": commands, "seconds": seconds, "threads": torch.get_num_threads(), "curve": str(curve)}
-    write_atomically(folder / PART, (json.dumps(made, indent=2) + "\n").encode())
+    write_part(folder, made)
     say(f"Made {folder}: " + ", ".join(f"{name} {value:,.0f} s" for name, value in seconds.items()))
 
 
@@ -86,14 +87,14 @@ def drop_others(rates: Iterable[Path]) -> None:
         path.unlink()
 
 
-def make_all(cases: Sequence[Case], codec: str | None, seed: int | None, data: Path, out: Path) -> None:
+def make_all(cases: Sequence[Case], codec: str | None, seed: int | None, data: Path, out: Path, docs: Path) -> None:
     """Make the parts that are asked for, of every case whose data is there."""
     for case in cases:
         missing = absent(case, data)
         for path in missing:
             say(f"Left out {case.name}: {path} is not there; --data=FOLDER says where such files are")
         for part in [] if missing else parts_of(case, codec, seed):
-            make(part, data, out)
+            make(part, data, out, docs)
 
 
 def main() -> None:
@@ -104,15 +105,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="one instead of all")
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the data lies; data/ if not given")
     parser.add_argument("--out", type=Path, default=Path("results/rate_accuracy"), help="folder of the parts")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder that --report writes into")
-    parser.add_argument("--report", action="store_true", help="join the parts that are there, make none")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs"), help="folder that --report writes into, and keeps parts in"
+    )
+    parser.add_argument("--report", action="store_true", help="join all parts that are there, make none")
     options = parser.parse_args()
     cases = [case for case in CASES if options.case in (None, case.name)]
     hush_lightning()
     if options.report:
-        run(lambda: write_results(cases, options.out, options.docs))
+        run(lambda: write_results(CASES, options.out, options.docs))
     else:
-        run(lambda: make_all(cases, options.unit, options.seed, options.data, options.out))
+        run(lambda: make_all(cases, options.unit, options.seed, options.data, options.out, options.docs))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks.against import bd_rates, figure_at, levels_where_dearer
 from benchmarks.cases import CODECS, DATA, RANGE, UNITS, Case, Part, parts_of
 from benchmarks.cells import between, cell, number
+from benchmarks.parts import keep, parts_folder, place_of, read_part
 from bottlenecks.console.terminal import markdown, say
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.compare import combine
@@ -33,7 +34,6 @@ from bottlenecks.evaluation.summary import (
 from bottlenecks.files import write_atomically
 from bottlenecks.settings.evaluation import SESSION
 
-PART = "part.json"
 ANCHOR, LADDER = "hevc", "transform"
 INTRODUCTION = """# Results
 
@@ -63,6 +63,7 @@ class Outcome:
     Attributes:
         case: it is of.
         parts: that are finished.
+        places: the folder of each by label.
         made: how each of them was made.
         curve: all of their operating points.
         series: the same by label, resampled, too.
@@ -74,6 +75,7 @@ class Outcome:
 
     case: Case
     parts: Sequence[Part]
+    places: Mapping[str, Path]
     made: Mapping[str, Any]
     curve: Curve
     series: Mapping[str, Series]
@@ -83,21 +85,23 @@ class Outcome:
     in_session: Mapping[str, Merit]
 
     @classmethod
-    def read(cls, case: Case, out: Path) -> Outcome | None:
+    def read(cls, case: Case, out: Path, docs: Path) -> Outcome | None:
         """Join the parts of a case; None where there is none.
 
         Raises:
             UsageError: they are not of the same images and network.
         """
-        parts = [part for part in parts_of(case) if (out / case.name / part.label / PART).exists()]
-        if not parts:
+        found = {part: place_of(part, out, docs) for part in parts_of(case)}
+        places = {part.label: place for part, place in found.items() if place is not None}
+        if not places:
             return None
-        made = {part.label: read_part(out / case.name / part.label) for part in parts}
-        joined = combine([out / case.name / label / one["curve"] for label, one in made.items()])
+        parts = [part for part in found if part.label in places]
+        made = {label: read_part(place) for label, place in places.items()}
+        joined = combine([place / made[label]["curve"] for label, place in places.items()])
         if "" not in joined.curves:
             raise UsageError(
-                f"{out / case.name}: its parts were evaluated on different images, or with different networks; "
-                "delete those that are out of date, and have them made again"
+                f"{out / case.name}, {parts_folder(docs, case)}: the parts there were evaluated on different images "
+                "or with different networks; delete those that are out of date, and have them made again"
             )
         curve, record = joined.curves[""], joined.records.get("")
         series = {one.label: one for one in series_of(curve, record)}
@@ -107,7 +111,7 @@ class Outcome:
         counted = series_of(curve.counted(SESSION), record) if talked else []
         sent = {one.label: one for one in counted if one.label in talked}
         in_session = {one.label: one for one in (summarise(counted, anchor) if counted else ()) if one.label in sent}
-        return cls(case, parts, made, curve, series, anchor, merits, sent, in_session)
+        return cls(case, parts, places, made, curve, series, anchor, merits, sent, in_session)
 
     @property
     def labels(self) -> dict[str, list[str]]:
@@ -219,8 +223,13 @@ class Outcome:
         codecs = shlex.quote(f"codecs=[{','.join(self.labels)}]")
         return [*lines, " ".join(["python evaluate.py $N", *self.case.evaluating, codecs])]
 
-    def write(self, folder: Path) -> None:
-        """Write curve, figures of merit and image; of several seeds the image has the first."""
+    def row(self) -> list[str]:
+        """Return the cells of the first table."""
+        return [self.case.title, *map(self.bytes_within, UNITS), self.best()]
+
+    def write(self, docs: Path) -> None:
+        """Write curve, figures of merit and image, and keep the parts; of several seeds the image has the first."""
+        folder = docs / "results" / self.case.name
         folder.mkdir(parents=True, exist_ok=True)
         self.curve.write(folder)
         merits = list(self.merits.values())
@@ -230,36 +239,34 @@ class Outcome:
         write_atomically(folder / "report.md", "\n".join(["![](curve.svg)\n", *tables]).encode())
         shown = [point for point in self.curve.points if point["codec"] in self.labels]
         save(draw({"": replace(self.curve, points=shown)}), folder / "curve")
-
-
-def read_part(folder: Path) -> dict[str, Any]:
-    """Read how a part was made: `commands`, `seconds`, `threads`, and where its `curve` lies.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        content: dict[str, Any] = json.loads((folder / PART).read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder / PART}: not readable ({error}); delete {folder} to have it made again") from None
-    return content
+        for label, place in self.places.items():
+            keep(place, self.made[label], parts_folder(docs, self.case) / label)
 
 
 def write_results(cases: Sequence[Case], out: Path, docs: Path) -> None:
-    """Write `results.md`, and a folder a case, of the parts that there are.
+    """Write `results.md`, and a folder a case, of the parts that there are; a case without parts stays as written.
 
     Raises:
         UsageError: there is none, or those of a case do not belong together.
     """
-    found = [outcome for outcome in (Outcome.read(case, out) for case in cases) if outcome is not None]
+    outcomes = {case.title: Outcome.read(case, out, docs) for case in cases}
+    found = {title: outcome for title, outcome in outcomes.items() if outcome is not None}
     if not found:
         raise UsageError(f"--out={out}: no part is finished there; make some without --report")
-    table = Table()
+    path = docs / "results.md"
+    before = path.read_text() if path.exists() else ""
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in before.splitlines() if row.startswith("| ")}
+    sections = {section.partition("\n")[0]: section.rstrip() for section in before.split("\n## ")[1:]}
+    table, text = Table(), list[str]()
     for name in ("case", *(f"`{unit}`" for unit in UNITS), "best other codec"):
         table.add_column(name, justify="left" if name == "case" else "right")
-    for outcome in found:
-        outcome.write(docs / "results" / outcome.case.name)
-        table.add_row(outcome.case.title, *(outcome.bytes_within(unit) for unit in UNITS), outcome.best())
-    text = [INTRODUCTION, markdown(table), *(outcome.section() for outcome in found)]
-    write_atomically(docs / "results.md", "\n".join(text).encode())
-    say(f"Wrote {docs / 'results.md'}: {', '.join(outcome.case.name for outcome in found)}")
+    for title in outcomes:
+        if title in found:
+            found[title].write(docs)
+            table.add_row(*found[title].row())
+            text.append(found[title].section())
+        elif title in sections:
+            table.add_row(*(cell.strip() for cell in rows[title].strip("| ").split(" | ")))
+            text.append(f"## {sections[title]}\n")
+    write_atomically(path, "\n".join([INTRODUCTION, markdown(table), *text]).encode())
+    say(f"Wrote {path}: {', '.join(outcome.case.name for outcome in found.values())}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from benchmarks import rate_accuracy
 from benchmarks.against import levels_where_dearer
 from benchmarks.cases import CASES, DATA, UNITS, Case, Part, parts_of
 from benchmarks.cells import cell, number
+from benchmarks.parts import PART
 from benchmarks.rate_accuracy import absent, make, make_all
-from benchmarks.results import PART, Outcome, write_results
+from benchmarks.results import Outcome, write_results
 from bottlenecks.errors import UsageError
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.evaluation.merit import Line
@@ -41,7 +43,7 @@ def out(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     shutil.copytree(trained / "checkpoints/tiny/backbone", folder / "checkpoints/tiny/backbone")
     for codec in CODECS:
-        make(Part(TINY_CASE, codec), folder, folder)
+        make(Part(TINY_CASE, codec), folder, folder, folder)
     return folder
 
 
@@ -71,13 +73,13 @@ def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
     stray.touch()
     monkeypatch.setattr(rate_accuracy, "train", lambda cfg: asked.append(cfg.stage) or dict.fromkeys(rates))
     monkeypatch.setattr(rate_accuracy, "evaluate", lambda cfg: asked.append(list(cfg.codecs)))
-    make(Part(TINY_CASE, "factorized"), out, out)
+    make(Part(TINY_CASE, "factorized"), out, out, out)
     assert asked == [] and "finished with these very settings" in capsys.readouterr().out
     content = (out / "tiny/factorized" / PART).read_text()
     changed = content.replace("training.epochs=1", "training.epochs=3")
     assert changed != content
     (out / "tiny/factorized" / PART).write_text(changed)
-    make(Part(TINY_CASE, "factorized"), out, out)
+    make(Part(TINY_CASE, "factorized"), out, out, out)
     assert asked == ["backbone", "unit", ["factorized"]]
     assert not stray.exists() and all(path.exists() for path in rates)
     assert json.loads((out / "tiny/factorized" / PART).read_text())["commands"] == json.loads(content)["commands"]
@@ -86,7 +88,7 @@ def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
 
 def test_a_case_without_data_is_told_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     camvid = next(case for case in CASES if case.name == "camvid")
-    make_all([camvid], None, None, tmp_path, tmp_path / "out")
+    make_all([camvid], None, None, tmp_path, tmp_path / "out", tmp_path)
     assert f"Left out camvid: {tmp_path / 'camvid'} is not there" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     (tmp_path / "camvid").mkdir()
@@ -116,12 +118,31 @@ def test_what_came_out_is_written(out: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_parts_are_kept_beside_the_results_and_joined_with_later_ones(out: Path, tmp_path: Path) -> None:
+    elsewhere, docs = tmp_path / "elsewhere", tmp_path / "docs"
+    (shutil.copytree(out, elsewhere) / "tiny/jpeg" / PART).unlink()
+    write_results([TINY_CASE], elsewhere, docs)
+    shutil.rmtree(elsewhere)
+    make(Part(TINY_CASE, "factorized"), tmp_path, elsewhere, docs)  # kept, or it would take a network
+    assert not elsewhere.exists()
+    shutil.copytree(out / "tiny/jpeg", elsewhere / "tiny/jpeg")
+    other = replace(TINY_CASE, name="other", title="Other")
+    (docs / "results.md").write_text(
+        (docs / "results.md").read_text() + f"\n| Other |{6 * ' x |'}\n\n## Other\n\nkept\n"
+    )
+    write_results([TINY_CASE, other], elsewhere, docs)
+    written, joined = (docs / "results.md").read_text(), Outcome.read(TINY_CASE, out, out)
+    assert joined is not None and "".join(joined.section()) in written
+    assert "| Other | x |" in written and written.endswith("## Other\n\nkept\n")
+
+
+@pytest.mark.slow
 def test_parts_that_do_not_belong_together_are_refused(out: Path, tmp_path: Path) -> None:
     shutil.copytree(out / "tiny", tmp_path / "tiny")
     (path,) = (tmp_path / "tiny/jpeg").rglob("curve.json")
     path.write_text(path.read_text().replace('"data": "digits"', '"data": "others"'))
-    with pytest.raises(UsageError, match="its parts were evaluated on different images, or with different networks"):
-        Outcome.read(TINY_CASE, tmp_path)
+    with pytest.raises(UsageError, match="the parts there were evaluated on different images or with"):
+        Outcome.read(TINY_CASE, tmp_path, tmp_path)
     with pytest.raises(UsageError, match="no part is finished there"):
         write_results(CASES, tmp_path, tmp_path)
 
