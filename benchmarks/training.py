@@ -327,7 +327,7 @@ def time_to_quality(
         cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
         start = time.perf_counter()
         reached = Reached(targets)
-        fit(cfg, prepared(cfg), LMBDAS, root / "quality.start", reached)
+        fit(cfg, prepared(cfg), LMBDAS, root / f"{name}.start", reached)
         seconds = time.perf_counter() - start
         print(
             f"{name}: {'reached' if reached.done else 'NOT reached'} in {reached.epochs} epochs, {seconds:.0f} s; "
