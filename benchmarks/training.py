@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import statistics
 import tempfile
 import time
@@ -41,23 +40,19 @@ import torch
 from omegaconf import DictConfig
 from torch.nn import functional as F
 
+from benchmarks.ladders import FORMER, LMBDAS, SEPARATE, configure, fit, prepared
+from benchmarks.time_to_quality import cifar10, time_to_quality
 from bottlenecks.backbones.architecture import build_network
 from bottlenecks.backbones.backbone import Backbone, save_backbone
 from bottlenecks.console.cli import hush_lightning
 from bottlenecks.images.preprocessing import Preprocessing
-from bottlenecks.rates.places import Lmbda
-from bottlenecks.runs.experiment import Experiment, prepare
 from bottlenecks.runs.fitting import assemble
-from bottlenecks.settings.composed import composed
-from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.model import BackboneSpec
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.features import cat
-from bottlenecks.training.module import LadderModule
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.training.start_file import StartFile
 
-LMBDAS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 BEST = ("training.cache_features=true",)
 CACHED = ("training.cache_features=true", "training.channels_last=false")
 RATIOS = {
@@ -70,10 +65,7 @@ RATIOS = {
     "transform_over_finetune_step": ("transform", "finetune"),
     "loop_over_bare": ("joint", "bare"),
 }
-SEPARATE = ("training.cache_features=false", "training.fold_batch_norm=false", "training.channels_last=false")
 JOINT = ("training.cache_features=false",)  # in the layout that users get, too
-COLD = (*SEPARATE, "training.warm_start=false")
-FORMER = "unit=factorized"
 ONE_VIEW = "data.augment=false"  # of each image, as the former default has it
 
 
@@ -92,35 +84,10 @@ class Clock(pl.Callback):
         self.last = now
 
 
-class Reached(pl.Callback):
-    """Notes when each rate's held-back loss is where it is to be, and stops when all are."""
-
-    def __init__(self, targets: dict[Lmbda, float]) -> None:
-        self.targets, self.lowest, self.epochs = targets, dict.fromkeys(targets, math.inf), 0
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, LadderModule)
-        self.epochs += not trainer.sanity_checking  # where the start is evaluated
-        for rate, lmbda in enumerate(pl_module.lmbdas):
-            self.lowest[lmbda] = min(self.lowest[lmbda], pl_module.figures("val", rate)["val/loss"])
-        trainer.should_stop = self.done
-
-    @property
-    def done(self) -> bool:
-        return all(self.lowest[lmbda] <= target for lmbda, target in self.targets.items())
-
-
 def has_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16; without, it only looks as if."""
     cpus = Path("/proc/cpuinfo")
     return cpus.exists() and any(flag in cpus.read_text() for flag in ("avx512_bf16", "amx_bf16"))
-
-
-def configure(root: Path, *overrides: str) -> DictConfig:
-    """Compose the shipped configuration with all output under a temporary folder."""
-    quiet = ["logger=none", "trainer.enable_progress_bar=false", "trainer.accelerator=cpu"]
-    paths = [f"paths.{name}={root / name}" for name in ("checkpoints", "results", "logs", "cache")]
-    return composed("train", [*quiet, *paths, *overrides])
 
 
 def random_backbone(root: Path, size: int) -> Path:
@@ -132,31 +99,6 @@ def random_backbone(root: Path, size: int) -> Path:
     path = root / "backbone.safetensors"
     save_backbone(path, Backbone(build_network(spec, 10), spec, look, names, "random"), {"data": "digits"})
     return path
-
-
-def fit(
-    cfg: DictConfig, experiment: Experiment, lmbdas: Sequence[float], start: Path, *callbacks: pl.Callback
-) -> LadderModule:
-    """Train with the project's own trainer; nothing is written but where a transform unit begins.
-
-    Args:
-        cfg: of `train.py`.
-        experiment: what it names.
-        lmbdas: of the rates.
-        start: the file of that, which is read where it is there.
-        callbacks: of the trainer.
-    """
-    trainer = pl.Trainer(
-        **{name: value for name, value in cfg.trainer.items() if name != "_target_"},
-        max_epochs=cfg.training.epochs,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        num_sanity_val_steps=-1,  # the start counts, as it does for users
-    )
-    module, data = assemble(experiment, TrainingPlan.of(cfg), lmbdas, trainer, StartFile(start, {}, {}, False))
-    trainer.fit(module.train(), datamodule=data)
-    return module
 
 
 def few_steps(root: Path, size: int, batch: int, images: int, steps: int) -> tuple[str, ...]:
@@ -250,11 +192,6 @@ def bare_step(root: Path, cfg: DictConfig, batch: int) -> Callable[[], None]:
     return step
 
 
-def prepared(cfg: DictConfig) -> Experiment:
-    """Build what a configuration names, as `train.py` does."""
-    return prepare(ExperimentPlan.of(cfg), "fit", TrainingPlan.of(cfg).augment_few)
-
-
 def finetune_step(batch: int, size: int) -> Callable[[], None]:
     """A step of training the whole network on labels."""
     network = build_network(BackboneSpec.of(configure(Path(".")).model), 1000).train().requires_grad_(True)
@@ -297,66 +234,6 @@ def closed_form_times(root: Path, size: int, batch: int, images: int, steps: int
         print(f"closed form {closed[name]:.1f} s, separate epoch {epoch:.1f} s {name[1:]}".strip(), flush=True)
         ratios[f"closed_form_over_separate_epoch{name}"] = closed[name] / epoch
     return ratios
-
-
-def time_to_quality(
-    root: Path, best: Sequence[str], data: Sequence[str], epochs: int, fast_epochs: int
-) -> dict[str, Any]:
-    """Train each rate by itself for `epochs`, then all at once until each is as good; compare the times."""
-    common = (*data, f"training.epochs={epochs}")
-    prepare(
-        ExperimentPlan.of(configure(root, *common)), "fit"
-    )  # a backbone that has to be trained first is no part of either
-    targets, slow = dict[Lmbda, float](), 0.0
-    for lmbda in LMBDAS:
-        cfg = configure(root, *common, FORMER, *COLD)
-        start = time.perf_counter()
-        alone = Reached({lmbda: -math.inf})
-        fit(cfg, prepared(cfg), [lmbda], root / "separate.start", alone)
-        slow += time.perf_counter() - start
-        targets[lmbda] = alone.lowest[lmbda]
-        print(f"separate, lambda={lmbda}: loss {targets[lmbda]:.4f} after {epochs} epochs, {slow:.0f} s", flush=True)
-    rows = {}
-    ways = {
-        "best": (FORMER, *best),
-        "best, cold start": (FORMER, *best, "training.warm_start=false"),
-        "transform": best,
-        "closed form": (*best, "training.epochs=0"),
-    }
-    for name, overrides in ways.items():
-        cfg = configure(root, *data, f"training.epochs={fast_epochs}", *overrides)
-        start = time.perf_counter()
-        reached = Reached(targets)
-        fit(cfg, prepared(cfg), LMBDAS, root / f"{name}.start", reached)
-        seconds = time.perf_counter() - start
-        print(
-            f"{name}: {'reached' if reached.done else 'NOT reached'} in {reached.epochs} epochs, {seconds:.0f} s; "
-            + ", ".join(f"{lmbda}: {loss:.4f}" for lmbda, loss in reached.lowest.items()),
-            flush=True,
-        )
-        rows[name] = slow / seconds if reached.done else None
-    return {
-        "time_to_quality_speedup": rows["best"],
-        "time_to_quality_speedup_cold_start": rows["best, cold start"],
-        "time_to_quality_speedup_transform": rows["transform"],
-        "time_to_quality_speedup_closed_form": rows["closed form"],
-    }
-
-
-def cifar10(shared: Path, images: int) -> list[str] | None:
-    """Name the settings of CIFAR-10 with the ResNet-50 that was trained for it, where both are at hand."""
-    weights, root = shared / "resnet50-cifar10-64.safetensors", Path("data/cifar10")
-    if not weights.exists() or not root.exists():
-        return None
-    return [
-        "data=cifar10",
-        f"data.root={root}",
-        f"model.weights={weights}",
-        f"data.limit_train={images}",
-        "data.limit_val=500",
-        "data.num_workers=0",
-        "data.batch_size=64",
-    ]
 
 
 def main() -> None:

@@ -123,9 +123,7 @@ def find_architecture(spec: BackboneSpec) -> str:
         return name
     if name not in names:
         hint = f"; one on the hub is model.name='{HUB[0]}{name}'" if spec.library == "timm" and "/" in name else ""
-        raise UsageError(
-            f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}{hint}"
-        )
+        raise UsageError(f"model.name={name}: no such network in {spec.library}; closest: {closest(name, names)}{hint}")
     if spec.library == "torchvision" and name not in _names(spec.task if spec.has_classes else "classification"):
         (task,) = (task for task in TORCHVISION if name in _names(task))
         raise UsageError(
