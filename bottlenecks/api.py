@@ -141,6 +141,7 @@ def fit(
         UsageError: something cannot be used; the message names the argument.
     """
     hush_lightning()
+    network.backbone.refreeze()
     if isinstance(train, pl.LightningDataModule):
         train.prepare_data()
         train.setup("fit")
@@ -190,6 +191,7 @@ def load(
     folder = local_folder(folder)
     if network is None:
         return BottleneckNetwork.load(folder, weights, unit)
+    network.backbone.refreeze()
     ladder = Ladder.load(folder, unit)
     ladder.check_network(network.network, network.backbone.fingerprint, network.backbone.source)
     return BottleneckNetwork(network.network, ladder, network.backbone.network)

@@ -42,6 +42,18 @@ class Backbone:
         freeze(self.network)
         object.__setattr__(self, "fingerprint", fingerprint(self.network.state_dict()))
 
+    def refreeze(self) -> None:
+        """Freeze the network again: a program may have put it into another mode since.
+
+        Raises:
+            UsageError: its tensors are no longer those of the fingerprint.
+        """
+        freeze(self.network)
+        if fingerprint(self.network.state_dict()) != self.fingerprint:
+            raise UsageError(
+                f"network: the weights of {self.spec.name} have changed since it was cut; cut it anew: cut(module, …)"
+            )
+
 
 def load_backbone(
     spec: BackboneSpec, num_classes: int | None = None, preprocessing: Preprocessing | None = None

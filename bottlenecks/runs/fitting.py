@@ -95,6 +95,7 @@ def train_rates(
         experiment.folder,
         lambda lmbda, unit: describe_rate(experiment, settings, lmbda, unit),
         lambda rate: settle_range(module, rate, data.val_dataloader(), trainer.strategy.root_device),
+        plan.overwrite,
     )
     if is_main():
         state.remove()

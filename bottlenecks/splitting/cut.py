@@ -72,6 +72,8 @@ class SplitNetwork(nn.Module):
         self.head = head
         self.sizes = sizes
         self.tail = tail
+        for part in (head, tail):
+            part.register_forward_pre_hook(_stay_in_eval_mode)
 
     @property
     def feature_shape(self) -> tuple[Shape, ...]:
@@ -107,6 +109,12 @@ class SplitNetwork(nn.Module):
         if side_information and len(side_information) != len(usual):
             raise ValueError(f"{len(side_information)} sizes came with the features, the tail needs {len(usual)}")
         return self.finish(features, tree_unflatten([*(side_information or usual)], structure))
+
+
+def _stay_in_eval_mode(part: nn.Module, given: Any) -> None:
+    """Put a part back into eval mode: the network that it shares modules with may have been put into another."""
+    if any(module.training for module in part.modules()):
+        part.eval()
 
 
 def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = False) -> SplitNetwork:

@@ -51,6 +51,11 @@ def trace(network: nn.Module, example: Tensor) -> Trace:
     Raises:
         UsageError: the network cannot be traced.
     """
+    if network._forward_hooks or network._forward_pre_hooks:
+        raise UsageError(
+            f"model={type(network).__name__}: has forward hooks of its own, which a graph leaves out; remove them, or "
+            "wrap it in a module whose forward calls it"
+        )
     network.eval()
     try:
         return _by_symbols(network)

@@ -109,6 +109,7 @@ def keep(
     folder: Path,
     describe: Callable[[Lmbda, Bottleneck], RateInfo],
     settle: Callable[[int], RateRange],
+    overwrite: bool,
 ) -> dict[Path, RateInfo]:
     """Write each rate's best state with its tables.
 
@@ -118,16 +119,18 @@ def keep(
         folder: of the rates.
         describe: gives what is written beside the weights, metrics excepted.
         settle: finds the range of a trained unit of any rate, by its number.
+        overwrite: whether a finished rate of other settings may be replaced.
 
     Returns:
         What was written, by path.
 
     Raises:
-        UsageError: a rate's loss never was finite; the finite ones are written first.
+        UsageError: a rate's loss never was finite, or another run has written it meanwhile; the others are written
+            first.
     """
     if not best.states:
         raise UsageError("no epoch ended in an evaluation on the held-back images; let trainer validate every epoch")
-    written = {}
+    written, taken = dict[Path, RateInfo](), list[str]()
     for rate, (lmbda, unit) in enumerate(zip(module.lmbdas, module.units, strict=True)):
         assert isinstance(unit, Bottleneck)
         if not best.states[rate]:
@@ -139,12 +142,20 @@ def keep(
         metrics = {**best.figures[rate], "epoch": best.epochs[rate]}
         info = RateInfo(**{**vars(describe(lmbda, unit)), "metrics": metrics})
         path = place_of(folder, info.unit_name, lmbda)
+        if path.exists() and not overwrite and (changes := changes_between(_read_kept(path).training, info.training)):
+            taken.append(f"{path} ({changes})")
+            continue
         if is_main():
             save_rate(path, Rate(unit, info))
         written[path] = info
     lost = [lmbda for lmbda, state in zip(module.lmbdas, best.states, strict=True) if not state]
     if lost:
         raise UsageError(f"{', '.join(map(rate_name, lost))}: the loss never was a finite number; lower training.lr")
+    if taken:
+        raise UsageError(
+            f"{', '.join(taken)}: another run, of other settings, has written it meanwhile; move it away, and "
+            "resume=true writes this one"
+        )
     return written
 
 

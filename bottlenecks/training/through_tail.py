@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from bottlenecks.console.terminal import progress
+from bottlenecks.errors import UsageError
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.splitting.features import Features
 from bottlenecks.tasks import Task
 from bottlenecks.training.closed_form import Sample
 from bottlenecks.training.frozen import FrozenBatch, rows_of
@@ -39,9 +42,31 @@ def draw_samples(
             parts = list(progress(chunks, "Asking the tail what it listens to", None))
         except NotImplementedError:
             weights = {"mse": 1.0}
+        if not any(own.any() for chunk in parts for own in chunk):
+            _refuse_without_gradient(network, chosen)
     draws = [torch.cat(own, 1) for own in zip(*parts, strict=True)] or [_no_draws(one) for one in tensors]
     identity = identity_share(weights, loss.variances, shapes)
     return [Sample(*own) for own in zip(tensors, draws, identity, strict=True)]
+
+
+@torch.enable_grad()
+def _refuse_without_gradient(network: SplitNetwork, features: Features) -> None:
+    """Refuse a tail whose output depends on the features without a gradient; one that ignores them is right.
+
+    Raises:
+        UsageError: it does.
+    """
+    device = next(network.parameters()).device
+    leaves = tuple(one[[0, -1]].to(device).requires_grad_() for one in features)
+    own, others = (tree_leaves(network.finish(given)) for given in (leaves, tuple(one.flip(0) for one in leaves)))
+    value = sum(one.square().sum() for one in own if one.requires_grad) + 0 * sum(leaf.sum() for leaf in leaves)
+    has_gradient = any(one.any() for one in torch.autograd.grad(value, leaves))
+    if not has_gradient and not all(torch.equal(one, other) for one, other in zip(own, others, strict=True)):
+        raise UsageError(
+            f"split={network.split}: the output depends on the features there, but has no gradient with respect to "
+            "them, as where something behind the cut rounds or detaches them; cut behind that, or train on the "
+            "features' own error with loss.kd=0 loss.mse=1"
+        )
 
 
 def _no_draws(features: Tensor) -> Tensor:

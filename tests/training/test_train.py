@@ -92,6 +92,29 @@ def test_other_settings_are_refused_unless_told_to_overwrite(own: Path) -> None:
     assert variant.parent == path.parent / "unit=wide"
 
 
+def test_a_rate_that_another_run_has_written_meanwhile_is_not_replaced(
+    own: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, path = own / FOLDER / "lambda=0.01.safetensors", root / FOLDER / "lambda=0.01.safetensors"
+    step = LadderModule.on_validation_epoch_end
+
+    def finish_first(module: LadderModule) -> None:
+        step(module)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(theirs, path)
+
+    monkeypatch.setattr(LadderModule, "on_validation_epoch_end", finish_first)
+    other = (*QUICKEST, "lambda=[0.01,0.02]", "training.epochs=0")
+    with pytest.raises(
+        UsageError, match=r"lambda=0\.01\.safetensors \(training.epochs 1 -> 0\): another run, of other"
+    ):
+        run(root, *other)
+    assert path.read_bytes() == theirs.read_bytes() and path.with_name("lambda=0.02.safetensors").exists()
+    monkeypatch.undo()
+    path.unlink()
+    assert set(run(root, *other, "resume=true")) == {path}
+
+
 def test_the_same_settings_give_the_same_file(root: Path) -> None:
     (path,) = run(root)
     first = path.read_bytes()
