@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import os
 import re
 import shlex
 import sys
@@ -37,13 +38,31 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 def run(command: Callable[[], T]) -> T:
-    """Run a command; a user's mistake is printed as one line and ends the program with the error's status."""
+    """Run a command; a user's mistake, or the file system's no, is one line that ends the program with a status."""
     try:
-        return command()
+        result = command()
+        print(end="", flush=True)  # what cannot be written is told here, and not while Python ends
+        return result
     except UsageError as error:
         fail(str(error), error.status)
     except KeyboardInterrupt:
         fail("interrupted", status=130)
+    except BrokenPipeError:  # who reads the output has seen enough
+        _is_output_lost()
+        raise SystemExit(1) from None
+    except OSError as error:
+        place = "standard output" if _is_output_lost() else error.filename2 or error.filename or "file"
+        fail(f"{place}: {error.strerror or error}; choose a place that can be written and read")
+
+
+def _is_output_lost() -> bool:
+    """Tell whether the standard output takes nothing more, and if so let Python not try once more at the end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def closest(name: str, candidates: Sequence[str], most: int = 5) -> str:

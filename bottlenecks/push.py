@@ -7,6 +7,7 @@ these. The network itself goes by its name and its fingerprint, its weights stay
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,12 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--private: {options.destination} is a folder, whose permissions are the system's; leave it out"
         )
+    if name is None and hub_name(options.ladder) is None:
+        source, there = (Path(os.path.realpath(one)) for one in (options.ladder, options.destination))
+        if source in there.parents or there in source.parents:
+            raise UsageError(
+                f"{options.destination}: one of it and {options.ladder} is within the other; choose a folder beside it"
+            )
     if name is not None and name.revision is not None:
         raise UsageError(f"{name}: a revision is made by pushing; give {name.repository} alone")
     if name is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +75,7 @@ def hush_lightning() -> None:
 
 
 def run(command: Callable[[], Any]) -> Any:
-    """Run a command as `errors.run` does, and take what Hydra, OmegaConf and the file system say for mistakes too."""
+    """Run a command as `errors.run` does, and take what Hydra and OmegaConf say for mistakes too."""
     return errors.run(lambda: _as_usage_errors(command))
 
 
@@ -106,12 +105,6 @@ def _as_usage_errors(command: Callable[[], Any]) -> Any:
         if not lost_another(error):
             raise
         raise UsageError("another of the processes has ended; what it says is the reason") from None
-    except BrokenPipeError:  # who reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except OSError as error:
-        what = f"{error.filename or 'file'}: {error.strerror or error}"
-        raise UsageError(f"{what}; choose a place that can be written and read") from None
 
 
 def lost_another(error: RuntimeError) -> bool:

@@ -119,6 +119,7 @@ class Bundle:
             BundleError: it is missing or changed.
         """
         try:
+            check_regular(self.folder / name)
             content = (self.folder / name).read_bytes()
         except OSError as error:
             raise BundleError(f"{self.folder / name}: {error.strerror}; copy it again, or export anew") from None

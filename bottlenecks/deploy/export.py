@@ -130,7 +130,7 @@ def export_bundle(
         UsageError: the folder holds something else, what is to be exported has no ONNX form, or its preprocessing
             needs torch.
     """
-    info, folder = ladder.info, folder.resolve()
+    info = ladder.info
     preprocessing = read_preprocessing(info.preprocessing)
     if not preprocessing.antialias:
         raise UsageError("preprocessing.antialias=false: devices resize with Pillow, which smooths; train with true")

@@ -11,6 +11,7 @@ from bottlenecks.coding.bitstream import VERSION
 from bottlenecks.deploy.bundled_rate import BundledRate
 from bottlenecks.deploy.fields import Rule, are_texts, check, is_number, is_text
 from bottlenecks.shapes import Shape, Shapes, are_shapes, flat_shapes, is_shape, shapes_of
+from bottlenecks.strict_json import check_version, parse_json
 
 FORMAT_VERSION = 1
 HEADS, PIXELS = ("float", "int8"), ("float", "uint8")
@@ -30,10 +31,6 @@ EXPECTED: Mapping[str, Rule] = {
     "head": lambda value: value in HEADS,
     "pixels": lambda value: value in PIXELS,
 }
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 @dataclass(frozen=True)
@@ -106,10 +103,9 @@ class Manifest:
         Raises:
             ValueError: it is something else; the message says what.
         """
-        content = json.loads(text, parse_constant=_refuse_constant)
+        content = parse_json(text)
         for name, own in (("format_version", FORMAT_VERSION), ("bitstream_version", VERSION)):
-            if content[name] != own:
-                raise ValueError(f"{name} {content[name]}, this program reads {own}")
+            check_version(name, content[name], own)
         content = {**LATER, **content}
         check("", content, EXPECTED)
         rates = [BundledRate.from_dict(rate) for rate in content["rates"]]

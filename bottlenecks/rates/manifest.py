@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
 from bottlenecks.errors import UsageError, reason
 from bottlenecks.files import digest_of
+from bottlenecks.strict_json import check_version, parse_json
 
 PATTERN = "lambda=*.safetensors"
 MANIFEST = "ladder.json"
@@ -38,22 +39,44 @@ def check_manifest(folder: Path) -> None:
     Raises:
         UsageError: one is missing, another one, or there without being listed; the message names it.
     """
-    if not is_shared(folder):
-        return
+    if is_shared(folder):
+        for name, what in differences(folder):
+            raise UsageError(f"{folder / name}: {what}")
+
+
+def differences(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name the files of a shared ladder that are not as they were pushed, and say of each what is wrong.
+
+    Raises:
+        UsageError: the manifest cannot be read, or a file.
+    """
     files, held = read_manifest(folder), _held(folder)
     for name in sorted({*files, *held}):
         if name not in files:
-            raise UsageError(
-                f"{folder / name}: is not among the files that {MANIFEST} lists; move it away, or remove {MANIFEST} "
-                "if the folder is to be yours to change"
+            yield (
+                name,
+                f"is not among the files that {MANIFEST} lists; move it away, or remove {MANIFEST} if the folder is to "
+                "be yours to change",
             )
-        if name not in held:
-            raise UsageError(f"{folder / name}: missing, though {MANIFEST} lists it; fetch the ladder anew")
-        if (digest := _digest(folder / name)) != files[name]:
-            raise UsageError(
-                f"{folder / name}: not what was pushed (SHA-256 {digest[:16]}…, {MANIFEST} has {files[name][:16]}…); "
-                "fetch the ladder anew"
+        elif name not in held:
+            yield name, f"missing, though {MANIFEST} lists it; fetch the ladder anew"
+        elif (digest := _digest(folder / name)) != files[name]:
+            yield (
+                name,
+                f"not what was pushed (SHA-256 {digest[:16]}…, {MANIFEST} has {files[name][:16]}…); fetch the ladder "
+                "anew",
             )
+
+
+def replaced_by(there: Path, new: Path) -> str | None:
+    """Return what would be lost if another ladder took a shared ladder's place, None where nothing would.
+
+    Raises:
+        UsageError: the manifest there cannot be read, or a file.
+    """
+    if (there / MANIFEST).read_bytes() != (new / MANIFEST).read_bytes():
+        return "another ladder already"
+    return next((f"a ladder that was changed since it was pushed ({name})" for name, _ in differences(there)), None)
 
 
 def read_manifest(folder: Path) -> Mapping[str, str]:
@@ -66,9 +89,8 @@ def read_manifest(folder: Path) -> Mapping[str, str]:
     if not path.is_file():
         raise UsageError(f"{path}: no regular file; fetch the ladder anew")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format version {content['format_version']}, this program reads {FORMAT_VERSION}")
+        content = parse_json(path.read_text(encoding="utf-8"))
+        check_version("format_version", content["format_version"], FORMAT_VERSION)
         files = dict(content["files"])
         if strange := [name for name in files if not _is_ours(name) or not isinstance(files[name], str)]:
             raise ValueError(f"it lists {strange[0]}, which is no file of a ladder")

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from bottlenecks.environment import prescribed, spare_loopback
 from bottlenecks.errors import UsageError, reason
-from bottlenecks.rates.manifest import CARD, CURVE, FIGURE, MANIFEST, PATTERN, is_shared
+from bottlenecks.rates.manifest import CARD, CURVE, FIGURE, MANIFEST, PATTERN, is_shared, replaced_by
 
 SCHEME = "hf://"  # before a name that is to be on the hub whatever lies here
 NAME = re.compile(r"(?P<owner>\w[\w.-]*)/(?P<name>\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
@@ -103,11 +103,10 @@ def upload(folder: Path, name: HubName, title: str, private: bool = False, overw
         if private and not there.private:
             raise UsageError(f"{name}: is there already, and public; leave out --private, or choose another name")
         files = {file.rfilename for file in there.siblings or ()} - {GITS_OWN}
-        same = MANIFEST in files and _is_same(hub, folder, name, there.sha)
-        if files and not same and not overwrite:
+        if files and not overwrite and (lost := _lost(hub, folder, name, there.sha, files)):
             raise UsageError(
-                f"{name}: holds {'another ladder' if MANIFEST in files else min(files)} already; --overwrite puts this "
-                "one in its place, the earlier commits stay; or choose another name"
+                f"{name}: holds {lost}; --overwrite puts this one in its place, the earlier commits stay; or "
+                " choose another name"
             )
         commit = api.upload_folder(
             repo_id=name.repository,
@@ -135,9 +134,12 @@ def import_hub(name: str) -> ModuleType:
         ) from None
 
 
-def _is_same(hub: ModuleType, folder: Path, name: HubName, revision: str) -> bool:
-    there = Path(hub.hf_hub_download(name.repository, MANIFEST, revision=revision))
-    return there.read_bytes() == (folder / MANIFEST).read_bytes()
+def _lost(hub: ModuleType, folder: Path, name: HubName, revision: str, files: set[str]) -> str | None:
+    """Return what the newest commit would no longer have if a ladder took the place of this one."""
+    if MANIFEST not in files:
+        return f"{min(files)} already"
+    there = hub.snapshot_download(name.repository, revision=revision, allow_patterns=[*FILES])
+    return replaced_by(Path(there), folder)
 
 
 @contextmanager

@@ -8,11 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bottlenecks.console.terminal import say
-from bottlenecks.errors import UsageError
+from bottlenecks.errors import UsageError, printable
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.files import replacing
 from bottlenecks.rates.ladder import Ladder
-from bottlenecks.rates.manifest import CARD, CURVE, FIGURE, MANIFEST, is_shared, read_manifest, write_manifest
+from bottlenecks.rates.manifest import (
+    CARD,
+    CURVE,
+    FIGURE,
+    MANIFEST,
+    is_shared,
+    read_manifest,
+    replaced_by,
+    write_manifest,
+)
 from bottlenecks.rates.places import rate_path
 from bottlenecks.rates.rate import Rate, save_rate
 from bottlenecks.settings.model import BackboneSpec
@@ -68,7 +77,7 @@ class Shared:
                 shutil.copyfile(drawing, folder / FIGURE)
         sizes = {path.name: path.stat().st_size for path in paths}
         text = card(rates[-1].info, sizes, curve, place, self.licence, (folder / FIGURE).exists())
-        (folder / CARD).write_text(text, encoding="utf-8")
+        (folder / CARD).write_text(printable(text), encoding="utf-8")
         write_manifest(folder)
 
 
@@ -78,13 +87,11 @@ def push_to_folder(shared: Shared, folder: Path, overwrite: bool = False) -> Non
     Raises:
         UsageError: the folder holds something else.
     """
-    with replacing(folder.resolve(), str(folder), "a ladder that was pushed", _held) as temporary:
+    with replacing(folder, str(folder), "a ladder that was pushed", _held) as temporary:
         shared.write(temporary, folder.name)
-        old, new = folder / MANIFEST, temporary / MANIFEST
-        if old.exists() and old.read_bytes() != new.read_bytes() and not overwrite:
+        if is_shared(folder) and not overwrite and (lost := replaced_by(folder, temporary)):
             raise UsageError(
-                f"{folder}: holds another ladder already; --overwrite puts this one in its place; or choose another "
-                "folder"
+                f"{folder}: holds {lost}; --overwrite puts this one in its place; or choose another folder"
             )
     say(f"Pushed {shared.title} to {folder}; bottlenecks.load({str(folder)!r}{shared.given}) loads it")
 

@@ -135,7 +135,7 @@ def test_a_damaged_bundle_is_refused_by_file(bundle_folder: Path, tmp_path: Path
         (lambda manifest: manifest.update(image_shape=[3, 64, 64]), r"preprocessing gives \(3, 32, 32\)"),
         (lambda manifest: manifest.update(files=None), "files=None"),
         (lambda manifest: manifest.update(class_names="ab"), "class_names=ab"),
-        (lambda manifest: manifest.update(format_version=True), "format_version=True"),
+        (lambda manifest: manifest.update(format_version=True), "format_version true, this program reads 1"),
         (lambda manifest: manifest["rates"][0].update({"lambda": "0.01"}), r"rates.lambda=0.01"),
         (lambda manifest: manifest["rates"][0].update({"lambda": 0.03}), "two rates have one lambda"),
         (lambda manifest: manifest["rates"][0].update(fingerprint="zz"), "rates.fingerprint=zz"),
@@ -154,6 +154,23 @@ def test_a_wrong_manifest_is_refused(
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=f"no readable manifest .*{message}"):
         Bundle(tmp_path)
+
+
+def test_a_manifest_that_says_a_thing_twice_is_refused(bundle_folder: Path, tmp_path: Path) -> None:
+    text = (bundle_folder / "manifest.json").read_text()
+    (tmp_path / "manifest.json").write_text(text.replace('"model":', '"model": "other", "model":', 1))
+    with pytest.raises(BundleError, match="it has model twice"):
+        Bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["head.onnx", "lambda=0.03/tables.json", "tail.onnx"])
+def test_a_pipe_in_a_bundle_is_not_waited_for(bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    load = Receiver if name == "tail.onnx" else Device
+    with pytest.raises(BundleError, match=rf"{name}: a pipe or device, no file; copy it again"):
+        load(Bundle(folder))
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
@@ -200,7 +217,7 @@ def test_a_failed_export_leaves_the_old_bundle(
     with pytest.raises(ZeroDivisionError):
         export_bundle(folder, network.network, network.ladder, curve, Classification())
     assert digest_of(folder) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", ".bundle.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
 
 
 def test_an_export_cut_off_between_its_two_renames_loses_nothing(

@@ -71,9 +71,6 @@ class Hub:
                 shutil.copy(path, got)
         return str(got)
 
-    def hf_hub_download(self, repo_id: str, filename: str, *, revision: str) -> str:
-        return str(self.folder / repo_id / revision / filename)
-
 
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
@@ -91,8 +88,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
     methods = ("create_repo", "model_info", "upload_folder")
     api = SimpleNamespace(**{name: held(name, getattr(hub.HfApi, name)) for name in methods})
-    for name in ("snapshot_download", "hf_hub_download"):
-        monkeypatch.setattr(hub, name, held(name, getattr(hub, name)))
+    monkeypatch.setattr(hub, "snapshot_download", held("snapshot_download", hub.snapshot_download))
     monkeypatch.setattr(hub, "HfApi", lambda: api)
     monkeypatch.chdir(tmp_path)
     return own
@@ -127,6 +123,14 @@ def test_another_ladder_is_replaced_only_where_that_is_said(there: Hub, trained:
     names = {path.name for path in newest.iterdir()}
     assert names == {".gitattributes", "README.md", "ladder.json", "lambda=0.003.safetensors"}
     assert read_manifest(newest).keys() == names - {".gitattributes", "ladder.json"}
+
+
+def test_a_card_that_was_changed_there_is_left_alone(there: Hub, trained: Path) -> None:
+    push([str(trained / DIGITS), "someone/tiny"])
+    (there.commits("someone/tiny")[-1] / "README.md").write_text("mine")
+    with pytest.raises(bn.UsageError, match=r"holds a ladder that was changed since .*\(README\.md\); --overwrite"):
+        push([str(trained / DIGITS), "someone/tiny"])
+    assert len(there.commits("someone/tiny")) == 2
 
 
 def test_what_is_public_or_holds_something_else_is_left_alone(there: Hub, trained: Path) -> None:

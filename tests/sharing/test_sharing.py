@@ -174,6 +174,14 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda folder: (folder / "ladder.json").write_text("{"), "ladder.json: no readable manifest"),
     "manifest of lists": (lambda folder: (folder / "ladder.json").write_text("[]"), "ladder.json: no readable"),
     "newer": (lambda folder: (folder / "ladder.json").write_text('{"format_version": 2}'), "this program reads 1"),
+    "version that is true": (
+        lambda folder: (folder / "ladder.json").write_text('{"format_version": true}'),
+        "format_version true, this program reads 1",
+    ),
+    "said twice": (
+        lambda folder: (folder / "ladder.json").write_text('{"format_version": 2, "format_version": 1, "files": {}}'),
+        "it has format_version twice",
+    ),
     "elsewhere": (
         lambda folder: (folder / "ladder.json").write_text('{"format_version": 1, "files": {"../x": "0"}}'),
         "it lists ../x, which is no file of a ladder",
@@ -336,6 +344,39 @@ def test_another_ladder_is_replaced_only_where_that_is_said(copy: Path, trained:
     (copy / "notes.txt").unlink()
     push([source, str(copy), "--license", "mit", "--overwrite"])
     assert "license: mit" in (copy / "README.md").read_text() and (copy / RATE).exists()
+
+
+@pytest.mark.parametrize("kind", ["card", "figure", "swapped", "card missing"])
+def test_what_was_changed_since_is_left_alone(copy: Path, trained: Path, kind: str) -> None:
+    arguments = [str(trained / "checkpoints/tiny/body/digits"), str(copy.rename(copy.with_name("tiny")))]
+    folder = Path(arguments[1])
+    untouched = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    push([*arguments, "--license", "apache-2.0"])
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == untouched
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    TAMPERED[kind][0](folder)
+    changed = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (name,) = [name for name in whole if changed.get(name) != whole[name]]
+    with pytest.raises(bn.UsageError, match=rf"holds a ladder that was changed since .*\({name}\); --overwrite puts"):
+        push([*arguments, "--license", "apache-2.0"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == changed
+    push([*arguments, "--license", "apache-2.0", "--overwrite"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+
+
+def test_places_that_are_none_are_refused(copy: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    for place in (copy / "sub", copy / "sub/further", copy / "../copy/sub", tmp_path):
+        with pytest.raises(bn.UsageError, match="is within the other; choose a folder beside it"):
+            push([str(copy), str(place), "--overwrite"])
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(bn.UsageError, match="loop: a link that leads to itself"):
+        push([str(copy), str(tmp_path / "loop")])
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/d\xff")
+    push([str(copy), odd])
+    assert 'bn.load("d\\xff"' in (Path(odd) / "README.md").read_text()
 
 
 def test_rates_that_are_trained_are_no_place_to_push_to(trained: Path) -> None:
