@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from bottlenecks.coding.bitstream import BitstreamError, Reader, disclose, to_varint
 from bottlenecks.coding.session import RateName, SessionReader, SessionWriter, Terms
@@ -10,19 +10,17 @@ from bottlenecks.coding.session import RateName, SessionReader, SessionWriter, T
 MAGIC = b"BNF1"
 
 
-def terms_of(frames: Iterable[bytes], header_bytes: int = 2) -> Terms:
+def terms_of(frames: Sequence[bytes], header_bytes: int = 2) -> Terms:
     """Return terms that have the rates of all frames, with or without sizes before them."""
     names = dict.fromkeys(RateName.of(disclose(frame)[0]) for frame in frames)
     return Terms(tuple(names), header_bytes)
 
 
-def pack_file(frames: Iterable[bytes], terms: Terms) -> bytes:
+def pack_file(frames: Sequence[bytes], terms: Terms) -> bytes:
     """Put frames, with or without sizes before them, into the content of a file."""
-    writer, count = SessionWriter(terms), 0
-    offer = terms.offer()
+    writer, offer, count = SessionWriter(terms), terms.offer(), len(frames)
     content = [MAGIC, to_varint(len(offer)), offer]
     for frame in frames:
-        count += 1
         for message in writer.write(frame):
             content += [to_varint(len(message)), message]
     last = writer.close()

@@ -26,7 +26,7 @@ from bottlenecks.deploy.bundled_rate import RatePoint
 from bottlenecks.deploy.client import open_image
 from bottlenecks.deploy.device import Device
 from bottlenecks.deploy.receiver import Receiver
-from bottlenecks.errors import UsageError, check_number, run
+from bottlenecks.errors import UsageError, check_number, printable, run
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = (
@@ -45,7 +45,7 @@ class Form:
         milliseconds: of each image, from it to its bytes.
         num_bytes: of each image.
         right: whether the answer was the image's class, of images whose folder is named after one.
-        other: symbols that are not the first form's, of how many.
+        other: symbols that are not the first form's, of how many; none where its encoder is another one.
         same: whether the answer was the first form's, of each image.
     """
 
@@ -60,6 +60,11 @@ class Form:
 
     def __post_init__(self) -> None:
         self.device, self.receiver = Device(self.bundle, 1, self.runtime), Receiver(self.bundle, 1)
+
+    @property
+    def encoder(self) -> str:
+        """The digest of what turns features into symbols: symbols of two encoders have nothing in common."""
+        return self.bundle.manifest.files[f"{self.bundle.rate_of(self.lmbda).folder}/{ENCODER}"]
 
     def send(self, image: Image.Image) -> tuple[Symbols, Any]:
         """Code an image, and answer; return its symbols and the answer."""
@@ -113,7 +118,7 @@ def measure(forms: Sequence[Form], paths: Sequence[Path]) -> None:
                 form.right.append(answer["classes"][0]["label"] == path.parent.name)
             if first is None:
                 first = symbols, answer
-            elif index and [one.shape for one in symbols] == [one.shape for one in first[0]]:
+            elif index and form.encoder == forms[0].encoder:
                 pairs = zip(symbols, first[0], strict=True)
                 form.other.append((sum(int((a != b).sum()) for a, b in pairs), sum(one.size for one in symbols)))
             if index and form is not forms[0]:
@@ -138,6 +143,11 @@ def table(forms: Sequence[Form]) -> Iterator[str]:
         yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
 
 
+def is_image(path: Path) -> bool:
+    """Tell by its name whether a file is to be an image."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
 def images_in(paths: Sequence[Path]) -> list[Path]:
     """Return the files named, and those of the folders named: a folder a class, each in its turn.
 
@@ -146,7 +156,7 @@ def images_in(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        files = sorted(one for one in path.rglob("*") if is_image(one)) if path.is_dir() else [path]
         classes = [list(own) for _, own in groupby(files, key=lambda one: one.parent)]
         found += [one for row in zip_longest(*classes) for one in row if one is not None]
     if not found:
@@ -172,11 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not bundles:
         raise UsageError(f"{options.paths[0]}: no bundle; make one with export.py")
     paths = images_in([path for path in options.paths if not (path / MANIFEST).exists()])[: options.count]
-    lmbda = options.lmbda or max(bundles[0].mean_bytes())
+    lmbda = max(bundles[0].mean_bytes()) if options.lmbda is None else options.lmbda
     forms = [Form(bundle, runtime, lmbda) for bundle in bundles for runtime in bundle.runtimes]
     measure(forms, paths)
     print(f"{len(paths)} images at lambda={lmbda!r}")
-    print("\n".join(table(forms)))
+    print(printable("\n".join(table(forms))))
 
 
 if __name__ == "__main__":

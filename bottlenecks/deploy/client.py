@@ -192,6 +192,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         raise UsageError(f"--lambda={options.lmbda}: a fixed rate; give it, or a budget or deadline, not both")
     if options.uplink_kbps is not None and options.deadline_ms is None:
         raise UsageError(f"--uplink-kbps={options.uplink_kbps}: only means something with --deadline-ms")
+    if options.header_bytes is not None and not options.session:
+        raise UsageError(f"--header-bytes={options.header_bytes}: only means something with --session")
     if options.cut and options.session:
         raise UsageError("--cut: frames of a session are whole; leave --session out")
     if options.cut and options.budget_bytes is None and options.deadline_ms is None:

@@ -6,6 +6,8 @@ import ipaddress
 import os
 import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -13,6 +15,7 @@ import httpx
 
 from bottlenecks.environment import is_loopback
 from bottlenecks.errors import UsageError, reason
+from bottlenecks.images.reading import check_regular
 
 CERTIFICATES = {"SSL_CERT_FILE": "cafile", "SSL_CERT_DIR": "capath"}  # variable -> argument of ssl's
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -84,15 +87,23 @@ def trusted() -> ssl.SSLContext:
     Raises:
         UsageError: there are none where it says.
     """
+    named = {variable: path for variable in CERTIFICATES if (path := os.environ.get(variable))}
+    for variable, path in named.items():  # before OpenSSL looks for its own, which reads these and waits for a pipe
+        with _readable(variable, path):
+            check_regular(path)
     context = ssl.create_default_context()
-    for variable, argument in CERTIFICATES.items():
-        if path := os.environ.get(variable):
-            try:
-                context.load_verify_locations(**{argument: path})
-                os.stat(path)
-            except OSError as error:  # ssl's errors are such
-                raise UsageError(
-                    f"{variable}={path}: no readable certificates ({error.strerror or reason(error)}); unset it, or "
-                    "give the path of PEM certificates"
-                ) from None
+    for variable, path in named.items():
+        with _readable(variable, path):
+            context.load_verify_locations(**{CERTIFICATES[variable]: path})
     return context
+
+
+@contextmanager
+def _readable(variable: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl's errors are such
+        raise UsageError(
+            f"{variable}={path}: no readable certificates ({error.strerror or reason(error)}); unset it, or give the "
+            "path of PEM certificates"
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bottlenecks.errors import UsageError
+from bottlenecks.images.reading import check_regular
 
 LEAST_TOKEN = 16  # characters
 
@@ -16,6 +17,7 @@ def read_tokens(path: Path) -> tuple[str, ...]:
         UsageError: it cannot be read, has none, or one that is short or would not travel in a header.
     """
     try:
+        check_regular(path)
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--token-file={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None

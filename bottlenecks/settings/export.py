@@ -39,7 +39,9 @@ class ExportPlan:
         """
         if cfg.out is not None and (not isinstance(cfg.out, str) or Path(cfg.out).name in ("", "..")):
             raise UsageError(f"out={cfg.out}: expected a folder by its name; quote it, as {quoted('out', '…')}")
-        head = "int8" if cfg.device == "int8" else cfg.head
+        head = ("int8" if cfg.device == "int8" else "float") if cfg.head is None else cfg.head
+        if cfg.device == "int8" and head == "float":
+            raise UsageError("device=int8: asks for a head in 8 bits, head=float for one that is not; give one of them")
         for name, value, known in (("head", head, HEADS), ("pixels", cfg.pixels, PIXELS)):
             if value not in known:
                 raise UsageError(f"{name}={value}: expected {' or '.join(known)}")

@@ -33,6 +33,12 @@ def test_every_cut_and_most_flips_are_told() -> None:
     assert missed == 0
 
 
+def test_frames_that_can_be_read_once_alone_are_refused() -> None:
+    frames = (frame for frame in FRAMES)
+    with pytest.raises(TypeError):
+        pack_file(frames, terms_of(frames))  # type: ignore[arg-type]
+
+
 def test_another_file_is_refused() -> None:
     with pytest.raises(BitstreamError, match="no file of frames: it begins with 89504e47"):
         list(unpack_file(b"\x89PNG"))

@@ -323,6 +323,12 @@ def test_files_without_a_usable_token_are_refused(
         serve([str(bundle_folder), "--token-file", str(path)])
 
 
+def test_tokens_are_not_waited_for(bundle_folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokens")
+    with pytest.raises(UsageError, match=r"--token-file=.*: cannot be read \(a pipe or device, no file\)"):
+        serve([str(bundle_folder), "--token-file", str(tmp_path / "tokens")])
+
+
 def test_one_bundle_given_twice_is_refused(bundle_folder: Path) -> None:
     with pytest.raises(BundleError, match=r"its unit .* is in .*, too, .*at another port"):
         serve([str(bundle_folder), str(bundle_folder)])

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -21,6 +22,7 @@ from bottlenecks.deploy.export import head_of
 from bottlenecks.deploy.int8 import round_together, take_pixels, to_int8
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.errors import UsageError
+from bottlenecks.files import digest_of
 from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.rates.rate import load_rate
 from bottlenecks.runs.int8 import Compared, refuse_drop, runner
@@ -81,12 +83,34 @@ def test_forms_are_measured_beside_each_other(
     assert (first["head"], second["head"], second["takes"]) == ("float", "int8", "uint8")
     assert float(second["same answers"].rstrip("%")) >= 90 and first["same answers"] == ""
     assert 0 < float(second["bytes"]) and "accuracy" in second["stated"]
+    assert 0 < float(second["other symbols"].rstrip("%")) < 10
+    with pytest.raises(UsageError, match=r"lambda=0\.0: no such rate in .*; there are 0\.003, 0\.03"):
+        benchmark.main([str(bundle_folder), str(image_paths[0]), "--lambda", "0"])
     with pytest.raises(UsageError, match=r"no bundle; make one with export\.py"):
         benchmark.main([str(image_paths[0])])
     with pytest.raises(UsageError, match="nowhere: no such file"):
         benchmark.main([str(bundle_folder), "nowhere"])
     with pytest.raises(UsageError, match="IMAGE: none is named"):
         benchmark.main([str(bundle_folder)])
+
+
+def test_other_units_have_no_symbols_in_common(
+    bundle_folder: Path, image_paths: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, images = tmp_path / "other", tmp_path / "images"
+    shutil.copytree(bundle_folder, other)
+    graph = onnx.load(other / "lambda=0.03/encoder.onnx")
+    graph.doc_string = "another one"
+    onnx.save(graph, other / "lambda=0.03/encoder.onnx")
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["files"]["lambda=0.03/encoder.onnx"] = digest_of(other / "lambda=0.03/encoder.onnx")
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    (images / "folder.png").mkdir(parents=True)
+    shutil.copy(image_paths[0], images)
+    benchmark.main([*map(str, (bundle_folder, bundle_folder, other, images))])
+    title, *rows = capsys.readouterr().out.splitlines()
+    assert title == "1 images at lambda=0.03"
+    assert [row.split("|")[-3].strip() for row in rows[2:]] == ["", "0.00%", ""]
 
 
 def test_a_head_that_costs_too_much_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +150,9 @@ def test_a_wrong_form_is_refused(trained: Path, setting: str, message: str) -> N
 def test_device_int8_means_the_head(trained: Path) -> None:
     _, plan, own = read_export(configure("export", trained, *TINY, "device=int8"))
     assert (own.head, plan.device) == ("int8", "auto")
+    assert read_export(configure("export", trained, *TINY))[2].head == "float"
+    with pytest.raises(UsageError, match="device=int8: asks for a head in 8 bits, head=float for one that is not"):
+        read_export(configure("export", trained, *TINY, "device=int8", "head=float"))
 
 
 def test_weights_are_rounded_by_what_they_see() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -131,6 +132,13 @@ def test_a_variable_that_cannot_be_used_is_named(
     with pytest.raises(UsageError, match=message) as error:
         Server("https://far.invalid:8080")
     assert "\n" not in str(error.value) and "unset it" in str(error.value)
+
+
+def test_certificates_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(UsageError, match=r"SSL_CERT_FILE=.*: no readable certificates \(a pipe or device, no file\)"):
+        Server("https://far.invalid")
 
 
 def test_a_socks_proxy_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

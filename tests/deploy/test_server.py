@@ -295,6 +295,7 @@ def test_options_out_of_bounds_are_refused(bundle_folder: Path, option: str, val
         (["--lambda", "0.01", "--budget-bytes", "9"], r"--lambda=0.01: a fixed rate; give it, or a budget"),
         (["--cut"], r"--cut: only means something with --budget-bytes or --deadline-ms"),
         (["--cut", "--session", "--budget-bytes", "9"], r"--cut: frames of a session are whole"),
+        (["--header-bytes", "2"], r"--header-bytes=2: only means something with --session"),
         (["--uplink-kbps", "9"], r"--uplink-kbps=9.0: only means something with --deadline-ms"),
     ],
 )
