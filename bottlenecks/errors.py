@@ -40,9 +40,10 @@ def fail(message: str, status: int = 2) -> NoReturn:
 def run(command: Callable[[], T]) -> T:
     """Run a command; a user's mistake, or the file system's no, is one line that ends the program with a status."""
     try:
-        result = command()
-        print(end="", flush=True)  # what cannot be written is told here, and not while Python ends
-        return result
+        try:
+            return command()
+        finally:
+            print(end="", flush=True)  # what cannot be written is told here, and not while Python ends
     except UsageError as error:
         fail(str(error), error.status)
     except KeyboardInterrupt:

@@ -75,8 +75,9 @@ def test_a_full_disk_names_the_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs an output that takes nothing")
-def test_an_output_that_takes_nothing_is_one_line() -> None:
-    command = [sys.executable, "-c", "from bottlenecks.errors import run; run(lambda: print('x' * 9))"]
+@pytest.mark.parametrize("ends", ["print('x' * 9)", "[print('x' * 9), sys.exit(0)]"])  # as after --help
+def test_an_output_that_takes_nothing_is_one_line(ends: str) -> None:
+    command = [sys.executable, "-c", f"import sys; from bottlenecks.errors import run; run(lambda: {ends})"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2

@@ -86,7 +86,7 @@ class Form:
         name, score = ("agreement", point.agreement) if point.score is None else (manifest.metric, point.score)
         others, symbols = (sum(one) for one in zip(*self.other, strict=True)) if self.other else (0, 0)
         return [
-            str(self.bundle.folder),
+            printable(str(self.bundle.folder)),
             manifest.head,
             self.runtime,
             manifest.pixels,
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     forms = [Form(bundle, runtime, lmbda) for bundle in bundles for runtime in bundle.runtimes]
     measure(forms, paths)
     print(f"{len(paths)} images at lambda={lmbda!r}")
-    print(printable("\n".join(table(forms))))
+    print("\n".join(table(forms)))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def push_to_folder(shared: Shared, folder: Path, overwrite: bool = False) -> Non
         UsageError: the folder holds something else.
     """
     with replacing(folder, str(folder), "a ladder that was pushed", _held) as temporary:
-        shared.write(temporary, folder.name)
+        shared.write(temporary, folder.absolute().name)
         if is_shared(folder) and not overwrite and (lost := replaced_by(folder, temporary)):
             raise UsageError(
                 f"{folder}: holds {lost}; --overwrite puts this one in its place; or choose another folder"

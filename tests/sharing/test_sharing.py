@@ -365,6 +365,18 @@ def test_what_was_changed_since_is_left_alone(copy: Path, trained: Path, kind: s
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
+def test_the_card_names_the_folder_whatever_it_is_called(
+    pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff"))
+    push([str(pushed), str(odd)])
+    assert 'bn.load("d\\xff"' in (odd / "README.md").read_text()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    push([str(pushed), "."])
+    assert 'bn.load("here"' in (tmp_path / "here/README.md").read_text()
+
+
 def test_places_that_are_none_are_refused(copy: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     for place in (copy / "sub", copy / "sub/further", copy / "../copy/sub", tmp_path):
@@ -374,9 +386,6 @@ def test_places_that_are_none_are_refused(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(bn.UsageError, match="loop: a link that leads to itself"):
         push([str(copy), str(tmp_path / "loop")])
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/d\xff")
-    push([str(copy), odd])
-    assert 'bn.load("d\\xff"' in (Path(odd) / "README.md").read_text()
 
 
 def test_rates_that_are_trained_are_no_place_to_push_to(trained: Path) -> None:
