@@ -37,6 +37,7 @@ from bottlenecks.errors import UsageError, check_number, fail, reason, run
 GRACE_SECONDS = 10  # that requests under way are given when the server is told to stop
 MAX_WORKERS = 256
 ARGUMENTS = "BOTTLENECKS_SERVER"  # variable in which workers find the command line
+FAILED = "failed"  # file beside the counts of workers, where one could not start
 NEVER_STARTED = 3  # status of a worker that is not started anew
 
 
@@ -64,6 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--allow-anyone", action="store_true", help="let others than this machine ask without a token")
     add("--tls-cert", type=Path, help="PEM certificate with its chain: https and wss")
     add("--tls-key", type=Path, help="its PEM key")
+    add("--proxy", help="address of a proxy in front, whose word is taken on who asks (X-Forwarded-For)")
     add("--client-requests", type=float, help="a second, of each token or address; any by default")
     add("--client-bytes", type=float, help="the same for bytes")
     add("--log-format", choices=("text", "json"), default="text", help="json: an object a line; default: %(default)s")
@@ -136,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "http": TimedProtocol,
         "log_config": log_config(options.log_format, options.access_log),
         "access_log": False,
+        "proxy_headers": options.proxy is not None,
+        "forwarded_allow_ips": options.proxy,
         "timeout_graceful_shutdown": GRACE_SECONDS,
         "ssl_certfile": options.tls_cert,
         "ssl_keyfile": options.tls_key,
@@ -146,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.update({ARGUMENTS: json.dumps(given), SHARED: counts})
         most = make_service(options).max_bytes
         uvicorn.run(f"{__spec__.name}:application", factory=True, workers=options.workers, ws_max_size=most, **settings)
+        if Path(counts, FAILED).exists():
+            sys.exit(1)  # a worker has said why
 
 
 def make_service(options: argparse.Namespace, end: Callable[[], None] = lambda: None) -> Service:
@@ -170,6 +176,7 @@ def application() -> Any:
     try:
         service = make_service(parse(json.loads(os.environ[ARGUMENTS])), lambda: os.kill(os.getpid(), signal.SIGTERM))
     except UsageError as error:
+        Path(os.environ[SHARED], FAILED).touch()
         fail(str(error), status=NEVER_STARTED)
     service.warm_up()
     return service.app()
