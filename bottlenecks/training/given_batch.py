@@ -64,7 +64,7 @@ class BatchCheck:
             "detection": ((None, 5), torch.float32),
         }.get(self.task, ((), torch.int64))
         way_out = "-1 is for no label; or give the images alone"
-        if targets.dim() == 4:
+        if targets.shape[1:] == images.shape[1:]:
             way_out = "if these are batches of images, put them together by torch.cat"
         self._check("targets", targets, shape, dtype, way_out)
         return targets
