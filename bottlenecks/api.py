@@ -122,8 +122,8 @@ def fit(
 
     Args:
         network: as `cut` makes it.
-        train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule. Targets are
-            not needed.
+        train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule; of a loader's
+            images those that its sampler chooses, each once. Targets are not needed.
         val: the same, held back from training; without it a tenth of `train` is, at least 40 images of 200.
         lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range, None with
             `settings={"target.bytes": 400}`.
@@ -150,16 +150,9 @@ def fit(
         place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cfg = configuration(network, name, unit, {"lambda": lmbdas, **(settings or {})}, place)
         plans = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
-        images = GivenImages(
-            name,
-            network.task.name,
-            network.backbone.preprocessing,
-            network.backbone.class_names,
-            train=train,
-            val=val,
-            seed=cfg.seed,
-            random_views=random_views,
-        )
+        known = network.backbone
+        about = name, network.task.name, known.preprocessing, network.image_shape, known.class_names
+        images = GivenImages(*about, train=train, val=val, seed=cfg.seed, random_views=random_views)
         images.hold_back()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         shape: Any = network.image_shape
@@ -227,7 +220,8 @@ def evaluate(
     if plan.baselines and calibration is None:
         raise UsageError(f"calibration: {', '.join(plan.baselines)} choose settings on training images; give some")
     info = net.ladder.info
-    images = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+    about = info.data, net.task.name, net.preprocessing, (info.image_shape[0], None, None), info.class_names
+    images = GivenImages(*about, train=calibration, test=test)
     ladders = dict.fromkeys(plan.units, net.ladder)
     _, evaluation = evaluate_given(plan, ladders, net.network, images, net.task, pick_device(device))
     net.network.cpu()
@@ -266,7 +260,8 @@ def export(
             if images is None:
                 raise UsageError(f"{name}: missing; a head in 8 bits is fitted to training images, tested on others")
         info = ladder.info
-        data = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+        about = info.data, net.task.name, net.preprocessing, tuple(info.image_shape), info.class_names
+        data = GivenImages(*about, train=calibration, test=test)
         graph, ladder, curve = in_8_bits(net.network, ladder, data, net.task, EvaluationPlan.of(cfg), plan.max_drop)
     elif curve is None:
         raise UsageError("curve: missing; bn.evaluate(net, …) makes one")
