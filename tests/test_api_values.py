@@ -121,3 +121,96 @@ def test_other_kinds_of_arguments_are_named(cut: bn.CutNetwork, tmp_path: Path) 
             bn.fit(cut, IMAGES, folder=folder)
     with pytest.raises(bn.UsageError, match="folder=3: expected str or Path"):
         bn.load(3)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def ladder(cut: bn.CutNetwork) -> bn.Ladder:
+    return bn.fit(cut, IMAGES, lmbdas=[0.1, 1.0], settings=FAST)
+
+
+@pytest.fixture(scope="module")
+def ranged(cut: bn.CutNetwork) -> bn.Ladder:
+    return bn.fit(cut, IMAGES, lmbdas=[0.1, 1.0], settings={**FAST, "unit.range": True})
+
+
+@pytest.fixture(params=["ladder", "ranged"])
+def net(request: pytest.FixtureRequest, cut: bn.CutNetwork) -> bn.BottleneckNetwork:
+    return bn.BottleneckNetwork(cut.network, request.getfixturevalue(request.param), cut.backbone.network)
+
+
+@pytest.mark.parametrize("given", [np.float32(0.1), np.float64(0.1), torch.tensor(0.1), np.array(0.1)])
+def test_lambda_is_a_number_of_any_library(net: bn.BottleneckNetwork, given: Any) -> None:
+    net.lmbda = given
+    assert net.lmbda == 0.1 and type(net.lmbda) is float
+    net.lmbda = 1
+    assert net.lmbda == 1.0 and type(net.lmbda) is float and 1 in net.ladder and given in net.ladder
+
+
+@pytest.mark.parametrize("given", ["0.1", None, True, [0.1], torch.tensor([0.1, 1.0])])
+def test_lambda_is_one_number(net: bn.BottleneckNetwork, given: Any) -> None:
+    with pytest.raises(bn.UsageError, match=r"lambda=.*: expected one number; there are rates of 0\.1"):
+        net.lmbda = given
+    assert given not in net.ladder
+
+
+def test_a_ladder_is_a_mapping(net: bn.BottleneckNetwork) -> None:
+    assert net.ladder.get(5.0) is None and 5.0 not in net.ladder and float("nan") not in net.ladder
+    with pytest.raises(KeyError, match=r"^lambda=5\.0: no such rate; there are 0\.1"):
+        net.ladder[5.0]
+
+
+def test_a_network_has_no_other_attributes(net: bn.BottleneckNetwork) -> None:
+    with pytest.raises(AttributeError, match="lmbdas"):
+        net.lmbdas = 0.1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        ((IMAGES[:2] * 255).byte(), r"\(2, 3, 32, 32\) of torch\.uint8"),
+        (IMAGES[:2].double(), r"\(2, 3, 32, 32\) of torch\.float64"),
+        (IMAGES[:2].half(), r"\(2, 3, 32, 32\) of torch\.float16"),
+        (IMAGES[:2].numpy(), "ndarray"),
+        ([IMAGES[0]], "list"),
+        (IMAGES[0], r"\(3, 32, 32\) of"),
+        (IMAGES[None], r"\(1, 120, 3, 32, 32\) of"),
+        (IMAGES[:2, :1], r"\(2, 1, 32, 32\) of"),
+        (IMAGES[:2, :, :0, :0], r"\(2, 3, 0, 0\) of"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_named(net: bn.BottleneckNetwork, images: Any, found: str) -> None:
+    with pytest.raises(bn.UsageError, match=rf"images: expected a tensor \(N, 3, H, W\) of torch.float32, got {found}"):
+        net.encode(images)
+    with pytest.raises(bn.UsageError, match=rf"image: expected a tensor \(N, 3, H, W\) of torch.float32, got {found}"):
+        net.encode_within(images, 400)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_images_that_are_not_finite_are_named(net: bn.BottleneckNetwork, value: float) -> None:
+    images = IMAGES[:4].clone()
+    images[1, 2, 3, 4] = images[3, 0, 0, 0] = value
+    with pytest.raises(bn.UsageError, match=r"images: .* not finite numbers in images \[1, 3\] of the batch"):
+        net.encode(images)
+
+
+def test_a_budget_is_of_one_image(net: bn.BottleneckNetwork) -> None:
+    for count in (0, 2):
+        with pytest.raises(bn.UsageError, match=f"image: there are {count}, expected one"):
+            net.encode_within(IMAGES[:count], 400)
+    assert net.encode(IMAGES[:0]) == []
+    with pytest.raises(bn.UsageError, match="budget_bytes='400': expected int or float, got str"):
+        net.encode_within(IMAGES[:1], "400")  # type: ignore[arg-type]
+    assert net.encode_within(IMAGES[:1], np.int64(400)) == net.encode_within(IMAGES[:1], 400)  # type: ignore[arg-type]
+
+
+def test_bytes_of_any_kind_decode(net: bn.BottleneckNetwork) -> None:
+    stream, *_ = streams = net.encode(IMAGES[:2])
+    expected = net.decode(streams)
+    for kind in (bytearray, memoryview):
+        assert torch.equal(net.decode([*map(kind, streams)]), expected)
+    assert torch.equal(net.decode(iter(streams)), expected)
+    with pytest.raises(bn.UsageError, match=r"streams: expected several byte strings, got one; give it as \[stream\]"):
+        net.decode(stream)  # type: ignore[arg-type]
+    for other in ("abc", [stream, "abc"], np.zeros((1, 9)), torch.zeros(1, 9), 3, None):
+        with pytest.raises(bn.UsageError, match=r"streams(\[\d\])?.*: expected .*; give what encode gave"):
+            net.decode(other)  # type: ignore[arg-type]

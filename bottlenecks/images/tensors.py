@@ -8,7 +8,9 @@ from torch import Tensor
 from bottlenecks.errors import UsageError
 
 
-def check_batch(argument: str, images: object, channels: int | None = None, dtype: torch.dtype | None = None) -> None:
+def check_batch(
+    argument: str, images: object, channels: int | None = None, dtype: torch.dtype | None = None, least: int = 0
+) -> None:
     """Refuse what is no batch of images as a network takes it; its pixels are not read.
 
     Args:
@@ -16,17 +18,13 @@ def check_batch(argument: str, images: object, channels: int | None = None, dtyp
         images: that were given.
         channels: that the network takes; None for any number.
         dtype: that it takes; None for any.
+        least: number of images.
 
     Raises:
         UsageError: they are something else.
     """
-    if (
-        isinstance(images, Tensor)
-        and images.dim() == 4
-        and images.numel()
-        and channels in (None, images.shape[1])
-        and dtype in (None, images.dtype)
-    ):
+    batch = isinstance(images, Tensor) and images.dim() == 4 and len(images) >= least and min(images.shape[1:]) > 0
+    if batch and channels in (None, images.shape[1]) and dtype in (None, images.dtype):  # type: ignore[attr-defined]
         return
     found = f"{tuple(images.shape)} of {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
     raise UsageError(
