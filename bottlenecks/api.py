@@ -26,7 +26,7 @@ from bottlenecks.images.preprocessing import Preprocessing
 from bottlenecks.images.tensors import check_batch
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
-from bottlenecks.runs.codecs import evaluate_given
+from bottlenecks.runs.codecs import check_curve, evaluate_given
 from bottlenecks.runs.experiment import Experiment, pick_device
 from bottlenecks.runs.int8 import in_8_bits
 from bottlenecks.runs.training import train_missing
@@ -288,6 +288,8 @@ def export(
         graph, ladder, curve = in_8_bits(net.network, ladder, data, net.task, EvaluationPlan.of(cfg), plan.max_drop)
     elif curve is None:
         raise UsageError("curve: missing; bn.evaluate(net, …) makes one")
+    else:
+        check_curve(curve, ladder)
     export_bundle(Path(folder), net.network, ladder, curve, net.task, graph, plan.pixels, plan.openvino)
     return Path(folder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,20 @@ def test_bytes_of_any_kind_decode(net: bn.BottleneckNetwork) -> None:
     for other in ("abc", [stream, "abc"], np.zeros((1, 9)), torch.zeros(1, 9), 3, None):
         with pytest.raises(bn.UsageError, match=r"streams(\[\d\])?.*: expected .*; give what encode gave"):
             net.decode(other)  # type: ignore[arg-type]
+
+
+def test_a_curve_is_of_the_rates(cut: bn.CutNetwork, ladder: bn.Ladder, tmp_path: Path) -> None:
+    net = bn.BottleneckNetwork(cut.network, ladder, cut.backbone.network)
+    curve = bn.evaluate(net, IMAGES[:8], codecs="unit", settings={"timed_images": 1})
+    larger = [{**point, "state_bytes": point["state_bytes"] + 1} for point in curve.points]
+    others: list[tuple[Any, str]] = [
+        (replace(curve, split="top"), "curve: of tiny at top, the rates are of tiny at body"),
+        (replace(curve, points=curve.points[:1]), r"curve: of lambda=\[0\.1\], the rates are of \[0\.1, 1\.0\]"),
+        (replace(curve, points=larger), r"curve: its lambda=0\.1 holds .* bytes, that of the rates"),
+        ("curve.json", "curve='curve.json': expected Curve, got str; .*read"),
+    ]
+    for other, message in others:
+        with pytest.raises(bn.UsageError, match=message):
+            bn.export(net, tmp_path / "bundle", other)
+    with pytest.raises(bn.UsageError, match="preprocessing: nothing says"):
+        bn.export(net, tmp_path / "bundle", curve)
