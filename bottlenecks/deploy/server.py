@@ -15,6 +15,8 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +38,7 @@ from bottlenecks.errors import UsageError, check_number, fail, reason, run
 
 GRACE_SECONDS = 10  # that requests under way are given when the server is told to stop
 MAX_WORKERS = 256
+LEAST_ALLOWANCE = 1e-4  # a second: one request in three hours
 ARGUMENTS = "BOTTLENECKS_SERVER"  # variable in which workers find the command line
 FAILED = "failed"  # file beside the counts of workers, where one could not start
 NEVER_STARTED = 3  # status of a worker that is not started anew
@@ -78,8 +81,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
     for name in ("client_requests", "client_bytes"):
         value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{_shown(name)}={value}: expected a number above 0")
+        if value is not None and not LEAST_ALLOWANCE <= value < float("inf"):
+            raise UsageError(f"{_shown(name)}={value}: expected a number of at least {LEAST_ALLOWANCE}")
     if options.token_file is None and not options.allow_anyone and not is_loopback(options.host):
         raise UsageError(
             f"--host={options.host}: others than this machine could ask, and there is no --token-file; give one, or "
@@ -172,14 +175,25 @@ def make_service(options: argparse.Namespace, end: Callable[[], None] = lambda: 
 
 
 def application() -> Any:
-    """Make what one of several workers serves."""
+    """Make what one of several workers serves; it ends where the process that started it has ended."""
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=_when_orphaned, args=[os.getppid(), end], daemon=True).start()
     try:
-        service = make_service(parse(json.loads(os.environ[ARGUMENTS])), lambda: os.kill(os.getpid(), signal.SIGTERM))
+        service = make_service(parse(json.loads(os.environ[ARGUMENTS])), end)
     except UsageError as error:
         Path(os.environ[SHARED], FAILED).touch()
         fail(str(error), status=NEVER_STARTED)
     service.warm_up()
     return service.app()
+
+
+def _when_orphaned(parent: int, end: Callable[[], None]) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    end()
 
 
 def _serve_alone(options: argparse.Namespace, settings: dict[str, Any]) -> None:

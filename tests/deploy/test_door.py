@@ -298,6 +298,21 @@ def test_workers_share_the_work_and_one_that_dies_is_replaced(bundle_folder: Pat
         assert process.returncode in (0, -signal.SIGTERM)
 
 
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(bundle_folder: Path) -> None:
+    with serving(bundle_folder, "--workers", "2") as (url, process):
+        process.kill()
+        for _ in range(200):
+            try:
+                httpx.get(f"{url}/live")
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+    raise AssertionError("workers still answer")
+
+
 def _command(number: int) -> bytes:
     return Path(f"/proc/{number}/cmdline").read_bytes()
 
@@ -331,7 +346,8 @@ def test_a_key_with_a_password_is_refused_and_nobody_asked(authority: Path, tmp_
             r"--tls-cert=none, --tls-key=none: no usable certificate and key",
         ),
         (["--workers", "0"], r"--workers=0: expected a whole number from 1 to 256"),
-        (["--client-bytes", "-1"], r"--client-bytes=-1.0: expected a number above 0"),
+        (["--client-bytes", "-1"], r"--client-bytes=-1.0: expected a number of at least 0.0001"),
+        (["--client-requests", "5e-324"], r"--client-requests=5e-324: expected a number of at least 0.0001"),
     ],
 )
 def test_options_that_would_open_the_door_or_mean_nothing_are_refused(arguments: list[str], message: str) -> None:
