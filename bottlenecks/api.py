@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +12,25 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from bottlenecks.backbones.backbone import Backbone
 from bottlenecks.baselines import BASELINES
-from bottlenecks.console.cli import CONFIGS, hush_lightning
+from bottlenecks.console.cli import hush_lightning
 from bottlenecks.deploy.export import export_bundle
 from bottlenecks.deploy.runtimes import import_openvino
 from bottlenecks.errors import UsageError, closest
 from bottlenecks.evaluation.curve import Curve
 from bottlenecks.images.given import NoPreprocessing
 from bottlenecks.images.preprocessing import Preprocessing
+from bottlenecks.images.tensors import check_batch
 from bottlenecks.network import BottleneckNetwork
 from bottlenecks.rates.ladder import Ladder
-from bottlenecks.runs.codecs import evaluate_given
+from bottlenecks.runs.codecs import check_curve, evaluate_given
 from bottlenecks.runs.experiment import Experiment, pick_device
 from bottlenecks.runs.int8 import in_8_bits
 from bottlenecks.runs.training import train_missing
-from bottlenecks.settings.composed import change, composed
+from bottlenecks.settings.composed import change, composed, composed_for
 from bottlenecks.settings.evaluation import UNIT, EvaluationPlan
 from bottlenecks.settings.experiment import ExperimentPlan
 from bottlenecks.settings.export import ExportPlan
@@ -41,6 +41,10 @@ from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.cut import cut as cut_network
 from bottlenecks.tasks import Task, make_task
 from bottlenecks.training.given import GivenImages
+from bottlenecks.values import check_folder, check_kind
+
+CUT = "bn.cut(model, at=…, example=…) gives one"
+NET = "bn.load(folder, network=…) gives one"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ def cut(
     Raises:
         UsageError: it cannot be cut there; the message names what can be done.
     """
+    check_kind("model", model, nn.Module, "give a network that is built")
+    check_kind("at", at, str, "name a module, as model.named_modules() has it")
+    check_batch("example", example, least=1)
     own = name or _as_name(type(model).__name__)
     spec = BackboneSpec(name=own, task=task, library=GIVEN, distortion=distortion, outputs=outputs)
     if preprocessing is not None and preprocessing.input_shape is None:
@@ -111,7 +118,7 @@ def fit(
     train: Any,
     val: Any = None,
     *,
-    lmbdas: Sequence[float] | float | None = (0.003, 0.01, 0.03),
+    lmbdas: Iterable[float] | float | None = (0.003, 0.01, 0.03),
     unit: str = "transform",
     settings: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
@@ -122,11 +129,11 @@ def fit(
 
     Args:
         network: as `cut` makes it.
-        train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule. Targets are
-            not needed.
+        train: images (N, C, H, W), (images, targets), a dataset, a DataLoader or a LightningDataModule; of a loader's
+            images those that its sampler chooses, each once. Targets are not needed.
         val: the same, held back from training; without it a tenth of `train` is, at least 40 images of 200.
-        lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range, None with
-            `settings={"target.bytes": 400}`.
+        lmbdas: of the rates; with `settings={"unit.range": True}` the two ends of a range; None for 0.01, or with
+            `settings={"target.bytes": 400}` for what meets the target.
         unit: a file in `configs/unit/`.
         settings: any of `python train.py --help`, such as `{"training.epochs": 0}`.
         folder: where rates are written and an interrupted run goes on with `settings={"resume": True}`; a temporary
@@ -141,6 +148,9 @@ def fit(
         UsageError: something cannot be used; the message names the argument.
     """
     hush_lightning()
+    check_kind("network", network, CutNetwork, CUT)
+    if folder is not None:
+        check_folder("folder", folder)
     network.backbone.refreeze()
     if isinstance(train, pl.LightningDataModule):
         train.prepare_data()
@@ -148,18 +158,13 @@ def fit(
         train, val = train.train_dataloader(), train.val_dataloader() if val is None else val
     with ExitStack() as stack:
         place = Path(folder) if folder is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        cfg = configuration(network, name, unit, {"lambda": lmbdas, **(settings or {})}, place)
+        cfg = composed_for(network.backbone.spec, network.network.split, name, unit, place)
+        change(cfg, {"lambda": lmbdas})
+        change(cfg, settings)
         plans = ExperimentPlan.of(cfg), TrainingPlan.of(cfg)
-        images = GivenImages(
-            name,
-            network.task.name,
-            network.backbone.preprocessing,
-            network.backbone.class_names,
-            train=train,
-            val=val,
-            seed=cfg.seed,
-            random_views=random_views,
-        )
+        known = network.backbone
+        about = name, network.task.name, known.preprocessing, network.image_shape, known.class_names
+        images = GivenImages(*about, train=train, val=val, seed=cfg.seed, random_views=random_views)
         images.hold_back()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         shape: Any = network.image_shape
@@ -188,9 +193,11 @@ def load(
         UsageError: there are no rates, they are for another network, the network cannot be had, or files of a shared
             ladder are not those that were pushed.
     """
+    check_folder("folder", folder)
     folder = local_folder(folder)
     if network is None:
         return BottleneckNetwork.load(folder, weights, unit)
+    check_kind("network", network, CutNetwork, CUT)
     network.backbone.refreeze()
     ladder = Ladder.load(folder, unit)
     ladder.check_network(network.network, network.backbone.fingerprint, network.backbone.source)
@@ -201,7 +208,7 @@ def evaluate(
     net: BottleneckNetwork,
     test: Any,
     calibration: Any = None,
-    codecs: Sequence[str] = ("unit",),
+    codecs: Sequence[str] | str = ("unit",),
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
 ) -> Curve:
@@ -211,15 +218,17 @@ def evaluate(
         net: as `load` gives it.
         test: images on which nothing was chosen, and their targets where there are any, in any form that `fit` takes.
         calibration: training images, on which the other codecs choose their settings.
-        codecs: `unit`, and any of those in docs/evaluation.md.
+        codecs: one or several of `unit` and those in docs/evaluation.md.
         settings: `calibration_images`, `timed_images`, `points` and `workers` of `evaluate.py`.
         device: where to run.
 
     Raises:
         UsageError: something cannot be used; the message names the argument.
     """
+    check_kind("net", net, BottleneckNetwork, NET)
     cfg = composed("evaluate", ["logger=none"])
-    change(cfg, {"codecs": list(codecs), "device": device, **(settings or {})})
+    change(cfg, {"codecs": codecs, "device": device})
+    change(cfg, settings)
     plan = EvaluationPlan.of(cfg)
     for codec in plan.units:
         if codec != UNIT:
@@ -227,7 +236,8 @@ def evaluate(
     if plan.baselines and calibration is None:
         raise UsageError(f"calibration: {', '.join(plan.baselines)} choose settings on training images; give some")
     info = net.ladder.info
-    images = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+    about = info.data, net.task.name, net.preprocessing, (info.image_shape[0], None, None), info.class_names
+    images = GivenImages(*about, train=calibration, test=test)
     ladders = dict.fromkeys(plan.units, net.ladder)
     _, evaluation = evaluate_given(plan, ladders, net.network, images, net.task, pick_device(device))
     net.network.cpu()
@@ -256,8 +266,12 @@ def export(
         UsageError: it has no ONNX form, nothing says how images are made of files, 8 bits cost too much, or something
             is missing.
     """
+    check_kind("net", net, BottleneckNetwork, NET)
+    check_folder("folder", folder)
+    if curve is not None:
+        check_kind("curve", curve, Curve, "bn.evaluate(net, …) makes one, bn.Curve.read(Path(…)) reads one")
     cfg = composed("export", ["logger=none"])
-    change(cfg, settings or {})
+    change(cfg, settings)
     plan, graph, ladder = ExportPlan.of(cfg), None, net.ladder
     if plan.openvino:
         import_openvino()
@@ -266,34 +280,15 @@ def export(
             if images is None:
                 raise UsageError(f"{name}: missing; a head in 8 bits is fitted to training images, tested on others")
         info = ladder.info
-        data = GivenImages(info.data, net.task.name, net.preprocessing, info.class_names, train=calibration, test=test)
+        about = info.data, net.task.name, net.preprocessing, tuple(info.image_shape), info.class_names
+        data = GivenImages(*about, train=calibration, test=test)
         graph, ladder, curve = in_8_bits(net.network, ladder, data, net.task, EvaluationPlan.of(cfg), plan.max_drop)
     elif curve is None:
         raise UsageError("curve: missing; bn.evaluate(net, …) makes one")
+    else:
+        check_curve(curve, ladder)
     export_bundle(Path(folder), net.network, ladder, curve, net.task, graph, plan.pixels, plan.openvino)
     return Path(folder)
-
-
-def configuration(network: CutNetwork, name: str, unit: str, settings: Mapping[str, Any], folder: Path) -> DictConfig:
-    """Compose the configuration that `train.py` would have.
-
-    Raises:
-        UsageError: there is no such setting.
-    """
-    overrides = [
-        "model=custom",
-        f"unit={unit}",
-        "logger=none",
-        *(f"paths.{one}={folder / one}" for one in ("logs", "cache")),
-    ]
-    known = sorted(path.stem for path in (CONFIGS / "unit").glob("*.yaml"))
-    if unit not in known:
-        raise UsageError(f"unit={unit}: no such unit; there are {', '.join(known)}")
-    cfg = composed("train", overrides)
-    cfg.model, cfg.split = {**network.backbone.spec.to_dict(), "split": network.network.split}, network.network.split
-    cfg.data, cfg.paths.checkpoints = {"name": name}, str(folder)
-    change(cfg, settings)
-    return cfg
 
 
 def _as_name(text: str) -> str:

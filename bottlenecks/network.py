@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bottlenecks.backbones.backbone import load_backbone
 from bottlenecks.coding.bitstream import BitstreamError, disclose, enclose, peek_fingerprint, peek_multiplier
 from bottlenecks.errors import UsageError
 from bottlenecks.images.given import read_preprocessing
+from bottlenecks.images.tensors import check_batch, check_finite
 from bottlenecks.rates.ladder import Ladder
 from bottlenecks.rates.manifest import is_shared
 from bottlenecks.rates.rate import Rate
@@ -24,6 +25,10 @@ from bottlenecks.splitting.cut import SplitNetwork, cut
 from bottlenecks.splitting.features import cat
 from bottlenecks.tasks import make_task
 from bottlenecks.units.base import MAX_SCALE
+from bottlenecks.values import check_kind, plain_value
+
+BYTES = (bytes, bytearray, memoryview)
+GIVEN_BY_ENCODE = "give what encode gave, as [stream]"
 
 
 class BottleneckNetwork:
@@ -41,6 +46,8 @@ class BottleneckNetwork:
         ladder: the rates.
         backbone: the network before it was cut, which some tasks need to make predictions of its output.
     """
+
+    __slots__ = ("__weakref__", "_most", "_rate", "class_names", "ladder", "network", "preprocessing", "task")
 
     def __init__(self, network: SplitNetwork, ladder: Ladder, backbone: nn.Module | None = None) -> None:
         self.network, self.ladder = network, ladder
@@ -106,8 +113,10 @@ class BottleneckNetwork:
                 most comes first. Nothing tells then whether the payload was damaged on its way.
 
         Raises:
+            UsageError: these are no images as the network takes them.
             ValueError: byte strings of this unit cannot be cut.
         """
+        self._check(images)
         side = self.network.side_information(images)
         return [enclose(frame, side) for frame in self._rate.compress(self.network.head(images), cuttable)]
 
@@ -120,8 +129,13 @@ class BottleneckNetwork:
             budget_bytes: header included.
 
         Raises:
-            UsageError: no rate fits.
+            UsageError: no rate fits, or this is not one image as the network takes it.
         """
+        self._check(image, "image")
+        if len(image) != 1:
+            raise UsageError(f"image: there are {len(image)}, expected one; give them one by one, as images[:1]")
+        budget_bytes = plain_value(budget_bytes)
+        check_kind("budget_bytes", budget_bytes, (int, float), "say how many bytes the image may take")
         side, features = self.network.side_information(image), self.network.head(image)
         room = budget_bytes - len(enclose(b"", side))
         tried = [rate.compress_within(features, room) for rate in self.ladder.files]
@@ -135,18 +149,24 @@ class BottleneckNetwork:
         return enclose(max(fitting, key=lambda one: one[0].lmbda)[1], side)
 
     @torch.no_grad()
-    def decode(self, streams: Sequence[bytes]) -> Any:
+    def decode(self, streams: Iterable[bytes | bytearray | memoryview]) -> Any:
         """Do the server's part: byte strings of any rates, of images of one size, to the network's output.
 
         What users want of it is `network.task.predict(output)`.
 
         Raises:
             BitstreamError: a stream is damaged, of none of these rates, or of another size than the others.
-            UsageError: there is none.
+            UsageError: there is none, or they are no byte strings.
         """
+        if isinstance(streams, BYTES):
+            raise UsageError("streams: expected several byte strings, got one; give it as [stream]")
+        check_kind("streams", streams, Iterable, GIVEN_BY_ENCODE)
+        streams = list(streams)
+        for index, stream in enumerate(streams):
+            check_kind(f"streams[{index}]", stream, BYTES, GIVEN_BY_ENCODE)
         if not streams:
             raise UsageError("streams: there are none; give one byte string or more")
-        opened = [disclose(stream, self._most) for stream in streams]
+        opened = [disclose(bytes(stream), self._most) for stream in streams]
         units = [self.rate_of(frame).unit for frame, _ in opened]
         features = [unit.decompress([frame]) for unit, (frame, _) in zip(units, opened, strict=True)]
         sizes = {unit.size_of(one) for unit, one in zip(units, features, strict=True)}
@@ -172,3 +192,13 @@ class BottleneckNetwork:
         if rate is None:
             raise BitstreamError(f"this stream is for the unit {fingerprint.hex()}, which is none of this ladder's")
         return rate
+
+    def _check(self, images: Tensor, argument: str = "images") -> None:
+        """Refuse what the network does not take.
+
+        Raises:
+            UsageError: it is such.
+        """
+        floats = (one.dtype for one in self.network.parameters() if one.is_floating_point())
+        check_batch(argument, images, self.ladder.info.image_shape[0], next(floats, torch.float32))
+        check_finite(argument, images)

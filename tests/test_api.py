@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 import bottlenecks as bn
 from bottlenecks.deploy.bundle import Bundle
@@ -20,6 +28,9 @@ from tests.networks import Tiny
 
 FAST = {"training.epochs": 1, "training.fit_images": 64, "unit.structure": "separable"}
 IMAGES = torch.randn(120, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+LABELS = torch.arange(120) % 10
 
 
 def network(**options: Any) -> bn.CutNetwork:
@@ -180,8 +191,16 @@ class Endless(IterableDataset[Tensor]):
 @pytest.mark.parametrize(
     ("train", "options", "message"),
     [
-        (IMAGES[:, 0], {}, r"expected floating-point images \(N, C, H, W\), got \(.*32, 32\)"),
+        (IMAGES[:, 0], {}, r"train: expected images \(N, 3, 32, 32\) of torch.float32, got \(.*32, 32\)"),
         ((IMAGES * 255).byte(), {}, "got .* of torch.uint8"),
+        (IMAGES.double(), {}, "got .* of torch.float64; convert them"),
+        (torch.zeros(50, 3, 48, 48), {}, r"expected images \(N, 3, 32, 32\) .* got \(32, 3, 48, 48\)"),
+        (torch.zeros(()), {}, r"train: expected images .* got tensors \(\)"),
+        ((IMAGES, LABELS[:-1]), {}, r"train: expected images .* as many targets, got .* \(119,\)"),
+        ([IMAGES[:60], IMAGES[60:]], {}, "batches of images, put them together by torch.cat"),
+        ((IMAGES, LABELS.float()), {}, r"expected targets \(N,\) of torch.int64, got \(32,\) of torch.float32; -1 is"),
+        ((IMAGES, LABELS[:, None]), {}, r"expected targets \(N,\) of torch.int64, got \(32, 1\)"),
+        (IMAGES, {"settings": {"loss.ce": 1}}, "loss.ce=1: no training image has a label; give"),
         (Endless(), {}, "train: expected a tensor .* got Endless"),
         ("images", {}, "train: expected a tensor .* got str"),
         (IMAGES[:0], {}, "train: there are no images in it"),
@@ -199,6 +218,93 @@ class Endless(IterableDataset[Tensor]):
 def test_what_cannot_be_used_is_named(cut: bn.CutNetwork, train: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(bn.UsageError, match=message):
         bn.fit(cut, train, **options)
+
+
+class Numbered(Dataset[Tensor]):
+    """Images that remember which of them were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(IMAGES)
+
+    def __getitem__(self, index: int) -> Tensor:
+        self.asked.add(index)
+        return IMAGES[index]
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ({"sampler": SubsetRandomSampler(range(60, 120))}, range(60, 120)),
+        ({"batch_sampler": [range(7, 27), range(30, 40)]}, [*range(7, 27), *range(30, 40)]),
+        ({"batch_size": 50, "shuffle": True, "drop_last": True}, range(120)),
+    ],
+)
+def test_images_that_a_sampler_leaves_out_are_not_read(
+    cut: bn.CutNetwork, rates: Path, options: dict[str, Any], chosen: Sequence[int]
+) -> None:
+    held_back, net = Numbered(), bn.load(rates, network=cut)
+    curve = bn.evaluate(net, DataLoader(held_back, **options), settings={"timed_images": 1})
+    assert held_back.asked == {*chosen} and curve.num_images == len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": WeightedRandomSampler([1.0] * 120, 120)}, "the sampler of this DataLoader draws other images"),
+        ({"sampler": [1, 1, 2]}, "draws an image more than once, .* by torch.utils.data.Subset"),
+        ({"sampler": []}, "there are no images in it"),
+        ({"batch_size": None}, "a DataLoader with batch_size=None"),
+        (
+            {"batch_size": 40, "collate_fn": lambda items: default_collate(items[1:])},
+            "items make a batch of .* images; collate_fn",
+        ),
+        ({"collate_fn": lambda items: default_collate([])}, r"of its items make no batch \(list index out of range\)"),
+        ({"num_workers": 1, "collate_fn": len}, "^(train|test): expected batches of images .* got int$"),
+    ],
+)
+def test_a_loader_that_does_not_give_each_image_once_is_named(
+    cut: bn.CutNetwork, rates: Path, options: dict[str, Any], message: str
+) -> None:
+    loader = DataLoader(IMAGES, **options)  # type: ignore[arg-type]
+    with pytest.raises(bn.UsageError, match=message):
+        bn.fit(cut, loader, lmbdas=0.1, settings=FAST)
+    with pytest.raises(bn.UsageError, match=message):
+        bn.evaluate(bn.load(rates, network=cut), loader)
+
+
+def test_labels_that_some_images_lack_do_not_count(cut: bn.CutNetwork, rates: Path) -> None:
+    some = torch.where(LABELS > 4, LABELS, -1)
+    settings = {**FAST, "training.epochs": 0, "loss.ce": 1, "unit.block": 4}
+    units = [
+        bn.fit(cut, (IMAGES, labels), lmbdas=0.1, settings=settings)[0.1].unit.state_dict()
+        for labels in (some, some.int(), torch.where(LABELS > 4, LABELS, -100))
+    ]
+    for other in units[1:]:
+        assert all(torch.equal(other[name], tensor) for name, tensor in units[0].items())
+    net = bn.load(rates, network=cut)
+    scores = [
+        bn.evaluate(net, given, settings={"timed_images": 1}).unsplit
+        for given in ((IMAGES, some), (IMAGES[some >= 0], LABELS[some >= 0]))
+    ]
+    assert scores[0] == pytest.approx(scores[1])
+    for wrong in (LABELS.float(), LABELS > 4, nn.functional.one_hot(LABELS), IMAGES):
+        with pytest.raises(bn.UsageError, match=r"test: expected targets \(N,\) of torch.int64"):
+            bn.evaluate(net, (IMAGES, wrong))
+
+
+def test_rates_are_of_the_very_images_whatever_their_batches(cut: bn.CutNetwork, tmp_path: Path) -> None:
+    settings = {**FAST, "training.epochs": 0, "unit.block": 4}
+    bn.fit(cut, IMAGES, lmbdas=0.1, settings=settings, folder=tmp_path)
+    again = DataLoader(TensorDataset(IMAGES), batch_size=7)
+    bn.fit(cut, again, lmbdas=0.1, settings=settings, folder=tmp_path)
+    for one in (1, 50, 118):
+        other = IMAGES.clone()
+        other[one] += 1
+        with pytest.raises(bn.UsageError, match="is finished and was trained otherwise"):
+            bn.fit(cut, other, lmbdas=0.1, settings=settings, folder=tmp_path)
 
 
 def test_codecs_that_are_unknown_or_need_images_are_named(cut: bn.CutNetwork, rates: Path) -> None:

@@ -81,8 +81,14 @@ def open_server(options: argparse.Namespace, bundle: Bundle) -> Server:
     from bottlenecks.deploy.session_connection import SessionServer  # needs a package that nothing else does
 
     rates = bundle.rate_names(bundle.mean_bytes() if options.lmbda is None else [options.lmbda])
-    least = 1 if len(rates) <= MAX_RATES[0] else 2
-    return SessionServer(options.server, Terms(rates, options.header_bytes or least), token)
+    header = options.header_bytes or (1 if len(rates) <= MAX_RATES[0] else 2)
+    if len(rates) > MAX_RATES[header - 1]:
+        way_out = "give --header-bytes 2, or one of them with --lambda" if header == 1 else "name one with --lambda"
+        raise UsageError(
+            f"--session: {len(rates)} rates, of which a header of {header} bytes names {MAX_RATES[header - 1]} at the "
+            f"most; {way_out}"
+        )
+    return SessionServer(options.server, Terms(rates, header), token)
 
 
 def open_image(path: Path) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -17,6 +18,8 @@ from bottlenecks.deploy.logs import log_request
 OPEN = ("/live", "/ready")  # what needs no token, and is asked too often to be noted
 CLIENT = "bottlenecks.client"
 GONE = 499  # where no answer was sent
+NO_SESSION = 403  # what a WebSocket gets that is not taken
+OTHER = "other"
 
 
 def client_of(connection: HTTPConnection) -> str:
@@ -30,10 +33,11 @@ class Front:
     Args:
         app: answers what is let in.
         door: who may ask.
+        endpoints: that are counted each for itself; all others together, for anyone can make up names.
     """
 
-    def __init__(self, app: ASGIApp, door: Door) -> None:
-        self.app, self.door = app, door
+    def __init__(self, app: ASGIApp, door: Door, endpoints: Collection[str]) -> None:
+        self.app, self.door, self.endpoints = app, door, endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, as ASGI has it."""
@@ -44,6 +48,10 @@ class Front:
         async def watch(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 seen["status"] = message["status"]
+            if message["type"] == "websocket.accept":
+                seen["accepted"] = True
+            if message["type"] == "websocket.close" and "accepted" not in seen:
+                seen["status"] = NO_SESSION
             await send(message)
 
         try:
@@ -59,13 +67,22 @@ class Front:
         finally:
             status = seen.get("status", None if scope["type"] == "websocket" else GONE)
             if status is not None and scope["path"] not in OPEN:  # a session notes each of its messages itself
-                note(scope["path"], status, scope.get(CLIENT, "nobody"), time.perf_counter() - start)
+                endpoint = scope["path"] if scope["path"] in self.endpoints else OTHER
+                note(endpoint, status, scope.get(CLIENT, "nobody"), time.perf_counter() - start, scope["path"])
 
 
-def note(path: str, status: int, client: str, seconds: float) -> None:
-    """Count a request or a message of a session, and write a line on it."""
+def note(endpoint: str, status: int, client: str, seconds: float, path: str | None = None) -> None:
+    """Count a request or a message of a session, and write a line on it.
+
+    Args:
+        endpoint: by whose name it is counted.
+        status: of the answer.
+        client: who asked.
+        seconds: that it took.
+        path: that was asked for, where it is another.
+    """
     if status < 400:
-        metrics.REQUESTS.labels(path).inc()
+        metrics.REQUESTS.labels(endpoint).inc()
     else:
         metrics.refuse(metrics.REASONS.get(status, "failed"))
-    log_request(path=path, status=status, client=client, ms=round(1e3 * seconds, 2))
+    log_request(path=path or endpoint, status=status, client=client, ms=round(1e3 * seconds, 2))

@@ -6,10 +6,12 @@ import copy
 import json
 import logging
 from typing import Any
+from urllib.parse import quote
 
 from uvicorn.config import LOGGING_CONFIG
 
 ACCESS = logging.getLogger("bottlenecks.access")
+PLAIN = "/:.,@[]"  # that a field of a line may hold beside letters and digits
 FIELDS = "fields"  # attribute of a record: what is more to it than its message
 
 
@@ -51,4 +53,5 @@ def log_config(form: str, access: bool) -> dict[str, Any]:
 
 def log_request(**fields: Any) -> None:
     """Write a line on a request or a message of a session."""
-    ACCESS.info(" ".join(f"{name}={value}" for name, value in fields.items()), extra={FIELDS: fields})
+    text = " ".join(f"{name}={quote(str(value), safe=PLAIN)}" for name, value in fields.items())
+    ACCESS.info(text, extra={FIELDS: fields})

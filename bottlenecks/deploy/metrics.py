@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -29,8 +30,8 @@ UNDER_WAY = Gauge("bottlenecks_under_way", "Requests under way.", multiprocess_m
 SESSIONS = Gauge("bottlenecks_sessions", "Sessions that are open.", multiprocess_mode="livesum")
 
 REASONS = {
-    400: "damaged", 401: "token", 404: "path", 405: "method", 408: "slow", 413: "large", 429: "rate", 499: "gone",
-    500: "failed", 503: "busy",
+    400: "damaged", 401: "token", 403: "path", 404: "path", 405: "method", 408: "slow", 413: "large", 429: "rate",
+    499: "gone", 500: "failed", 503: "busy",
 }  # fmt: skip
 
 
@@ -48,9 +49,19 @@ def render() -> tuple[bytes, str]:
     """Return the counts of all workers, and the type of that content."""
     registry = REGISTRY
     if SHARED in os.environ:
+        _forget_the_killed(Path(os.environ[SHARED]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)
     return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+def _forget_the_killed(counts: Path) -> None:
+    """Take workers that were killed, and could not leave themselves, out of what is under way."""
+    for process in {int(path.stem.rpartition("_")[2]) for path in counts.glob("gauge_live*.db")}:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process)
 
 
 def leave() -> None:

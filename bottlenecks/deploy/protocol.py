@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bottlenecks.deploy import metrics
@@ -29,6 +30,11 @@ class TimedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Wait no longer: the connection is a session's now."""
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next head."""

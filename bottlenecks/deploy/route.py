@@ -28,8 +28,18 @@ def transport_to(url: httpx.URL) -> httpx.HTTPTransport:
     Raises:
         UsageError: a variable of the environment cannot be used; the message names it.
     """
-    proxy = None if is_loopback(url.host) or is_excepted(url) else proxy_for(url.scheme)
-    return httpx.HTTPTransport(verify=trusted() if url.scheme == "https" else False, proxy=proxy, trust_env=False)
+    return httpx.HTTPTransport(
+        verify=trusted() if url.scheme == "https" else False, proxy=proxy_to(url), trust_env=False
+    )
+
+
+def proxy_to(url: httpx.URL) -> httpx.Proxy | None:
+    """Return the proxy that the environment names on the way to a server, None where the way is direct.
+
+    Raises:
+        UsageError: it names something else.
+    """
+    return None if is_loopback(url.host) or is_excepted(url) else proxy_for(url.scheme)
 
 
 def is_private(address: str) -> bool:

@@ -15,6 +15,8 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +38,9 @@ from bottlenecks.errors import UsageError, check_number, fail, reason, run
 
 GRACE_SECONDS = 10  # that requests under way are given when the server is told to stop
 MAX_WORKERS = 256
+LEAST_ALLOWANCE = 1e-4  # a second: one request in three hours
 ARGUMENTS = "BOTTLENECKS_SERVER"  # variable in which workers find the command line
+FAILED = "failed"  # file beside the counts of workers, where one could not start
 NEVER_STARTED = 3  # status of a worker that is not started anew
 
 
@@ -64,6 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--allow-anyone", action="store_true", help="let others than this machine ask without a token")
     add("--tls-cert", type=Path, help="PEM certificate with its chain: https and wss")
     add("--tls-key", type=Path, help="its PEM key")
+    add("--proxy", help="address of a proxy in front, whose word is taken on who asks (X-Forwarded-For)")
     add("--client-requests", type=float, help="a second, of each token or address; any by default")
     add("--client-bytes", type=float, help="the same for bytes")
     add("--log-format", choices=("text", "json"), default="text", help="json: an object a line; default: %(default)s")
@@ -76,8 +81,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         check_number("--threads", options.threads, 1, MAX_THREADS, whole=True)
     for name in ("client_requests", "client_bytes"):
         value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"{_shown(name)}={value}: expected a number above 0")
+        if value is not None and not LEAST_ALLOWANCE <= value < float("inf"):
+            raise UsageError(f"{_shown(name)}={value}: expected a number of at least {LEAST_ALLOWANCE}")
     if options.token_file is None and not options.allow_anyone and not is_loopback(options.host):
         raise UsageError(
             f"--host={options.host}: others than this machine could ask, and there is no --token-file; give one, or "
@@ -136,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "http": TimedProtocol,
         "log_config": log_config(options.log_format, options.access_log),
         "access_log": False,
+        "proxy_headers": options.proxy is not None,
+        "forwarded_allow_ips": options.proxy,
         "timeout_graceful_shutdown": GRACE_SECONDS,
         "ssl_certfile": options.tls_cert,
         "ssl_keyfile": options.tls_key,
@@ -146,6 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ.update({ARGUMENTS: json.dumps(given), SHARED: counts})
         most = make_service(options).max_bytes
         uvicorn.run(f"{__spec__.name}:application", factory=True, workers=options.workers, ws_max_size=most, **settings)
+        if Path(counts, FAILED).exists():
+            sys.exit(1)  # a worker has said why
 
 
 def make_service(options: argparse.Namespace, end: Callable[[], None] = lambda: None) -> Service:
@@ -166,13 +175,25 @@ def make_service(options: argparse.Namespace, end: Callable[[], None] = lambda: 
 
 
 def application() -> Any:
-    """Make what one of several workers serves."""
+    """Make what one of several workers serves; it ends where the process that started it has ended."""
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=_when_orphaned, args=[os.getppid(), end], daemon=True).start()
     try:
-        service = make_service(parse(json.loads(os.environ[ARGUMENTS])), lambda: os.kill(os.getpid(), signal.SIGTERM))
+        service = make_service(parse(json.loads(os.environ[ARGUMENTS])), end)
     except UsageError as error:
+        Path(os.environ[SHARED], FAILED).touch()
         fail(str(error), status=NEVER_STARTED)
     service.warm_up()
     return service.app()
+
+
+def _when_orphaned(parent: int, end: Callable[[], None]) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    end()
 
 
 def _serve_alone(options: argparse.Namespace, settings: dict[str, Any]) -> None:

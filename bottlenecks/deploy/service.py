@@ -103,7 +103,7 @@ class Service:
 
     def app(self) -> Front:
         """Return the ASGI application."""
-        routes = [
+        routes: list[Route | WebSocketRoute] = [
             Route("/predict", self.predict, methods=["POST"]),
             Route("/probe", self.probe, methods=["POST"]),
             Route("/health", self.health, methods=["GET"]),
@@ -113,7 +113,8 @@ class Service:
             WebSocketRoute("/session", self.sessions.serve),
         ]
         handlers: Any = {HTTPException: _explain, ClientDisconnect: _gone}
-        return Front(Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers), self.door)
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
+        return Front(app, self.door, {route.path for route in routes})
 
     async def predict(self, request: Request) -> JSONResponse:
         """Decode one frame and answer with what the network makes of it."""

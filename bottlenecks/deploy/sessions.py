@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from bottlenecks.deploy import metrics
 from bottlenecks.deploy.front import client_of, note
 
 REFUSED, BUSY, GONE, LARGE, NO_BYTES = 1008, 1013, 1001, 1009, 1003  # codes of RFC 6455 and its registry
+CLOSE_SECONDS = 5.0
 Answering = Callable[[bytes], Awaitable[dict[str, Any]]]
 WELL = (1000, 1001, 1005, 1006)  # with which a client ends a session, or is lost
 
@@ -48,7 +50,12 @@ class Sessions:
         self.open = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serve one session until it ends."""
+        """Serve one session until it ends.
+
+        Raises:
+            HTTPException: the client is given no more.
+        """
+        self.charge(client_of(socket), 0)
         await socket.accept()
         if self.open >= self.most:
             metrics.refuse("busy")
@@ -58,7 +65,8 @@ class Sessions:
         try:
             reader = await self._begin(socket)
             while True:
-                await socket.send_json(await self._answer(reader, await self._receive(socket), client_of(socket)))
+                answer = await self._answer(reader, await self._receive(socket), client_of(socket))
+                await asyncio.wait_for(socket.send_json(answer), self.idle_seconds)
         except HTTPException as error:
             metrics.refuse(metrics.REASONS.get(error.status_code, "failed"))
             await socket.close(BUSY, error.detail)
@@ -67,7 +75,8 @@ class Sessions:
             await socket.close(REFUSED, str(error)[:120])
         except asyncio.TimeoutError:
             metrics.refuse("slow")
-            await socket.close(GONE, f"nothing came for {self.idle_seconds:g} s")
+            with suppress(asyncio.TimeoutError):  # of one that takes no answers either
+                await asyncio.wait_for(socket.close(GONE, f"nothing came for {self.idle_seconds:g} s"), CLOSE_SECONDS)
         except KeyError:  # a text in the place of bytes
             metrics.refuse("malformed")
             await socket.close(NO_BYTES, "messages are bytes")
@@ -80,7 +89,6 @@ class Sessions:
 
     async def _begin(self, socket: WebSocket) -> SessionReader:
         offer = await self._receive(socket)
-        self.charge(client_of(socket), len(offer))
         terms = Terms.of(offer)
         for rate in terms.rates:
             if rate.fingerprint not in self.fingerprints:

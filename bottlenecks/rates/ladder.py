@@ -7,10 +7,19 @@ from pathlib import Path
 
 from bottlenecks.console.terminal import say
 from bottlenecks.rates.info import RateInfo
-from bottlenecks.rates.places import CheckpointError, find_rates, place_of, rate_name, rate_path, text_of
+from bottlenecks.rates.places import (
+    CheckpointError,
+    NoSuchRateError,
+    find_rates,
+    place_of,
+    rate_name,
+    rate_path,
+    text_of,
+)
 from bottlenecks.rates.rate import Rate, load_rate, save_rate
 from bottlenecks.shapes import flat
 from bottlenecks.splitting.cut import SplitNetwork
+from bottlenecks.values import plain_value
 
 
 class Ladder(Mapping[float, Rate]):
@@ -158,24 +167,21 @@ class Ladder(Mapping[float, Rate]):
                 )
 
     def __getitem__(self, lmbda: float) -> Rate:
-        """Return the rate of a lambda.
+        """Return the rate of a lambda, a number of any library.
 
         Raises:
-            CheckpointError: there is none; the message lists those there are.
+            NoSuchRateError: there is none; the message lists those there are.
         """
-        if lmbda in self._rates:
-            return self._rates[lmbda]
-        for rate in self.ranged:
-            if rate.unit.range is not None and rate.unit.range.low <= lmbda <= rate.unit.range.high:
-                return rate.at(lmbda)
+        own = plain_value(lmbda)
         there = ", ".join(text_of(rate.info.lmbda) for rate in self.files)
-        raise CheckpointError(f"lambda={lmbda!r}: no such rate; there are {there}")
-
-    def __contains__(self, lmbda: object) -> bool:
-        try:
-            return isinstance(lmbda, float) and bool(self[lmbda])
-        except CheckpointError:
-            return False
+        if isinstance(own, bool) or not isinstance(own, (int, float)):
+            raise NoSuchRateError(f"lambda={own!r}: expected one number; there are rates of {there}")
+        if own in self._rates:
+            return self._rates[own]
+        for rate in self.ranged:
+            if rate.unit.range is not None and rate.unit.range.low <= own <= rate.unit.range.high:
+                return rate.at(float(own))
+        raise NoSuchRateError(f"lambda={own!r}: no such rate; there are {there}")
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._rates)

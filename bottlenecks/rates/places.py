@@ -28,6 +28,12 @@ class CheckpointError(UsageError):
     """A rate checkpoint that is damaged, of another version, or not for this network."""
 
 
+class NoSuchRateError(CheckpointError, KeyError):
+    """A lambda of which there is no rate; a `KeyError`, too, as of other mappings."""
+
+    __str__ = ValueError.__str__
+
+
 def rate_folder(checkpoints: Path, model: str, split: str, data: str, unit: str) -> Path:
     """Name the folder of a unit's rates; any other than the default unit has one inside the plain folder."""
     folder = checkpoints / model / split / data

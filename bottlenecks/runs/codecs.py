@@ -151,3 +151,25 @@ def make_codecs(
     if plan.anchor is not None and not made[plan.anchor]:
         raise UsageError(f"anchor={plan.anchor}: cannot be had here; take another")
     return codecs
+
+
+def check_curve(curve: Curve, ladder: Ladder) -> None:
+    """Refuse a curve that is not of these rates, as far as it tells: by its lambdas, and the size of what they hold.
+
+    Raises:
+        UsageError: it is of others.
+    """
+    info, points = ladder.info, {point["lambda"]: point for point in curve.points if point["codec"] == UNIT}
+    way_out = "bn.evaluate(net, …) makes one of them"
+    if (curve.model, curve.split) != (info.model, info.split):
+        raise UsageError(
+            f"curve: of {curve.model} at {curve.split}, the rates are of {info.model} at {info.split}; {way_out}"
+        )
+    if not points.keys() >= set(ladder) or not all(lmbda in ladder for lmbda in points):
+        raise UsageError(f"curve: of lambda={[*points]}, the rates are of {[*ladder]}; {way_out}")
+    for lmbda, point in points.items():
+        held = UnitCodec(ladder[lmbda]).state_bytes()
+        if point.get("state_bytes", held) != held:
+            raise UsageError(
+                f"curve: its lambda={lmbda!r} holds {point['state_bytes']} bytes, that of the rates {held}; {way_out}"
+            )

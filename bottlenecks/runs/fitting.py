@@ -23,6 +23,7 @@ from bottlenecks.settings.target import Target
 from bottlenecks.settings.training import TrainingPlan
 from bottlenecks.splitting.cut import SplitNetwork
 from bottlenecks.splitting.features import all_finite, num_elements, num_images
+from bottlenecks.tasks import Task
 from bottlenecks.training.any_rate import Measured
 from bottlenecks.training.best import BestStates
 from bottlenecks.training.cache import PRECISIONS, cache_frozen
@@ -126,6 +127,7 @@ def assemble(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     with loaders_may_die(lambda: "before the first epoch; start again"):
+        check_labels(plan.loss, experiment.task, images)
         with trainer.precision_plugin.forward_context():
             cached = plan.cache and cache_frozen(
                 network, images, device, plan.cache.shared_by(trainer.num_devices), _cache_key(experiment)
@@ -210,6 +212,20 @@ def meet_target(
         best.states[0] = met.unit.state_dict()
         best.figures[0] = figures_of(met.unit, lmbda, held, network, module.rate_loss)
     best.figures[0] |= {str(target): met.figure.value, "target.error": met.figure.error}
+
+
+def check_labels(weights: Mapping[str, float], task: Task, images: ImageData) -> None:
+    """Refuse to learn from labels where there are none.
+
+    Raises:
+        UsageError: the cross-entropy has a weight, and no training image has a label.
+    """
+    weight = weights.get("ce", 0)
+    if weight and not any(task.is_labelled(targets) for _, targets in images.calibration_dataloader()):
+        raise UsageError(
+            f"loss.ce={weight:g}: no training image has a label; give images with labels, or loss.ce=0 and loss.kd=1, "
+            "which needs none"
+        )
 
 
 def check_processes(trainer: pl.Trainer, images: ImageData) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.fx import Node
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
@@ -130,13 +131,14 @@ def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = Fals
         Head and tail with the network's own parameters; together they equal the network in eval mode.
 
     Raises:
-        UsageError: the network cannot be traced or refuses the example, no tensor has that name, one side
-            would be empty, several tensors cross where one was asked for, or what comes of an image depends on the
-            other images of the batch.
+        UsageError: the network cannot be traced or refuses the example, no tensor has that name, what crosses are no
+            floats of 32 bits, one side would be empty, several tensors cross where one was asked for, or what comes of
+            an image depends on the other images of the batch.
     """
     graph = Graph(network, example)
     parts = cut_graph(graph, split, several=several)
     try:
+        _refuse_other_numbers(parts, example)
         refuse_mixing(graph.title, parts, example)
     except UsageError:
         raise
@@ -184,6 +186,16 @@ def cut_graph(graph: Graph, split: str, *, several: bool = False) -> SplitNetwor
         for name, shape in zip(how.names(_name(graph, tensor)), how.shapes, strict=True)
     )
     return SplitNetwork(split, crossing, sides.write_head(), sides.write_sizes(), sides.write_tail())
+
+
+@torch.no_grad()
+def _refuse_other_numbers(network: SplitNetwork, example: Tensor) -> None:
+    kinds = {tensor.dtype for tensor in network.head(example[:1])} - {torch.float32}
+    if kinds:
+        raise UsageError(
+            f"split={network.split}: what crosses there is {', '.join(map(str, kinds))}, and units code torch.float32; "
+            "convert the network with .float(), or cut elsewhere"
+        )
 
 
 def _refuse_empty_side(graph: Graph, split: str, sides: Sides) -> None:

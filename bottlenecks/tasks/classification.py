@@ -39,9 +39,10 @@ class Classification(Task):
         return (log_teacher.exp() * (log_teacher - log_output)).sum(1)
 
     def supervised(self, output: Any, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy in nats, (N,)."""
+        """Cross-entropy in nats, (N,); 0 for images without a label (-1)."""
         logits = logits_of(output)
-        return F.cross_entropy(logits, check_targets(targets, logits), reduction="none", label_smoothing=smoothing)
+        targets = check_targets(targets, logits)
+        return F.cross_entropy(logits, targets, reduction="none", ignore_index=-1, label_smoothing=smoothing)
 
     def probe(self, output: Any, generators: Sequence[Generator]) -> Tensor:
         """Probe the class, (N,)."""

@@ -150,7 +150,10 @@ def keep(
         written[path] = info
     lost = [lmbda for lmbda, state in zip(module.lmbdas, best.states, strict=True) if not state]
     if lost:
-        raise UsageError(f"{', '.join(map(rate_name, lost))}: the loss never was a finite number; lower training.lr")
+        raise UsageError(
+            f"{', '.join(map(rate_name, lost))}: the loss never was a finite number; are the network's outputs finite, "
+            "and lambda within reason? Else lower training.lr"
+        )
     if taken:
         raise UsageError(
             f"{', '.join(taken)}: another run, of other settings, has written it meanwhile; move it away, and "

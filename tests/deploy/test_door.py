@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -27,12 +28,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from bottlenecks.coding.session import SessionWriter, Terms
+from bottlenecks.deploy import metrics
 from bottlenecks.deploy.bundle import Bundle, BundleError
 from bottlenecks.deploy.connection import Server
 from bottlenecks.deploy.device import Device
+from bottlenecks.deploy.logs import ACCESS, log_request
 from bottlenecks.deploy.route import is_private
 from bottlenecks.deploy.server import main as serve
 from bottlenecks.deploy.server import parse
+from bottlenecks.deploy.session_connection import SessionServer
 from bottlenecks.errors import UsageError
 from tests.conftest import REPOSITORY
 from tests.deploy.conftest import serving, without_torch
@@ -148,6 +152,11 @@ def test_every_refusal_is_counted_by_its_reason(bundle_folder: Path, device: Dev
         httpx.post(f"{url}/predict", content=bytes(2**20))
         httpx.get(f"{url}/nothing")
         httpx.get(f"{url}/predict")
+        for slashes in ("//", "///"):  # which are answered, by a redirection
+            httpx.get(f"{url}/live{slashes}")
+        for path in ("/nothing", "/predict"):
+            with pytest.raises(InvalidStatus, match="403"):
+                connect(url.replace("http", "ws", 1) + path)
         _send(url, b"\x00\x01 nonsense\r\n\r\n")
         _send(url, b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab")
         with connect(url.replace("http", "ws", 1) + "/session") as session:
@@ -173,7 +182,7 @@ def test_every_refusal_is_counted_by_its_reason(bundle_folder: Path, device: Dev
                 time.sleep(0.02)
             assert httpx.get(f"{url}/ready").json() == {"status": "busy"}
             assert httpx.post(f"{url}/predict", content=stream).status_code == 503
-        expected = {"damaged": 3, "large": 2, "path": 1, "method": 1, "malformed": 1, "gone": 2, "busy": 1}
+        expected = {"damaged": 3, "large": 2, "path": 3, "method": 1, "malformed": 1, "gone": 2, "busy": 1}
         for _ in range(100):  # who hangs up is noticed a little later
             if (found := refusals(url)) == expected:
                 break
@@ -182,13 +191,45 @@ def test_every_refusal_is_counted_by_its_reason(bundle_folder: Path, device: Dev
         assert httpx.post(f"{url}/predict", content=stream).status_code == 200
         text = httpx.get(f"{url}/metrics").text
         assert 'bottlenecks_requests_total{endpoint="/predict"} 1.0' in text
+        assert 'endpoint="other"} 2.0' in text and "live/" not in text
         assert "bottlenecks_batch_frames_bucket" in text and "bottlenecks_answer_seconds_count 1.0" in text
         process.terminate()
         lines = [json.loads(line) for line in process.communicate(timeout=30)[1].splitlines()]
     requests = [line for line in lines if line["logger"] == "bottlenecks.access"]
-    assert {line["status"] for line in requests} == {200, 400, 404, 405, 413, 499, 503}
-    (nothing,) = (line for line in requests if line["path"] == "/nothing")
+    assert {line["status"] for line in requests} == {200, 307, 400, 403, 404, 405, 413, 499, 503}
+    (nothing, _) = (line for line in requests if line["path"] == "/nothing")
     assert (nothing["status"], nothing["client"], nothing["level"]) == (404, "127.0.0.1", "info")
+
+
+def test_a_line_on_a_request_is_one_line_whatever_was_asked_for() -> None:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    ACCESS.addHandler(handler)
+    ACCESS.setLevel("INFO")
+    try:
+        log_request(path="/x\nINFO: path=/predict status=200\x1b[31m", status=404, client="127.0.0.1")
+    finally:
+        ACCESS.removeHandler(handler)
+    assert lines == ["path=/x%0AINFO:%20path%3D/predict%20status%3D200%1B[31m status=404 client=127.0.0.1"]
+
+
+def test_what_a_killed_worker_had_under_way_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(metrics.SHARED, str(tmp_path))
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    for process in (dead.pid, os.getpid()):
+        (tmp_path / f"gauge_livesum_{process}.db").touch()
+    metrics._forget_the_killed(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"gauge_livesum_{os.getpid()}.db"]
+
+
+def test_only_a_proxy_that_is_named_is_believed(bundle_folder: Path, stream: bytes) -> None:
+    forwarded = [{"X-Forwarded-For": f"10.0.0.{index}"} for index in range(3)]
+    for options, expected in (((), [200, 429, 429]), (("--proxy", "127.0.0.1"), [200, 200, 200])):
+        with serving(bundle_folder, "--client-requests", "0.01", *options) as (url, _):
+            answers = [httpx.post(f"{url}/predict", content=stream, headers=one) for one in forwarded]
+            assert [answer.status_code for answer in answers] == expected
 
 
 def test_a_client_is_kept_within_its_allowance_by_all_workers(
@@ -219,10 +260,8 @@ def test_what_a_session_sends_counts_whether_it_is_a_frame_or_not(bundle_folder:
             session.send("text")
             with pytest.raises(ConnectionClosed, match="1003"):
                 session.recv()
-        with connect(url.replace("http", "ws", 1) + "/session") as session:
-            session.send(terms.offer())
-            with pytest.raises(ConnectionClosed, match="slow down"):
-                session.recv()
+        with pytest.raises(UsageError, match=r"refused with 429 \(.*slow down"):
+            SessionServer(url, terms)
 
 
 def test_an_address_that_is_taken_is_refused_before_anything_is_loaded(server: str) -> None:
@@ -259,6 +298,21 @@ def test_workers_share_the_work_and_one_that_dies_is_replaced(bundle_folder: Pat
         assert process.returncode in (0, -signal.SIGTERM)
 
 
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(bundle_folder: Path) -> None:
+    with serving(bundle_folder, "--workers", "2") as (url, process):
+        process.kill()
+        for _ in range(200):
+            try:
+                httpx.get(f"{url}/live")
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+    raise AssertionError("workers still answer")
+
+
 def _command(number: int) -> bytes:
     return Path(f"/proc/{number}/cmdline").read_bytes()
 
@@ -292,7 +346,8 @@ def test_a_key_with_a_password_is_refused_and_nobody_asked(authority: Path, tmp_
             r"--tls-cert=none, --tls-key=none: no usable certificate and key",
         ),
         (["--workers", "0"], r"--workers=0: expected a whole number from 1 to 256"),
-        (["--client-bytes", "-1"], r"--client-bytes=-1.0: expected a number above 0"),
+        (["--client-bytes", "-1"], r"--client-bytes=-1.0: expected a number of at least 0.0001"),
+        (["--client-requests", "5e-324"], r"--client-requests=5e-324: expected a number of at least 0.0001"),
     ],
 )
 def test_options_that_would_open_the_door_or_mean_nothing_are_refused(arguments: list[str], message: str) -> None:

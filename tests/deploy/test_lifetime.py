@@ -17,6 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 from uvicorn import Server
 
+from bottlenecks.coding.session import Terms
 from bottlenecks.deploy.batcher import Batcher
 from bottlenecks.deploy.bundle import Bundle
 from bottlenecks.deploy.device import Device
@@ -24,6 +25,7 @@ from bottlenecks.deploy.protocol import TimedProtocol
 from bottlenecks.deploy.receiver import Receiver
 from bottlenecks.deploy.server import main as serve
 from bottlenecks.deploy.service import ServerLimits, Service
+from bottlenecks.deploy.session_connection import SessionServer
 
 
 class Served:
@@ -154,6 +156,16 @@ def test_a_second_head_must_come_in_time_too(served: Served) -> None:
         while chunk := connection.recv(4096):
             received += chunk
     assert received.startswith(b"HTTP/1.1 200") and received.count(b"HTTP/1.1") == 1
+
+
+def test_a_session_outlives_the_time_for_a_head(served: Served, stream: bytes, receiver: Receiver) -> None:
+    session = SessionServer(served.url, Terms(receiver.bundle.rate_names(receiver.bundle.mean_bytes())))
+    first = session._socket
+    for _ in range(3):
+        time.sleep(0.3)
+        session.predict(stream)
+    assert session._socket is first
+    session.close()
 
 
 def test_a_request_under_way_is_not_cut_off(served: Served, stream: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,21 @@ def test_parts_of_a_tuple_cross_one_by_one() -> None:
 def test_cuts_that_cannot_be_made(graph: Graph, split: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         cut_graph(graph, split)
+
+
+@pytest.mark.parametrize("convert", [Tensor.double, Tensor.half, Tensor.int])
+def test_what_is_no_float_of_32_bits_is_not_coded(convert: Callable[[Tensor], Tensor]) -> None:
+    class Converting(nn.Module):
+        """Converts its image, and back."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.top = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Return maps."""
+            return self.top(convert(100 * x).float())
+
+    name = str(convert(torch.zeros(1)).dtype)
+    with pytest.raises(UsageError, match=rf"split=to: what crosses there is {name}, and units code torch.float32"):
+        cut(Converting(), "to", torch.rand(1, 3, 8, 8))

@@ -380,7 +380,7 @@ def test_differences_name_nested_settings() -> None:
 
 
 def test_a_loss_that_is_never_finite_is_an_error_and_writes_nothing(root: Path) -> None:
-    with pytest.raises(UsageError, match=r"lambda=1e\+38: the loss never was a finite number; lower training.lr"):
+    with pytest.raises(UsageError, match=r"lambda=1e\+38: the loss never was a finite number; .* lower training.lr"):
         run(root, "lambda=1e38", "training.lr=1e30", "training.gradient_clip=0")
     assert not list((root / FOLDER).glob("*.safetensors"))
 
