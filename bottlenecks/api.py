@@ -95,7 +95,7 @@ def cut(
     """
     check_kind("model", model, nn.Module, "give a network that is built")
     check_kind("at", at, str, "name a module, as model.named_modules() has it")
-    check_batch("example", example, least=1)
+    check_batch("example", example, dtype=torch.float32, least=1)
     own = name or _as_name(type(model).__name__)
     spec = BackboneSpec(name=own, task=task, library=GIVEN, distortion=distortion, outputs=outputs)
     if preprocessing is not None and preprocessing.input_shape is None:

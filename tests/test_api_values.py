@@ -101,8 +101,8 @@ def test_settings_that_cannot_be_are_named(cut: bn.CutNetwork, settings: Any, me
         ({"model": Tiny}, "model: expected Module, got the class Tiny"),
         ({"model": "resnet50"}, "model='resnet50': expected Module"),
         ({"at": 3}, "at=3: expected str"),
-        ({"example": None}, r"example: expected a tensor \(N, C, H, W\), got NoneType"),
-        ({"example": IMAGES[:0]}, r"example: expected a tensor \(N, C, H, W\), got \(0, 3, 32, 32\)"),
+        ({"example": None}, r"example: expected a tensor \(N, C, H, W\) of torch.float32, got NoneType"),
+        ({"example": IMAGES[:0]}, r"example: expected a tensor \(N, C, H, W\) of torch.float32, got \(0, 3, 32, 32\)"),
     ],
 )
 def test_what_cannot_be_cut_is_named(given: dict[str, Any], message: str) -> None:

@@ -132,8 +132,8 @@ def cut(network: nn.Module, split: str, example: Tensor, *, several: bool = Fals
 
     Raises:
         UsageError: the network cannot be traced or refuses the example, no tensor has that name, what crosses are no
-            floats of 32 bits, one side would be empty, several tensors cross where one was asked for, or what comes of
-            an image depends on the other images of the batch.
+            floats of 32 bits or more, one side would be empty, several tensors cross where one was asked
+            for, or what comes of an image depends on the other images of the batch.
     """
     graph = Graph(network, example)
     parts = cut_graph(graph, split, several=several)
@@ -190,7 +190,7 @@ def cut_graph(graph: Graph, split: str, *, several: bool = False) -> SplitNetwor
 
 @torch.no_grad()
 def _refuse_other_numbers(network: SplitNetwork, example: Tensor) -> None:
-    kinds = {tensor.dtype for tensor in network.head(example[:1])} - {torch.float32}
+    kinds = {tensor.dtype for tensor in network.head(example[:1])} - {torch.float32, torch.float64}
     if kinds:
         raise UsageError(
             f"split={network.split}: what crosses there is {', '.join(map(str, kinds))}, and units code torch.float32; "

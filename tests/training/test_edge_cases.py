@@ -94,7 +94,7 @@ def test_channels_that_never_change_are_restored(odd: str, structure: str, tmp_p
     rate = run(tmp_path, network_options(tmp_path, odd), *options)
     features, _ = crossing(tmp_path, odd)
     (hat,), frames = send(rate, features)
-    torch.testing.assert_close(hat[:, 5:], features[:, 5:], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(hat[:, 5:], features[:, 5:], rtol=1e-5, atol=1e-6)
     if odd == "dead":  # behind a constant of 1,000 the tail hardly listens to anything else
         assert not torch.equal(hat[0, :5], hat[1, :5]) and min(map(len, frames)) > 6
 

@@ -131,7 +131,11 @@ def test_losses_are_those_of_torchvisions_training(pair: Pair, size: tuple[int, 
     for image, rows in zip(images, targets, strict=True):
         expected.append(sum(losses_of_torchvision(plain, image, as_targets(rows)).values()))
     torch.manual_seed(3)
-    loss = ours.loss(ours(images), targets)
+    at_once = (
+        1 if hasattr(plain, "roi_heads") else 3
+    )  # a batch rounds otherwise, and which places are drawn hangs on it
+    batches = zip(images.split(at_once), targets.split(at_once), strict=True)
+    loss = torch.cat([ours.loss(ours(some), rows) for some, rows in batches])
     assert loss.shape == (3,) and not ours.heads.training
     assert torch.allclose(loss, torch.stack(expected), rtol=1e-4)
 
