@@ -106,7 +106,7 @@ def upload(folder: Path, name: HubName, title: str, private: bool = False, overw
         if files and not overwrite and (lost := _lost(hub, folder, name, there.sha, files)):
             raise UsageError(
                 f"{name}: holds {lost}; --overwrite puts this one in its place, the earlier commits stay; or "
-                " choose another name"
+                "choose another name"
             )
         commit = api.upload_folder(
             repo_id=name.repository,

@@ -37,7 +37,7 @@ def score_draws(
     An image's draws depend on its features and its seed, not on the images beside it.
 
     Args:
-        network: the cut network; its tail is put into eval mode.
+        network: the cut network.
         features: what its head gave, (N, C, H, W) of each tensor, on any device.
         task: gives the distortion.
         weights: of `kd`, `ce` and `mse`, as in `RateDistortionLoss`; for `mse` see `identity_share`.
@@ -58,7 +58,6 @@ def score_draws(
     if len(seeds) != len(features[0]):
         raise ValueError(f"{len(seeds)} seeds for {len(features[0])} images; there has to be one for each")
     scale = math.sqrt(PERCENT * (weights.get("kd", 0.0) + weights.get("ce", 0.0)))
-    network.tail.eval()
     size = max(1, memory // _bytes_for_one(network, features, task, num_draws))
     for start in range(0, len(seeds), size):
         chunk = [tensor[start : start + size] for tensor in features]
