@@ -7,6 +7,7 @@ all coefficients is best at high rates; here it is 1, and `rescale` makes it fin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ RIDGE = 1e-2  # of the number of images
 OVERSAMPLING = 16  # directions beside those that are wanted, in the search for them
 POWER = 0.7  # of the root of a coefficient's sensitivity, that its step goes with
 GAIN_PRIOR = 2.0  # symbols of 1 that were exact, which a gain begins from
+MOST_MAPS = 8192  # that the joint transform's directions are found on
 SENSED = 512  # images whose draws are looked at for the sensitivity of each coefficient
 
 
@@ -44,6 +46,16 @@ class Sample:
     def select(self, images: Tensor) -> Sample:
         """Return the sample of some of the images."""
         return Sample(self.features[images], self.draws[:, images[images < self.draws.shape[1]]], self.identity)
+
+    def in_blocks(self, block: tuple[int, int]) -> Sample:
+        """Return the sample in which every block of (b, d) is a map of its own."""
+        return Sample(cut_into_blocks(self.features, block), cut_into_blocks(self.draws, block), self.identity)
+
+
+def cut_into_blocks(maps: Tensor, block: tuple[int, int]) -> Tensor:
+    """Cut maps (…, N, C, H, W) into blocks (…, N H/b W/d, C, b, d), row by row."""
+    cut = maps.unflatten(-2, (-1, block[0])).unflatten(-1, (-1, block[1]))  # (…, N, C, H/b, b, W/d, d)
+    return cut.movedim((-4, -2), (-5, -4)).flatten(-6, -4)
 
 
 @dataclass(frozen=True)
@@ -114,18 +126,18 @@ class Projections:
 
 
 def joint_projections(sample: Sample, most: int, rank: int) -> Projections:
-    """Find the directions that whole maps are projected on.
+    """Find the directions that whole maps, or blocks of them, are projected on.
 
     With A the draws as columns, over the root of their number (M = A A^T), the whitened Karhunen-Loève transform is the
     PCA of the projections A^T x. Where `loss.mse` dominates, it is that of the features themselves, with M's multiple
     of the identity.
 
     Args:
-        sample: of the training images.
+        sample: of the training images, or of their blocks.
         most: draws that are used.
         rank: directions that are wanted at the most.
     """
-    features = sample.features.flatten(1)
+    features = sample.features[:: math.ceil(len(sample.features) / MOST_MAPS)].flatten(1)
     mean = features.mean(0)
     centred = features - mean
     count = min(most, sample.draws[:, :, 0, 0, 0].numel())
@@ -197,8 +209,7 @@ def fit_decoder(part: TransformPart, features: Tensor, y: Tensor) -> None:
 
 def fit_ridge(transform: JointTransform, features: Tensor, latents: Sequence[Tensor], ridge: float = RIDGE) -> None:
     """Make the way back the ridge regression of features (N, C, H, W) on several latents (N, K, h, w) alike."""
-    places = features.unflatten(2, (-1, transform.block[0])).unflatten(4, (-1, transform.block[1]))
-    wanted = places.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1)  # (N h w, C b d)
+    wanted = cut_into_blocks(features, transform.block).flatten(1)  # (N h w, C b d)
     stacked = torch.stack([latent.permute(0, 2, 3, 1).flatten(0, 2) for latent in latents])
     means = stacked.mean((0, 1)), wanted.mean(0)
     rows = stacked - means[0]

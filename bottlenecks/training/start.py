@@ -108,10 +108,7 @@ def find_starts(
     trials = try_candidates(candidates, *make)
     if target is not None:
         lmbdas = [lambda_for(target, trials, network, loss, seen, ease)]
-    middle = sorted(map(middle_of, lmbdas))[len(lmbdas) // 2] / ease
-    losses = smallest_losses(trials, middle)
-    best = min(trials, key=lambda trial: losses[trial])
-    kept = [trial for trial in trials if losses[trial] <= WORTH_TRYING * losses[best]]
+    best, kept = worth_trying(trials, [*map(middle_of, lmbdas)], ease)
     if settings.rounding is None:
         kept += try_candidates([replace(best.candidate, rounding=DEAD_ZONE)], *make)
     fit, starts = Fit(samples, most_rank), dict[Lmbda, Start]()
@@ -129,7 +126,9 @@ def find_starts(
             if isinstance(lmbda, tuple)
             else begin(base, samples, trial, lmbda, ease)
         )
-    joint = [base for candidate, base in bases.items() if candidate.structure == "joint" and len(samples) == 1]
+    joint = [
+        base for one, base in bases.items() if one.structure == "joint" and [y[0, 0].numel() for y in base[1]] == [1]
+    ]
     if may_be_nonlinear(settings, bool(joint), loss, frozen, target, ease):
         looks = itertools.chain([seen], (view() for view in views[1:]))
         starts |= begin_nonlinear(joint[0], samples[0], starts, looks, loss, settings.hidden, seed)
@@ -137,13 +136,22 @@ def find_starts(
     return starts
 
 
-def smallest_losses(trials: Sequence[Trial], lmbda: float) -> dict[Trial, float]:
+def worth_trying(trials: Sequence[Trial], lmbdas: Sequence[float], ease: float) -> tuple[Trial, list[Trial]]:
+    """Return the best trial at the middle lambda, and all that are near the best one there or at either end."""
+    ordered = sorted(lmbdas)
+    middle = ordered[len(ordered) // 2]
+    losses = {one: smallest_losses(trials, one, ease) for one in dict.fromkeys((middle, ordered[0], ordered[-1]))}
+    near = {trial for own in losses.values() for trial in trials if own[trial] <= WORTH_TRYING * min(own.values())}
+    return min(trials, key=lambda trial: losses[middle][trial]), [trial for trial in trials if trial in near]
+
+
+def smallest_losses(trials: Sequence[Trial], lmbda: float, ease: float) -> dict[Trial, float]:
     """Return each trial's smallest loss; of one far behind at the best one's step, its loss there."""
     found: dict[Trial, float] = {}
     lowest, place = math.inf, 0
-    for trial in progress(trials, "Choosing a transform", len(trials)):
-        behind = bool(found) and trial.loss(lmbda, place) > HOPELESS * lowest
-        own, found[trial] = (place, trial.loss(lmbda, place)) if behind else trial.best(lmbda)
+    for trial in progress(trials, f"Choosing a transform for lambda={lmbda:.3g}", len(trials)):
+        behind = bool(found) and trial.loss(lmbda / ease, place) > HOPELESS * lowest
+        own, found[trial] = (place, trial.loss(lmbda / ease, place)) if behind else trial.best(lmbda / ease)
         if found[trial] < lowest:
             lowest, place = found[trial], round(own)
     return found

@@ -62,21 +62,24 @@ class Fit:
 
     samples: Sequence[Sample]
     most_rank: int
+    _projections: dict[tuple[int, tuple[int, int]], Projections] = field(default_factory=dict)
 
     @cached_property
     def channels(self) -> list[ChannelTransform]:
         """The channel transform of each tensor."""
         return [channel_transform(sample) for sample in self.samples]
 
-    @cached_property
-    def projections(self) -> list[Projections]:
-        """The joint directions of each tensor."""
-        return [joint_projections(sample, MOST_DRAWS, self.most_rank) for sample in self.samples]
+    def projections(self, at: int, block: tuple[int, int]) -> Projections:
+        """Return the joint directions of blocks of a tensor."""
+        if (at, block) not in self._projections:
+            sample = self.samples[at].in_blocks(block)
+            self._projections[at, block] = joint_projections(sample, MOST_DRAWS, self.most_rank)
+        return self._projections[at, block]
 
     def unit(self, candidate: Candidate, nonnegative: Sequence[bool], restorers: Sequence[int]) -> TransformUnit:
         """Make a unit with this structure and steps of 1; scales and way back are for `set_step`."""
         transforms = [
-            fit_joint(self.projections[at], rank)
+            fit_joint(self.projections(at, block), rank)
             if candidate.structure == "joint"
             else fit_separable(self.samples[at], self.channels[at], rank, block[0])
             for at, (rank, block) in enumerate(zip(candidate.ranks, candidate.blocks, strict=True))

@@ -19,7 +19,7 @@ class TransformSettings:
 
     Attributes:
         structure: `separable` or `joint`.
-        block: positions of a separable transform's block, a side.
+        block: positions of a transform's block, a side.
         rank: channels of the latent.
         rounding: the quantiser's offset.
         restorer: width of the restoring network, 0 for none.
@@ -59,11 +59,8 @@ class TransformSettings:
             raise UsageError(f"unit.rounding={settings.rounding}: expected a number above 0, and 0.5 at the most")
         if settings.hidden and settings.structure != "joint":
             raise UsageError(f"unit.hidden={settings.hidden}: a hidden layer needs unit.structure=joint")
-        if settings.structure == "joint" and settings.block is not None:
-            raise UsageError(
-                f"unit.block={settings.block}: a joint transform takes whole maps; leave it out, or give "
-                "unit.structure=separable"
-            )
+        if settings.hidden and settings.block is not None:
+            raise UsageError(f"unit.block={settings.block}: a hidden layer takes whole maps; leave it out")
         if settings.structure == "joint" and (settings.rank or 0) > MOST_RANK:
             raise UsageError(
                 f"unit.rank={settings.rank}: a joint transform has {MOST_RANK} channels at the most; give fewer, or "

@@ -126,6 +126,17 @@ def test_where_squared_error_dominates_the_directions_are_the_features_own() -> 
     assert torch.allclose((found @ basis[:3].T).abs(), math.sqrt(2) * torch.eye(3), atol=1e-3)
 
 
+def test_joint_directions_of_blocks_are_those_of_the_blocks_as_maps() -> None:
+    features = torch.randn(50, 3, 4, 6, generator=generator_for("features"))
+    draws = torch.randn(2, 20, 3, 4, 6, generator=generator_for("draws"))
+    places = [(..., slice(2 * row, 2 * row + 2), slice(3 * at, 3 * at + 3)) for row in range(2) for at in range(2)]
+    maps = torch.stack([features[place] for place in places], 1).flatten(0, 1)
+    heard = torch.stack([draws[place] for place in places], 2).flatten(1, 2)
+    found = Fit([Sample(features, draws, 0.0)], 4).projections(0, (2, 3))
+    expected = joint_projections(Sample(maps, heard, 0.0), 2048, 4)
+    assert torch.equal(found.encoder, expected.encoder) and torch.equal(found.mean, expected.mean)
+
+
 def test_finding_directions_leaves_the_random_state_alone_and_gives_the_same_again() -> None:
     before = torch.get_rng_state()
     first = joint_projections(listening(source()), 500, 4).encoder

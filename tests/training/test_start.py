@@ -36,7 +36,7 @@ from bottlenecks.training.candidates import (
 from bottlenecks.training.frozen import FrozenBatch, pass_frozen
 from bottlenecks.training.loss import RateDistortionLoss
 from bottlenecks.training.seeds import generator_for
-from bottlenecks.training.start import DEAD_ZONE, Start, find_starts, smallest_losses
+from bottlenecks.training.start import DEAD_ZONE, Start, find_starts, smallest_losses, worth_trying
 from bottlenecks.training.start_file import StartFile
 from bottlenecks.training.structure import Candidate, Trial
 from bottlenecks.units import TransformUnit
@@ -116,20 +116,26 @@ def test_larger_caps_leave_more_channels() -> None:
         list_candidates(network, settings_of(max_bytes=share, max_macs=1.0), (3, 224, 224)) for share in (0.002, 0.05)
     )
     assert small[0].ranks < large[0].ranks == (256,)
-    assert [one.structure for one in small].count("joint") <= [one.structure for one in large].count("joint") == 1
+    joint = [{one.blocks: one.ranks for one in own if one.structure == "joint"} for own in (small, large)]
+    assert joint[0].keys() <= joint[1].keys() and all(joint[0][own] <= joint[1][own] for own in joint[0])
+    assert ((14, 14),) in joint[1]  # the whole map
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"structure": "joint"}, {("joint", 15, (8, 8), 0.5)}),
-        ({"structure": "joint", "rank": 3}, {("joint", 3, (8, 8), 0.5)}),
+        ({"structure": "joint"}, {("joint", 15, (8, 8), 0.5), ("joint", 63, (4, 4), 0.5)}),
+        ({"structure": "joint", "block": 2}, {("joint", 64, (2, 2), 0.5)}),
+        ({"structure": "joint", "hidden": 8}, {("joint", 15, (8, 8), 0.5)}),
+        ({"structure": "joint", "rank": 3}, {("joint", 3, (8, 8), 0.5), ("joint", 3, (4, 4), 0.5)}),
         ({"structure": "separable", "block": 4}, {("separable", 16, (4, 4), 0.5)}),
         ({"block": 3}, {("separable", 16, (3, 3), 0.5)}),
         ({"structure": "separable", "rank": 5, "rounding": 0.3}, {
             ("separable", 5, (side, side), 0.3) for side in (1, 4, 8)
         }),
-        ({"rounding": 0.25, "rank": 7, "block": 100}, {("separable", 7, (8, 8), 0.25)}),
+        ({"rounding": 0.25, "rank": 7, "block": 100}, {
+            (structure, 7, (8, 8), 0.25) for structure in ("separable", "joint")
+        }),
     ],
 )  # fmt: skip
 def test_settings_override_what_would_be_tried(given: dict[str, Any], expected: set[tuple[object, ...]]) -> None:
@@ -173,7 +179,10 @@ def test_few_channels_have_a_narrower_restoring_network() -> None:
         ({"max_bytes": -1}, r"unit.max_bytes=-1: expected a number of at least 0"),
         ({"hidden": -1}, r"unit.hidden=-1: expected a whole number of at least 0"),
         ({"structure": "separable", "hidden": 8}, r"unit.hidden=8: a hidden layer needs unit.structure=joint"),
-        ({"structure": "joint", "block": 4}, r"unit.block=4: a joint transform takes whole maps"),
+        (
+            {"structure": "joint", "hidden": 8, "block": 4},
+            r"unit.block=4: a hidden layer takes whole maps; leave it out",
+        ),
         ({"structure": "joint", "rank": 100}, r"unit.rank=100: a joint transform has 64 channels at the most"),
         ({"latent_channels": 8}, r"unit.latent_channels: no such setting of this unit; there are structure, block"),
     ],
@@ -331,6 +340,25 @@ class Parabola(Trial):
 
 def test_a_structure_far_behind_is_measured_once() -> None:
     first, better, near, far = Parabola(3, 1), Parabola(4, 0.8), Parabola(1, 0.75), Parabola(4, 1.2)
-    losses = smallest_losses([first, better, near, far], 1.0)
+    losses = smallest_losses([first, better, near, far], 3.0, ease=3.0)
     assert losses == {first: 1, better: 0.8, near: 0.75, far: pytest.approx(1.29)}
     assert len(far.measured) == 1 and all(len(one.measured) >= 3 for one in (first, better, near))
+
+
+class Line(Trial):
+    """A trial that takes these bits, and loses this much, whatever its step."""
+
+    def __init__(self, bpp: float, distortion: float) -> None:
+        super().__init__(Candidate("joint", (1,), ((1, 1),)), [], lambda *_: torch.zeros(1), 1024)
+        self.points = distortion, bpp
+
+    def measure(self, place: int) -> tuple[float, float]:
+        return self.measured.setdefault(place, self.points)
+
+
+def test_a_structure_that_is_best_at_one_end_alone_is_worth_trying() -> None:
+    coarse, middle, fine, nowhere = Line(0.1, 50), Line(1, 10), Line(3, 1), Line(3, 10)
+    trials = [coarse, middle, fine, nowhere]
+    assert worth_trying(trials, [0.1, 0.001, 10.0], ease=1.0) == (middle, [coarse, middle, fine])
+    assert worth_trying(trials, [0.1], ease=1.0) == (middle, [middle])
+    assert worth_trying(trials, [3.0], ease=3000.0) == (coarse, [coarse])

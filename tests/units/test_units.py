@@ -15,7 +15,7 @@ from bottlenecks.errors import UsageError
 from bottlenecks.splitting.features import Features
 from bottlenecks.training.seeds import generator_for
 from bottlenecks.units import UNITS, Bottleneck, ChannelUnit, FactorizedPart, TransformUnit, make_unit
-from tests.units.transforms import begin, begin_in_blocks
+from tests.units.transforms import begin
 
 SHAPE = (12, 7, 10)
 TRANSFORMS: dict[str, Callable[[Tensor], Bottleneck]] = {
@@ -24,7 +24,7 @@ TRANSFORMS: dict[str, Callable[[Tensor], Bottleneck]] = {
     "one block": lambda sample: begin([sample - sample.mean()], "separable", (10, 10), nonnegative=False, rounding=0.5),
     "joint": lambda sample: begin([sample], "joint", (7, 10), restorer=8),
     "joint and signed": lambda sample: begin([sample - sample.mean()], "joint", (7, 10), nonnegative=False),
-    "joint in blocks": lambda sample: begin_in_blocks(sample, (7, 5)),
+    "joint in blocks": lambda sample: begin([sample], "joint", (7, 5)),
 }
 
 

@@ -43,13 +43,3 @@ def begin(
         if part.restorer is not None:  # as if it had learned something
             torch.nn.init.normal_(part.restorer.narrow.weight, std=0.1)
     return unit
-
-
-def begin_in_blocks(features: Tensor, block: tuple[int, int], rank: int = 6) -> TransformUnit:
-    """Begin a joint unit of features (N, C, H, W) whose blocks are smaller than the map."""
-    height, width = block
-    cut = features.unflatten(2, (-1, height)).unflatten(4, (-1, width)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
-    on_blocks = begin([cut], "joint", block, rank)
-    whole = TransformUnit([{**on_blocks.parts[0].config(), "feature_shape": features.shape[1:]}])
-    whole.load_state_dict(on_blocks.state_dict())
-    return whole
