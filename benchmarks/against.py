@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,10 +15,10 @@ from bottlenecks.evaluation.summary import AGREEMENT, Figure, Series, summarise
 PER_CENTS = range(70, 98)  # of agreement, at which units are held against the other codecs
 
 
-def bd_rates(label: str, others: Sequence[str], series: Mapping[str, Series]) -> str:
-    """Return the BD-rate at equal agreement of one codec against others, such as seeds of a ladder, as one figure."""
+def bd_rates(labels: Sequence[str], others: Sequence[str], series: Mapping[str, Series]) -> str:
+    """Return the BD-rate at equal agreement of each seed of a codec against each of another, as one figure."""
     rates = []
-    for other in others:
+    for label, other in itertools.product(labels, others):
         (found,) = (merit for merit in summarise([series[label], series[other]], other) if merit.label == label)
         rates.append(found.bd.get("bd_rate_at_agreement", Figure(None, note="")))
     return cell(rates, lambda value: f"{value:+.1%}")

@@ -13,7 +13,7 @@ UNITS = {
     RANGE: ("unit=transform", "unit.range=true"),
     "factorized": ("unit=factorized",),
 }
-SEEDS = {"transform": 3}  # of others one
+SEEDS = {"transform": 3}  # of others one, and of a unit of any rate where a case says more
 DATA = "{data}"  # in settings: the folder that the data lies in
 JOINT = ("unit.structure=joint", "unit.max_bytes=0.6")  # beside a network so small any joint transform is large
 FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
@@ -33,6 +33,7 @@ class Case:
         backbone: settings with which the network is trained first; None where its weights are given.
         evaluating: settings of `evaluate.py` alone.
         agreement: with the unsplit network, at which bytes are told, too.
+        range_seeds: of the unit of any rate; several where there are too few images to tell its curve from a ladder's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Case:
     backbone: tuple[str, ...] | None = None
     evaluating: tuple[str, ...] = ()
     agreement: float | None = None
+    range_seeds: int = 1
 
 
 CASES = (
@@ -70,6 +72,7 @@ CASES = (
         ),
         lambdas=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         agreement=0.9,
+        range_seeds=3,
     ),
     Case(
         "camvid",
@@ -166,5 +169,6 @@ class Part:
 def parts_of(case: Case, codec: str | None = None, seed: int | None = None) -> Iterator[Part]:
     """Return the parts of a case in their order, or those that are asked for."""
     for one in (*UNITS, *CODECS) if codec is None else (codec,):
-        for index in range(SEEDS.get(one, 1)) if seed is None else (seed,):
+        seeds = {**SEEDS, RANGE: case.range_seeds}
+        for index in range(seeds.get(one, 1)) if seed is None else (seed,):
             yield Part(case, one, index)

@@ -194,9 +194,10 @@ class Outcome:
         """Hold the unit of any rate against ladders of separate ones."""
         if RANGE not in self.series or LADDER not in self.series:
             return []
-        ladders = self.labels[LADDER]
-        rate = bd_rates(RANGE, ladders, self.series)
-        sent = f", in sessions {bd_rates(RANGE, ladders, self.sent)}" if {RANGE, *ladders} <= self.sent.keys() else ""
+        ranges, ladders = self.labels[RANGE], self.labels[LADDER]
+        rate = bd_rates(ranges, ladders, self.series)
+        talked = {*ranges, *ladders} <= self.sent.keys()
+        sent = f", in sessions {bd_rates(ranges, ladders, self.sent)}" if talked else ""
         sizes = {
             codec: [point["state_bytes"] for point in self.curve.points if point["codec"] == codec]
             for codec in (RANGE, LADDER)
