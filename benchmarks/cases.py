@@ -110,7 +110,7 @@ CASES = (
         "Digits, a vision transformer of a million weights at its third layer of eight",
         ("model=small_vit", "split=encoder.layers.encoder_layer_2", "data=digits"),
         former=("lambda=[0.0003,0.001,0.003,0.01,0.03]",),
-        lambdas=(0.001, 0.003, 0.01, 0.03, 0.1),
+        lambdas=(0.003, 0.01, 0.03, 0.1, 0.3),
         backbone=("backbone.epochs=16", "backbone.lr=1e-3"),
     ),
     *(
