@@ -50,7 +50,8 @@ Bytes on the wire, header included, of images that nothing was chosen on. [evalu
 - BD-rate is the mean difference in bytes at equal agreement with the unsplit network, paired. Whether another codec
   takes fewer bytes was asked at agreements from 70 to 97 %, in whole per cents; it counts where the paired interval
   leaves no doubt.
-- Seconds are those of `train.py` for a whole ladder, from reading the data to writing the last rate.
+- Seconds are those of `train.py` for a whole ladder, from reading the data to writing the last rate; other parts were
+  made on the same machine at times.
 
 Bytes within 1 point of the unsplit network:
 """
