@@ -15,7 +15,9 @@ UNITS = {
 }
 SEEDS = {"transform": 3}  # of others one, and of a unit of any rate where a case says more
 DATA = "{data}"  # in settings: the folder that the data lies in
-JOINT = ("unit.structure=joint", "unit.max_bytes=0.6")  # beside a network so small any joint transform is large
+LEARNT = (  # a joint transform, which is large beside so small a network, and labels
+    "data.limit_train=45000", "loss.ce=1", "training.epochs=4", "unit.structure=joint", "unit.max_bytes=1.0",
+)  # fmt: skip
 FINE = ("unit.stride=1", "unit.latent_channels=40", "lambda=[0.03,0.1,0.3,1.0]")
 
 
@@ -127,7 +129,7 @@ CASES = (
             training=("training.epochs=2", *more),
             backbone=("data.limit_train=45000", "data.augment=true", "backbone.epochs=5", "backbone.lr=1e-3"),
         )
-        for layer, more in ((3, JOINT), (5, ()))
+        for layer, more in ((3, LEARNT), (5, ()))
     ),
 )  # fmt: skip
 

@@ -119,7 +119,7 @@ def report(found: list[dict[str, Any]]) -> str:
         "    python -m benchmarks.cutting",
         "",
         f"Classification networks of torchvision and of timm {timm.__version__}, at their usual image size, one of",
-        f"every family first: {len(found)} of {sum(1 for _ in networks())} so far. Each is traced, its split points",
+        f"every family first: {len(found)} of {sum(1 for _ in networks())}. Each is traced, its split points",
         "are listed, and it is cut in the middle into maps for units. The smallest of each family is run too:",
         "`tail(head(image))` against the network, at three cuts.",
         "",
