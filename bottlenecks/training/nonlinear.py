@@ -236,7 +236,7 @@ def may_be_nonlinear(
 
     Args:
         settings: of the unit.
-        single: whether linear units are joint ones of one tensor.
+        single: whether linear units are joint ones of one tensor's whole maps.
         loss: the distortion.
         frozen: what the frozen network made of the training images.
         target: to come to.

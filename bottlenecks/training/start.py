@@ -126,9 +126,8 @@ def find_starts(
             if isinstance(lmbda, tuple)
             else begin(base, samples, trial, lmbda, ease)
         )
-    joint = [
-        base for one, base in bases.items() if one.structure == "joint" and [y[0, 0].numel() for y in base[1]] == [1]
-    ]
+    maps = tuple((sample.features.shape[2], sample.features.shape[3]) for sample in samples)
+    joint = [base for one, base in bases.items() if one.structure == "joint" and one.blocks == maps and len(maps) == 1]
     if may_be_nonlinear(settings, bool(joint), loss, frozen, target, ease):
         looks = itertools.chain([seen], (view() for view in views[1:]))
         starts |= begin_nonlinear(joint[0], samples[0], starts, looks, loss, settings.hidden, seed)

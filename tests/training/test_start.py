@@ -159,6 +159,15 @@ def test_a_joint_transform_that_is_too_large_is_refused_by_name() -> None:
     assert {one.structure for one in list_candidates(network, settings_of(**caps), (3, 224, 224))} == {"separable"}
 
 
+def test_blocks_that_do_not_fill_the_features_are_refused_where_they_have_to() -> None:
+    with pytest.raises(
+        UsageError, match=r"unit.block=3: blocks of a joint transform .* the features, which are 8x8; give"
+    ):
+        list_candidates(split("tiny"), settings_of(structure="joint", block=3), (3, 32, 32))
+    (found,) = list_candidates(split("tiny"), settings_of(block=3), (3, 32, 32))
+    assert found.structure == "separable"
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, RESTORER_WIDTH), (0, 0), (24, 24)])
 def test_the_restoring_network_has_the_width_that_is_given(given: int | None, expected: int) -> None:
     assert restorer_widths(split("middle"), settings_of(restorer=given)) == [expected]
