@@ -57,7 +57,7 @@ def run(command: Callable[[], T]) -> T:
 
 
 def _is_output_lost() -> bool:
-    """Tell whether the standard output takes nothing more, and if so let Python not try once more at the end."""
+    """Return whether the standard output takes nothing more, and if so let Python not try once more at the end."""
     try:
         print(end="", flush=True)
     except OSError:

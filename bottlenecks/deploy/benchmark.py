@@ -144,7 +144,7 @@ def table(forms: Sequence[Form]) -> Iterator[str]:
 
 
 def is_image(path: Path) -> bool:
-    """Tell by its name whether a file is to be an image."""
+    """Return whether a file is to be an image, by its name."""
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 

@@ -9,22 +9,22 @@ Rule = Callable[[Any], bool]
 
 
 def is_number(value: Any) -> bool:
-    """Tell a number within bounds."""
+    """Return whether this is a number within bounds."""
     return type(value) in (int, float) and abs(value) < 1e12
 
 
 def is_above_zero(value: Any) -> bool:
-    """Tell a number above 0."""
+    """Return whether this is a number above 0."""
     return is_number(value) and value > 0
 
 
 def is_text(value: Any) -> bool:
-    """Tell a text."""
+    """Return whether this is a text."""
     return isinstance(value, str)
 
 
 def are_texts(value: Any) -> bool:
-    """Tell texts by names."""
+    """Return whether these are texts by names."""
     return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
 
 

@@ -174,7 +174,7 @@ def needed_for(nodes: Sequence[Node], wanted: Iterable[Node], given: Iterable[No
 
 
 def holds_tensor(value: Any) -> bool:
-    """Tell tensors, and containers of tensors, from sizes and other plain values."""
+    """Return whether this is a tensor or a container of tensors, and no size or other plain value."""
     return any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
 
 

@@ -32,7 +32,7 @@ def outputs_of(output: Any, dims: int) -> list[Tensor]:
 
 
 def is_logits(value: Any, dims: int) -> bool:
-    """Tell a tensor of logits from whatever else is in an output."""
+    """Return whether this is a tensor of logits, and not whatever else is in an output."""
     return isinstance(value, Tensor) and value.dim() == dims and value.is_floating_point()
 
 
