@@ -21,9 +21,14 @@ def parts_folder(docs: Path, case: Case) -> Path:
 
 
 def place_of(part: Part, out: Path, docs: Path) -> Path | None:
-    """Return the folder of a finished part, where it was made or where it is kept; None where there is none."""
+    """Return the folder of a part that is finished with these very settings, where it was made or is kept; else None.
+
+    Raises:
+        UsageError: how a part was made cannot be read.
+    """
     folders = (out / part.case.name / part.label, parts_folder(docs, part.case) / part.label)
-    return next((folder for folder in folders if (folder / PART).exists()), None)
+    finished = (folder for folder in folders if (folder / PART).exists())
+    return next((folder for folder in finished if read_part(folder)["commands"] == part.commands()), None)
 
 
 def keep(place: Path, made: Mapping[str, Any], folder: Path) -> None:

@@ -24,7 +24,7 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.cases import CASES, CODECS, DATA, UNITS, Case, Part, parts_of
-from benchmarks.parts import place_of, read_part, write_part
+from benchmarks.parts import place_of, write_part
 from benchmarks.results import write_results
 from bottlenecks.console.cli import hush_lightning, run
 from bottlenecks.console.terminal import say
@@ -54,7 +54,7 @@ def make(part: Part, data: Path, out: Path, docs: Path) -> None:
     """Make a part, unless it is finished; what tells so, and how long it took, is written last."""
     folder, commands = out / part.case.name / part.label, part.commands()
     place = place_of(part, out, docs)
-    if place is not None and read_part(place)["commands"] == commands:
+    if place is not None:
         say(f"Kept {place}: finished with these very settings")
         return
     say(f"Making {folder}")

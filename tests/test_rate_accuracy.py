@@ -14,7 +14,7 @@ from benchmarks import rate_accuracy
 from benchmarks.against import levels_where_dearer
 from benchmarks.cases import CASES, DATA, UNITS, Case, Part, parts_of
 from benchmarks.cells import cell, number
-from benchmarks.parts import PART
+from benchmarks.parts import PART, place_of
 from benchmarks.rate_accuracy import absent, make, make_all
 from benchmarks.results import Outcome, write_results
 from bottlenecks.errors import UsageError
@@ -79,6 +79,7 @@ def test_a_finished_part_is_kept_and_one_of_other_settings_made_again(
     changed = content.replace("training.epochs=1", "training.epochs=3")
     assert changed != content
     (out / "tiny/factorized" / PART).write_text(changed)
+    assert place_of(Part(TINY_CASE, "factorized"), out, out) is None  # nor is it joined with those of other settings
     make(Part(TINY_CASE, "factorized"), out, out, out)
     assert asked == ["backbone", "unit", ["factorized"]]
     assert not stray.exists() and all(path.exists() for path in rates)
